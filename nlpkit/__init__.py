@@ -1,0 +1,109 @@
+"""Train Transformer NLP models exactly: one config, plugins for the rest.
+
+Names are imported on first use (PEP 562), so that `import nlpkit` costs milliseconds and no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from nlpkit.errors import (
+    BundleError,
+    ConfigError,
+    DataError,
+    InputError,
+    NlpkitError,
+    NonFiniteError,
+    PluginError,
+    Problem,
+    RunError,
+)
+from nlpkit.plugin.records import (
+    CommandRecord,
+    ExporterRecord,
+    LauncherRecord,
+    ModelRecord,
+    ObserverRecord,
+    SourceRecord,
+    StrategyRecord,
+    TaskRecord,
+    TokenizerRecord,
+)
+from nlpkit.plugin.spec import hookimpl
+
+if TYPE_CHECKING:
+    from nlpkit import contracts, testing
+    from nlpkit.api import check, evaluate, export, plugins
+    from nlpkit.bundle.predict import load
+    from nlpkit.config.load import load_config
+    from nlpkit.config.schema import ComponentConfig, FolderOrId, Location
+    from nlpkit.runs import Run, train
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "ComponentConfig": "nlpkit.config.schema",
+    "FolderOrId": "nlpkit.config.schema",
+    "Location": "nlpkit.config.schema",
+    "Run": "nlpkit.runs",
+    "check": "nlpkit.api",
+    "contracts": "",
+    "evaluate": "nlpkit.api",
+    "export": "nlpkit.api",
+    "load": "nlpkit.bundle.predict",
+    "load_config": "nlpkit.config.load",
+    "plugins": "nlpkit.api",
+    "testing": "",
+    "train": "nlpkit.runs",
+}
+
+__all__ = [
+    "BundleError",
+    "CommandRecord",
+    "ComponentConfig",
+    "ConfigError",
+    "DataError",
+    "ExporterRecord",
+    "FolderOrId",
+    "InputError",
+    "LauncherRecord",
+    "Location",
+    "ModelRecord",
+    "NlpkitError",
+    "NonFiniteError",
+    "ObserverRecord",
+    "PluginError",
+    "Problem",
+    "Run",
+    "RunError",
+    "SourceRecord",
+    "StrategyRecord",
+    "TaskRecord",
+    "TokenizerRecord",
+    "check",
+    "contracts",
+    "evaluate",
+    "export",
+    "hookimpl",
+    "load",
+    "load_config",
+    "plugins",
+    "testing",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'nlpkit' has no attribute {name!r}")
+    module = _LAZY[name]
+    if not module:
+        return importlib.import_module(f"nlpkit.{name}")
+    value = getattr(importlib.import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,227 @@
+"""The frame of a config: what the core itself reads. `resolve` checks the options of components.
+
+A `Config` is always plain data: `Component.options` holds a component's own options as they were
+written, or, once resolved, completed. `ComponentConfig` is the base of what checks them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping  # noqa: TC003 - pydantic reads the annotation
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    PrivateAttr,
+    ValidationInfo,
+)
+
+from nlpkit.errors import Problem
+
+KeyPath = tuple[str | int, ...]
+"""Where a value stands in a config: keys of mappings, positions in lists."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a config came from. All origins are equal, so that configs compare by their values.
+
+    Attributes:
+        file: The config file as it was named, or "" for a mapping.
+        base: The folder that relative locations count from.
+        addresses: `file:line` or `override key=value`, by path.
+    """
+
+    file: str = field(default="", compare=False)
+    base: Path = field(default_factory=Path.cwd, compare=False)
+    addresses: Mapping[KeyPath, str] = field(default_factory=dict, compare=False)
+
+    def address(self, path: KeyPath) -> str:
+        """The address of a value, or of the nearest mapping around it."""
+        for end in range(len(path), 0, -1):
+            if path[:end] in self.addresses:
+                return self.addresses[path[:end]]
+        return self.file
+
+    def problem(self, path: KeyPath, message: str, remedy: str = "") -> Problem:
+        """A problem with the value at `path`."""
+        return Problem(address=self.address(path), key=dotted(path), message=message, remedy=remedy)
+
+
+def dotted(path: KeyPath) -> str:
+    """A path as people write it: `train.epochs`, `observers[1].every`."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".")
+
+
+class ComponentConfig(BaseModel):
+    """Base of a component's options: frozen, strict, and unknown keys are errors."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, ser_json_inf_nan="constants"
+    )
+
+
+def _located(value: str, info: ValidationInfo) -> str:
+    base = (info.context or {}).get("base")
+    if base is None or "://" in value or os.path.isabs(value):
+        return value
+    return os.path.normpath(os.path.join(base, os.path.expanduser(value)))
+
+
+def _located_if_there(value: str, info: ValidationInfo) -> str:
+    located = _located(value, info)
+    return located if value.startswith((".", "~")) or os.path.exists(located) else value
+
+
+_PATH = Field(min_length=1, json_schema_extra={"format": "path"})
+
+Location = Annotated[str, _PATH, AfterValidator(_located)]
+"""A path or fsspec URL; a relative path counts from the config file's folder."""
+
+FolderOrId = Annotated[str, _PATH, AfterValidator(_located_if_there)]
+"""A local folder (which counts from the config file's folder), or a hub id."""
+
+
+class Frame(BaseModel):
+    """Base of the frame's own sections: frozen, strict, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Component(BaseModel):
+    """A named component; the keys that the frame does not know are its own options."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The component's own options, as written or completed."""
+        return dict(self.model_extra or {})
+
+
+def _named(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+Choice = Annotated[Component, BeforeValidator(_named)]
+"""A component, or its name alone."""
+
+
+class DataConfig(Component):
+    """Where the rows come from; further keys are options of the source."""
+
+    name: str = "files"
+    train: Location | None = None
+    validation: Annotated[float, Field(gt=0, lt=1)] | Location | None = Field(
+        0.1, description="A path, or a fraction split off the training rows."
+    )
+    test: Location | None = None
+    on_bad_rows: Literal["error", "skip", "quarantine"] = "error"
+
+
+class TaskConfig(Component):
+    """What is learned; further keys are options of the task."""
+
+    name: str = "sequence"
+
+
+class TokenizerConfig(Component):
+    """The tokenizer; further keys are its options. `resolve` finds a name that is not given."""
+
+    name: str = ""
+    max_length: Annotated[int, Field(ge=3)] = 128
+
+
+class TrainConfig(Frame):
+    """The loop: every number of steps counts optimizer steps."""
+
+    epochs: PositiveInt = 3
+    max_steps: PositiveInt | None = None
+    batch_size: PositiveInt = Field(32, description="Samples per optimizer step over all devices.")
+    micro_batch_size: PositiveInt | None = Field(
+        None, description="Samples per forward pass on one device; null: the device's whole share."
+    )
+    learning_rate: PositiveFloat | None = Field(None, description="null: the model's own.")
+    weight_decay: NonNegativeFloat = 0.01
+    warmup_ratio: Annotated[float, Field(ge=0, le=1)] = 0.1
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    max_grad_norm: PositiveFloat = 1.0
+    nonfinite: Literal["stop", "skip"] = "stop"
+    log_every: PositiveInt = 10
+    early_stopping: PositiveInt | None = Field(
+        None, description="Stop after this many evaluations without improvement."
+    )
+
+
+class EvalConfig(Frame):
+    """When validation runs, and which of its values selects the best model."""
+
+    every: Literal["epoch"] | PositiveInt = "epoch"
+    batch_size: PositiveInt = 64
+    monitor: str | None = Field(None, description="null: the task's first metric.")
+
+
+class LoaderConfig(Frame):
+    """How batches reach the device."""
+
+    workers: NonNegativeInt = 2
+    pin_memory: Literal["auto"] | bool = "auto"
+    prefetch: PositiveInt = 2
+    bucketing: bool = True
+
+
+class Config(Frame):
+    """One run. Only `name`, `model` and, mostly, `data.train` have no default."""
+
+    name: Annotated[
+        str,
+        Field(
+            pattern=r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]*$",
+            description="a name that can be a folder's: no slash, no dot in front",
+        ),
+    ]
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 13
+    plugins: tuple[str, ...] = Field(
+        (), description="Plugin files or modules of this config alone."
+    )
+    device: Annotated[
+        str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:1")
+    ] = "auto"
+    task: Annotated[TaskConfig, BeforeValidator(_named)] = TaskConfig()
+    data: Annotated[DataConfig, BeforeValidator(_named)] = DataConfig()
+    tokenizer: Annotated[TokenizerConfig, BeforeValidator(_named)] = TokenizerConfig()
+    model: Choice
+    train: TrainConfig = TrainConfig()
+    eval: EvalConfig = EvalConfig()
+    loader: LoaderConfig = LoaderConfig()
+    strategy: Choice = Component(name="single")
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    export: tuple[Choice, ...] = ()
+    observers: tuple[Choice, ...] = (Component(name="progress"),)
+    launch: Choice = Component(name="local")
+
+    _origin: Origin = PrivateAttr(default_factory=Origin)
+
+    @property
+    def origin(self) -> Origin:
+        """Where it came from; errors take their addresses from it."""
+        return self._origin
+
+    def with_origin(self, origin: Origin) -> Config:
+        """The same config, from `origin`."""
+        config = self.model_copy()
+        config._origin = origin
+        return config

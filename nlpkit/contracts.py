@@ -1,0 +1,293 @@
+"""What a component implements. This page is all that a plugin author has to read.
+
+A plugin yields records (`nlpkit.ModelRecord` and its siblings); a record's `target` is called as its
+docstring says and gives an object with one of the shapes below. Nothing here needs torch.
+
+Shapes are written [batch, tokens]. Texts go in as `Row`s, become `Example`s once, are kept in the token
+store, and come out as padded `Batch`es.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding
+    from torch import Tensor, device, nn
+
+    from nlpkit.errors import DataError
+
+Schema = Mapping[str, Any]
+"""What a task learned from the training rows (labels, counts): plain JSON."""
+
+Example = Mapping[str, Any]
+"""One encoded row: 1-D arrays and scalars, the same keys and dtypes in each row. `input_ids` gives its length."""
+
+TextInput = str | tuple[str, str] | list[str]
+"""What a tokenizer is given for one row: a text, a pair of texts, or a list of words."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a source: its values by column, and where it stands (`data/train.csv:1042`)."""
+
+    values: Mapping[str, Any]
+    address: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Samples that go through the model together.
+
+    Attributes:
+        inputs: What models take, by name: padded arrays of shape [batch, tokens].
+        targets: What the objective takes, by name; empty in prediction.
+        count: The denominator of the loss: the sum of what each sample counts (law 1).
+        ids: Sample ids, [batch]; set by the core.
+        weight: 1, or 0 for the stand-in of a rank that has no samples; set by the core.
+    """
+
+    inputs: Mapping[str, Any]
+    targets: Mapping[str, Any]
+    count: float
+    ids: Any = field(default_factory=lambda: np.zeros(0, np.int64))
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadSpec:
+    """What a model's head gives: [batch, size] for a sequence, [batch, tokens, size] for tokens."""
+
+    size: int
+    level: Literal["sequence", "token"] = "sequence"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """What a model has to know of its tokenizer: how many ids there are, and the longest input in tokens."""
+
+    size: int
+    max_length: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolution:
+    """What a model's `resolve(options)` found out before anything heavy is loaded.
+
+    Attributes:
+        options: The options, completed so that `build(..., weights=False)` needs no other file.
+        learning_rate: The default of `train.learning_rate`.
+        max_length: The longest input that the model can take, in tokens; None without a limit.
+    """
+
+    options: Any
+    learning_rate: float
+    max_length: int | None = None
+
+
+class Prediction(SimpleNamespace):
+    """What a task says of one text, such as `Prediction(label="refund", score=0.98, scores={…})`.
+
+    Fields that are mappings stay in Python; files get the others.
+    """
+
+    def row(self) -> dict[str, Any]:
+        """The fields that a line of a file gets."""
+        return {name: value for name, value in vars(self).items() if not isinstance(value, Mapping)}
+
+
+class Source(Protocol):
+    """Reads one location; splitting and bad rows are the core's work."""
+
+    def default(self, split: str) -> str | None:
+        """The location of "train" or "test" where the config names none; None: there is no default."""
+
+    def rows(self, location: str) -> Iterator[Row | DataError]:
+        """The rows of one location, always in the same order; for a broken row its error.
+
+        Raises DataError where nothing can be read at all.
+        """
+
+    def fingerprint(self, location: str) -> str:
+        """A hash that changes whenever the rows do."""
+
+
+class Metric(Protocol):
+    """A measure whose `state` (a float64 vector) adds up over batches and ranks."""
+
+    better: Mapping[str, Literal["higher", "lower"]]
+    """The values that it gives, in order, and which way is better."""
+    state: np.ndarray
+
+    def update(self, output: np.ndarray, batch: Batch) -> None:
+        """Adds a batch: `output` is what the objective's `output` gave."""
+
+    def compute(self, state: np.ndarray) -> dict[str, float]:
+        """The values named in `better`, from a summed state."""
+
+    def details(self, state: np.ndarray) -> dict[str, Any]:
+        """What a report shows beside the values (a confusion matrix): plain JSON, {} for nothing."""
+
+
+class Task(Protocol):
+    """Says what a row means: which text goes in, which target comes out. Numpy only."""
+
+    text_columns: Sequence[str]
+    """The columns that hold the text: prediction fills them."""
+
+    def texts(self, row: Row) -> TextInput:
+        """The text of a row. Raises DataError where it is missing or empty."""
+
+    def stratum(self, row: Row) -> str:
+        """The group that a split keeps in proportion, "" for none. Raises DataError for a bad target."""
+
+    def fit_schema(self, rows: Iterable[Row]) -> Schema:
+        """What the training split teaches before training: labels, counts. Plain JSON."""
+
+    def encode(
+        self, row: Row, encoding: Encoding, schema: Schema, *, targets: bool = True
+    ) -> Example:
+        """A row and its tokens as arrays; in prediction without `targets`. Raises DataError."""
+
+    def collate(self, examples: Sequence[Example], seeds: Sequence[int]) -> Batch:
+        """Pads examples; whatever is random in it depends on a sample's own seed only."""
+
+    def head(self, schema: Schema) -> HeadSpec:
+        """The head that a model needs for this."""
+
+    def metrics(self, schema: Schema) -> Sequence[Metric]:
+        """Fresh metrics; the first value of the first one is the default of `eval.monitor`."""
+
+    def decode(self, output: np.ndarray, batch: Batch, schema: Schema) -> list[Prediction]:
+        """Model output (logits of a batch) as predictions, one a row."""
+
+
+class Objective(Protocol):
+    """The loss: a SUM over the batch, never a mean; the core divides by the global count (law 1)."""
+
+    def total(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
+        """The summed loss, a scalar."""
+
+    def output(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
+        """What leaves the device in evaluation: usually the logits themselves."""
+
+
+class Strategy(Protocol):
+    """How one optimizer step is spread over devices. It starts no process and scales no loss."""
+
+    device: device
+    rank: int
+    size: int
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """The module whose forward and backward keep the replicas together."""
+
+    def window(self, *, last: bool) -> AbstractContextManager[Any]:
+        """Surrounds forward and backward of a micro-batch; only the last one synchronises gradients."""
+
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        """A float64 vector summed over all ranks, in host memory."""
+
+    def broadcast(self, value: Any) -> Any:
+        """Rank 0's JSON value, on every rank."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """What an exporter wrote: its folder, and the files in it."""
+
+    path: Path
+    files: Sequence[Path]
+
+
+class Exporter(Protocol):
+    """Writes a trained model for use elsewhere."""
+
+    def export(
+        self,
+        model: nn.Module,
+        inputs: Sequence[str],
+        sample: Mapping[str, np.ndarray],
+        out: Path,
+    ) -> Artifact:
+        """Writes into the folder `out`; `sample` is a batch of real inputs, in the order of `inputs`."""
+
+
+class Launcher(Protocol):
+    """Starts the processes of a run; a run folder and the token store are all that they need."""
+
+    def launch(self, run_dir: Path) -> None:
+        """Runs to the end. Raises what the run raised."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStarted:
+    """Training begins. `config` is the resolved config as plain data; `total_steps` are optimizer steps."""
+
+    run_dir: Path
+    config: Mapping[str, Any]
+    epochs: int
+    total_steps: int
+    device: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepEnded:
+    """An optimizer step ended. `logged` is its line in metrics.jsonl, on steps that have one."""
+
+    step: int
+    epoch: int
+    loss: float
+    grad_norm: float
+    learning_rate: float
+    taken: bool
+    logged: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """A split was evaluated. `logged` is its line in metrics.jsonl; `best`: the best so far."""
+
+    step: int
+    epoch: int
+    split: str
+    logged: Mapping[str, Any]
+    best: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunEnded:
+    """Training ended. `result` is what result.json holds."""
+
+    result: Mapping[str, Any]
+
+
+class Observer:
+    """Watches a run; override what is of interest. It can neither change nor stop training (law 8)."""
+
+    def run_started(self, event: RunStarted) -> None:
+        """Before the first step."""
+
+    def step_ended(self, event: StepEnded) -> None:
+        """After each optimizer step."""
+
+    def evaluated(self, event: Evaluated) -> None:
+        """After each evaluation."""
+
+    def run_ended(self, event: RunEnded) -> None:
+        """After the last evaluation, or when the run failed."""
+
+
+def pad(arrays: Sequence[np.ndarray], value: int = 0) -> np.ndarray:
+    """1-D arrays as one [batch, longest] array of their dtype, filled up with `value` on the right."""
+    padded = np.full((len(arrays), max(map(len, arrays))), value, dtype=arrays[0].dtype)
+    for row, array in enumerate(arrays):
+        padded[row, : len(array)] = array
+    return padded

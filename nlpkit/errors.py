@@ -1,0 +1,121 @@
+"""Every error that nlpkit raises on purpose.
+
+    NlpkitError
+    ├── InputError (ValueError)    the user's input is at fault: exit 2
+    │   ├── ConfigError            .problems: all of them at once
+    │   ├── DataError              .address .column .value: a row that cannot be used
+    │   ├── PluginError            a component is unknown, claimed twice, or its plugin is broken
+    │   └── BundleError            no run or bundle, a damaged one, or one of a newer format
+    └── RunError (RuntimeError)    the run failed: exit 1
+        └── NonFiniteError         the loss or the gradient is no longer a number
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+
+class NlpkitError(Exception):
+    """Base of every error that nlpkit raises on purpose."""
+
+
+class InputError(NlpkitError, ValueError):
+    """The user's input is at fault; the message has an address and a remedy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One thing that is wrong with a config, its data or its machine.
+
+    Attributes:
+        address: Where it stands: `banking.yaml:12`, `override train.epochs=x`, `data/train.csv:7`.
+        key: The dotted config key, or "" where none is at fault.
+        message: What is wrong.
+        remedy: What to do about it, or "".
+        severity: Warnings do not stop a run.
+    """
+
+    address: str = ""
+    key: str = ""
+    message: str
+    remedy: str = ""
+    severity: Literal["error", "warning"] = "error"
+
+    def __str__(self) -> str:
+        where = ": ".join(part for part in (self.address, self.key) if part)
+        text = f"{where}: {self.message}" if where else self.message
+        return f"{text}; {self.remedy}" if self.remedy else text
+
+
+class ConfigError(InputError):
+    """A config cannot be used; `problems` lists everything that is wrong with it."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems: Sequence[Problem] = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class DataError(InputError):
+    """A row, or a file of rows, cannot be used.
+
+    Args:
+        address: File and line, or the position of a row in memory.
+        problem: What is wrong, as the end of a sentence about the value.
+        column: The column at fault, if one is.
+        value: The value at fault, if one is.
+        suggestion: The value that was probably meant.
+        remedy: What to do about it.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        problem: str,
+        column: str | None = None,
+        value: object = None,
+        suggestion: str | None = None,
+        remedy: str = "",
+    ) -> None:
+        self.address, self.column, self.value = address, column, value
+        self.problem, self.suggestion, self.remedy = problem, suggestion, remedy
+        subject = [] if value is None else [f'"{shorten(str(value))}"']
+        text = " ".join([*subject, problem])
+        if suggestion is not None:
+            text += f'; did you mean "{suggestion}"?'
+        parts = [address] if address else []
+        parts += [] if column is None else [f'column "{column}"']
+        super().__init__(": ".join([*parts, text]) + (f" ({remedy})" if remedy else ""))
+
+
+class PluginError(InputError):
+    """A component is unknown, claimed by two plugins, or its plugin cannot be loaded."""
+
+
+class BundleError(InputError):
+    """A folder is no run and no bundle, is damaged, or is of a newer format."""
+
+
+class RunError(NlpkitError, RuntimeError):
+    """The run failed through no fault of its input."""
+
+
+class NonFiniteError(RunError):
+    """The loss or the gradient norm of a step is infinite or not a number."""
+
+
+def closest(value: str, choices: Iterable[str]) -> str | None:
+    """The choice that `value` was probably meant to be, or None."""
+    import difflib
+
+    folded = {choice.casefold(): choice for choice in choices}
+    found = difflib.get_close_matches(value.casefold(), folded, n=1)
+    return folded[found[0]] if found else None
+
+
+def shorten(text: str, limit: int = 60) -> str:
+    """`text` on one line, cut at `limit` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"

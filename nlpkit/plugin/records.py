@@ -1,0 +1,131 @@
+"""What a plugin yields: frozen records that hold import strings (`module:name`), so that listing costs nothing.
+
+Every field has a default but `name` and `target`, so that new fields break no plugin.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """A component that a config or a command line can name.
+
+    Attributes:
+        name: What the config says.
+        target: Import string of what builds the component; `nlpkit.contracts` says how it is called.
+        config: Import string of a `nlpkit.ComponentConfig`, or "" where there are no options.
+        summary: One line for listings.
+        extra: The extra of nlpkit-sdk that brings what the target imports, such as "train".
+    """
+
+    kind: ClassVar[str] = ""
+
+    name: str
+    target: str
+    config: str = ""
+    summary: str = ""
+    extra: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceRecord(Record):
+    """Reads rows; `target(options)` gives a `contracts.Source`."""
+
+    kind: ClassVar[str] = "source"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerRecord(Record):
+    """Makes a tokenizer; `target(options, texts)` gives a `tokenizers.Tokenizer`.
+
+    Attributes:
+        trained: Whether it learns from the training texts; otherwise `texts` is None.
+    """
+
+    kind: ClassVar[str] = "tokenizer"
+
+    trained: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskRecord(Record):
+    """Says what is learned; `target(options)` gives a `contracts.Task`, without torch.
+
+    Attributes:
+        objective: Import string; `objective(options, schema)` gives a `contracts.Objective`.
+    """
+
+    kind: ClassVar[str] = "task"
+
+    objective: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRecord(Record):
+    """Builds a network; `target(options, head, vocabulary, *, weights)` gives an `nn.Module`.
+
+    Attributes:
+        resolve: Import string, without torch; `resolve(options)` gives a `contracts.Resolution`.
+    """
+
+    kind: ClassVar[str] = "model"
+
+    resolve: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StrategyRecord(Record):
+    """Spreads an optimizer step over devices; `target(options, device)` gives a `contracts.Strategy`.
+
+    Attributes:
+        precisions: The precisions that it accepts.
+    """
+
+    kind: ClassVar[str] = "strategy"
+
+    precisions: tuple[str, ...] = ("fp32", "bf16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExporterRecord(Record):
+    """Writes a trained model for elsewhere; `target(options)` gives a `contracts.Exporter`."""
+
+    kind: ClassVar[str] = "exporter"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LauncherRecord(Record):
+    """Starts a run's processes; `target(options)` gives a `contracts.Launcher`."""
+
+    kind: ClassVar[str] = "launcher"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObserverRecord(Record):
+    """Watches a run; `target(options, terminal)` gives a `contracts.Observer`."""
+
+    kind: ClassVar[str] = "observer"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandRecord(Record):
+    """A command of the command line; `target` is a click command, imported when it is called."""
+
+    kind: ClassVar[str] = "command"
+
+
+RECORDS: tuple[type[Record], ...] = (
+    SourceRecord,
+    TokenizerRecord,
+    TaskRecord,
+    ModelRecord,
+    StrategyRecord,
+    ExporterRecord,
+    LauncherRecord,
+    ObserverRecord,
+    CommandRecord,
+)
+KINDS: dict[str, type[Record]] = {record.kind: record for record in RECORDS}
