@@ -1,0 +1,242 @@
+"""Batches for the loop: whole optimizer steps, collated by loader workers ahead of time.
+
+The DataLoader's items are step numbers, so whatever a step holds depends on its number alone
+(law 2): not on the workers, and not on where a run began. Workers send numpy arrays through pipes,
+which needs neither shared memory nor file handles; tensors are made in the process that trains.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from nlpkit.data.plan import evaluation_plan, plan, sample_seeds, share
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from nlpkit.contracts import Batch, Task
+    from nlpkit.data.store import TokenStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What one rank does in one optimizer step.
+
+    Attributes:
+        step: The optimizer step, counted from 1 over all epochs.
+        epoch: The epoch, counted from 1.
+        batches: This rank's micro-batches; one of weight 0 and count 0 where it has no samples.
+        ids: Sample ids of the whole global batch.
+        tokens: Real tokens in this rank's micro-batches.
+        positions: Those and the padding.
+    """
+
+    step: int
+    epoch: int
+    batches: list[Batch]
+    ids: np.ndarray
+    tokens: int
+    positions: int
+
+    def pin_memory(self) -> Self:
+        """The step with its tensors in page-locked memory; DataLoader calls this."""
+        return replace(self, batches=[_mapped(batch, _pinned) for batch in self.batches])
+
+
+class _Steps(Dataset[Step]):
+    """Step number -> Step; keeps the plan of the epoch that it is in."""
+
+    def __init__(
+        self,
+        store: TokenStore,
+        task: Task,
+        *,
+        seed: int,
+        batch_size: int,
+        micro_batch_size: int | None,
+        bucketing: bool,
+        rank: int,
+        size: int,
+    ) -> None:
+        self.store, self.task, self.seed = store, task, seed
+        self.batch_size, self.bucketing = batch_size, bucketing
+        self.rank, self.size, self.micro_batch_size = rank, size, micro_batch_size
+        self._epoch, self._plan = 0, list[np.ndarray]()
+
+    def __getitem__(self, step: int) -> Step:
+        epoch, index = divmod(step - 1, -(-len(self.store) // self.batch_size))
+        ids, lengths = self._batches(epoch + 1)[index], self.store.lengths
+        own = share(
+            ids,
+            lengths,
+            rank=self.rank,
+            size=self.size,
+            micro_batch_size=self.micro_batch_size,
+        )
+        seeds = {"seed": self.seed, "epoch": epoch + 1}
+        batches = [_collate(self.store, self.task, part, **seeds) for part in own]
+        if not own:
+            stand_in = _collate(self.store, self.task, ids[:1], **seeds)
+            batches = [replace(stand_in, weight=0.0, count=0.0)]
+        return Step(
+            step=step,
+            epoch=epoch + 1,
+            batches=batches,
+            ids=ids,
+            tokens=sum(int(lengths[part].sum()) for part in own),
+            positions=sum(len(part) * int(lengths[part].max()) for part in own),
+        )
+
+    def _batches(self, epoch: int) -> list[np.ndarray]:
+        if epoch != self._epoch:
+            self._plan = plan(
+                self.store.lengths,
+                seed=self.seed,
+                epoch=epoch,
+                batch_size=self.batch_size,
+                bucketing=self.bucketing,
+            )
+            self._epoch = epoch
+        return self._plan
+
+
+class _Evaluation(Dataset[Step]):
+    """Index of a batch -> that batch, in a Step of its own."""
+
+    def __init__(self, store: TokenStore, task: Task, batches: list[np.ndarray]) -> None:
+        self.store, self.task, self.batches = store, task, batches
+
+    def __getitem__(self, index: int) -> Step:
+        ids = self.batches[index]
+        batch = _collate(self.store, self.task, ids, seed=0, epoch=0)
+        return Step(step=index, epoch=0, batches=[batch], ids=ids, tokens=0, positions=0)
+
+
+def training_steps(
+    store: TokenStore,
+    task: Task,
+    *,
+    seed: int,
+    batch_size: int,
+    micro_batch_size: int | None,
+    bucketing: bool,
+    first: int,
+    last: int,
+    rank: int,
+    size: int,
+    workers: int,
+    prefetch: int,
+    pin_memory: bool,
+) -> Iterator[Step]:
+    """This rank's part of the steps `first` to `last`; an epoch has ceil(samples / batch_size).
+
+    Args:
+        store: The training rows.
+        task: Collates them.
+        seed: The run's seed.
+        batch_size: Samples per optimizer step over all ranks.
+        micro_batch_size: Samples per forward pass; None: the rank's whole share.
+        bucketing: Whether samples of like length meet.
+        first: The first step, counted from 1.
+        last: The last step, included, in whatever epoch that is.
+        rank: Of this process.
+        size: Number of ranks.
+        workers: Processes that collate; 0: this one does.
+        prefetch: Steps that each worker is ahead.
+        pin_memory: Whether tensors go into page-locked memory.
+    """
+    steps = _Steps(
+        store,
+        task,
+        seed=seed,
+        batch_size=batch_size,
+        micro_batch_size=micro_batch_size,
+        bucketing=bucketing,
+        rank=rank,
+        size=size,
+    )
+    yield from _load(steps, range(first, last + 1), workers, prefetch, pin_memory)
+
+
+def evaluation_batches(
+    store: TokenStore,
+    task: Task,
+    *,
+    batch_size: int,
+    rank: int,
+    size: int,
+    workers: int,
+    prefetch: int,
+    pin_memory: bool,
+) -> Iterator[Batch]:
+    """This rank's batches of an evaluation: every size-th of one plan, which has each row once."""
+    own = evaluation_plan(store.lengths, batch_size=batch_size)[rank::size]
+    dataset = _Evaluation(store, task, own)
+    for step in _load(dataset, range(len(own)), workers, prefetch, pin_memory):
+        yield from step.batches
+
+
+def to_tensors(batch: Batch) -> Batch:
+    """The batch with `inputs` and `targets` as tensors; `ids` stay a numpy array."""
+    return _mapped(batch, _tensor)
+
+
+def _load(
+    dataset: Dataset[Step], items: Sequence[int], workers: int, prefetch: int, pin_memory: bool
+) -> Iterator[Step]:
+    workers = min(workers, len(items))
+    loader = DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=items,
+        num_workers=workers,
+        collate_fn=_unchanged,
+        pin_memory=pin_memory,
+        prefetch_factor=prefetch if workers else None,
+        worker_init_fn=_start_worker,
+        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
+        generator=torch.Generator(),  # else it draws from the global one, which is the model's
+    )
+    for step in loader:
+        yield replace(step, batches=[to_tensors(batch) for batch in step.batches])
+
+
+def _unchanged(step: Any) -> Any:
+    return step
+
+
+def _start_worker(_: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's to handle; it ends us
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    torch.set_num_threads(1)
+
+
+def _collate(store: TokenStore, task: Task, ids: np.ndarray, *, seed: int, epoch: int) -> Batch:
+    seeds = sample_seeds(ids, seed=seed, epoch=epoch)
+    batch = task.collate([store[index] for index in ids.tolist()], seeds.tolist())
+    return replace(batch, ids=ids)
+
+
+def _mapped(batch: Batch, change: Callable[[Any], torch.Tensor]) -> Batch:
+    return replace(
+        batch,
+        inputs={name: change(value) for name, value in batch.inputs.items()},
+        targets={name: change(value) for name, value in batch.targets.items()},
+    )
+
+
+def _tensor(value: Any) -> torch.Tensor:
+    if isinstance(value, np.ndarray) and not value.flags.writeable:
+        value = value.copy()  # a view of the store
+    return torch.as_tensor(value)
+
+
+def _pinned(value: Any) -> torch.Tensor:
+    return _tensor(value).pin_memory()

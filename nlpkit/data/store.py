@@ -1,0 +1,216 @@
+"""Examples on disk: written once, in constant memory, then mapped into memory by every process.
+
+A store is a folder. Each key of the examples has one flat file of its values, and, where the values
+are arrays, a file of offsets; `meta.json` (keys, dtypes, counts, file sizes) is written last, so a
+folder without it is no store.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import ExitStack
+from functools import cached_property
+from typing import IO, TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from nlpkit.errors import PluginError, RunError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    from nlpkit.contracts import Example
+
+FORMAT = 1
+_ADDRESSES = "@addresses"  # no key of an example clashes with it
+_BUFFER = 1 << 20
+
+
+class TokenStore:
+    """Encoded rows, mapped into memory: opening is cheap, and so is sending it to another process.
+
+    `len(store)` is the number of rows; `store[i]` gives row i as an `Example` of read-only views.
+    """
+
+    def __init__(self, path: Path, location: str, meta: dict[str, Any]) -> None:
+        self.path, self.location = path, location
+        self._count: int = meta["count"]
+        self._flat: list[tuple[str, np.ndarray]] = []
+        self._ragged: list[tuple[str, np.ndarray, np.ndarray]] = []
+        for key, column in meta["columns"].items():
+            values = _map(path / f"{key}.bin", column["dtype"])
+            if column["ragged"]:
+                self._ragged.append((key, values, _map(path / f"{key}.offsets.bin", "int64")))
+            else:
+                self._flat.append((key, values))
+        self._addresses = _map(path / f"{_ADDRESSES}.bin", "uint8")
+        self._address_offsets = _map(path / f"{_ADDRESSES}.offsets.bin", "int64")
+
+    @classmethod
+    def open(cls, path: Path, *, location: str = "") -> TokenStore:
+        """Opens a store.
+
+        Args:
+            path: Its folder.
+            location: Where its rows came from; `address` puts it before what the store holds.
+
+        Raises:
+            RunError: The store is missing, damaged, or of another format.
+        """
+        try:
+            meta = json.loads((path / "meta.json").read_bytes())
+            if meta["format"] != FORMAT:
+                raise RunError(f"{path}: a token store of format {meta['format']}, not {FORMAT}")
+            for name, size in meta["files"].items():
+                found = (path / name).stat().st_size
+                if found != size:
+                    raise RunError(f"{path / name}: damaged: {found} bytes instead of {size}")
+            return cls(path, location, meta)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{path}: not a whole token store ({error})") from error
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> Example:
+        example: dict[str, Any] = {key: values[index] for key, values in self._flat}
+        for key, values, offsets in self._ragged:
+            example[key] = values[offsets[index] : offsets[index + 1]]
+        return example
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (self.path, self.location)
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each row, int64 [rows]."""
+        for key, _, offsets in self._ragged:
+            if key == "input_ids":
+                return np.diff(offsets)
+        return np.zeros(self._count, np.int64)
+
+    def address(self, index: int) -> str:
+        """Where row `index` stands: `data/train.csv:1042`."""
+        start, end = self._address_offsets[index : index + 2]
+        text = self._addresses[start:end].tobytes().decode()
+        return self.location + text if text.startswith(":") else text
+
+
+class StoreWriter:
+    """Writes a store row by row; a context manager, and only a clean exit makes a store of it.
+
+    Args:
+        path: The store's folder, which is made.
+        location: The start that the rows' addresses share and that the store leaves out.
+    """
+
+    def __init__(self, path: Path, *, location: str = "") -> None:
+        self.path, self.location, self.count = path, location, 0
+        self._files = ExitStack()
+        self._columns: dict[str, _Column] = {}
+        path.mkdir(parents=True)
+        self._addresses = _Column(path, _ADDRESSES, np.zeros(0, np.uint8), self._files)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            for column in (self._addresses, *self._columns.values()):
+                column.sync()
+        self._files.close()
+        if error is None:
+            self._write_meta()
+
+    def append(self, example: Example, address: str) -> None:
+        """Adds a row.
+
+        Raises:
+            PluginError: Its keys, dtypes or dimensions are not those of the rows before.
+        """
+        if not self.count:
+            for key, value in example.items():
+                self._columns[key] = _Column(self.path, key, np.asarray(value), self._files)
+        if example.keys() != self._columns.keys():
+            raise PluginError(
+                f"{address}: the task gave the keys {', '.join(sorted(example))}, but "
+                f"{', '.join(sorted(self._columns))} for the rows before; each row needs the same"
+            )
+        for key, value in example.items():
+            self._columns[key].append(np.asarray(value), address)
+        suffix = address.removeprefix(self.location) if self.location else address
+        text = suffix if suffix.startswith(":") else address
+        self._addresses.append(np.frombuffer(text.encode(), np.uint8), address)
+        self.count += 1
+
+    def _write_meta(self) -> None:
+        meta = {
+            "format": FORMAT,
+            "count": self.count,
+            "columns": {
+                key: {"dtype": str(column.dtype), "ragged": column.ragged}
+                for key, column in self._columns.items()
+            },
+            "files": {file.name: file.stat().st_size for file in sorted(self.path.iterdir())},
+        }
+        write_synced(self.path / "meta.json", json.dumps(meta, indent=1))
+
+
+class _Column:
+    """One key's files while they are written: all values, and where each row ends."""
+
+    def __init__(self, path: Path, key: str, first: np.ndarray, files: ExitStack) -> None:
+        if first.ndim > 1 or first.dtype.kind not in "biuf":
+            raise PluginError(
+                f'the task gave "{key}" as {first.ndim}-D {first.dtype}; an example holds numbers: '
+                f"scalars and 1-D arrays"
+            )
+        self.key, self.dtype, self.ragged = key, first.dtype, first.ndim == 1
+        self._end = 0
+        self._values = files.enter_context((path / f"{key}.bin").open("wb", _BUFFER))
+        self._offsets: IO[bytes] | None = None
+        if self.ragged:
+            self._offsets = files.enter_context((path / f"{key}.offsets.bin").open("wb", _BUFFER))
+            self._offsets.write(bytes(8))
+
+    def append(self, value: np.ndarray, address: str) -> None:
+        if value.dtype != self.dtype or (value.ndim == 1) != self.ragged or value.ndim > 1:
+            raise PluginError(
+                f'{address}: the task gave "{self.key}" as {value.ndim}-D {value.dtype}, but '
+                f"{int(self.ragged)}-D {self.dtype} for the rows before; each row needs the same"
+            )
+        self._values.write(value.tobytes())
+        if self._offsets is not None:
+            self._end += len(value)
+            self._offsets.write(self._end.to_bytes(8, "little"))
+
+    def sync(self) -> None:
+        for file in (self._values, self._offsets):
+            if file is not None:
+                file.flush()
+                os.fsync(file.fileno())
+
+
+def write_synced(path: Path, text: str) -> None:
+    """Writes a text file and waits until it is on the disk."""
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _reopen(path: Path, location: str) -> TokenStore:
+    return TokenStore.open(path, location=location)
+
+
+def _map(path: Path, dtype: str) -> np.ndarray:
+    if not path.stat().st_size:
+        return np.zeros(0, dtype)
+    return np.memmap(path, dtype, mode="r").view(np.ndarray)  # a plain view: slices cost half

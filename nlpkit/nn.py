@@ -1,0 +1,103 @@
+"""What models share: the usual head, the step that a strategy wraps, how a batch reaches a model.
+
+Shape suffixes: B batch, T tokens, H hidden.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from nlpkit.errors import PluginError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nlpkit.contracts import HeadSpec, Objective
+
+
+class Head(nn.Module):
+    """Hidden states to logits: pooling (for a sequence), dropout, one linear layer.
+
+    Args:
+        hidden: Width of the hidden states.
+        spec: What the task wants: [batch, size], or [batch, tokens, size] for the level "token".
+        pooling: "mean" averages the real tokens, "cls" takes the first one; tokens are not pooled.
+        dropout: Share of the inputs of the linear layer that is dropped in training.
+    """
+
+    def __init__(
+        self, hidden: int, spec: HeadSpec, *, pooling: Literal["mean", "cls"], dropout: float
+    ) -> None:
+        super().__init__()
+        self.level = spec.level
+        self.pooling = pooling
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(hidden, spec.size)
+        nn.init.normal_(self.linear.weight, std=0.02)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, hidden_BTH: Tensor, mask_BT: Tensor) -> Tensor:
+        """Logits [batch, size] or [batch, tokens, size]; the mask is 1 (or true) at real tokens."""
+        if self.level == "token":
+            features = hidden_BTH
+        elif self.pooling == "cls":
+            features = hidden_BTH[:, 0]
+        else:
+            features = masked_mean(hidden_BTH, mask_BT)
+        return cast("Tensor", self.linear(self.dropout(features)))
+
+
+def masked_mean(hidden_BTH: Tensor, mask_BT: Tensor) -> Tensor:
+    """The mean over the real tokens, [batch, hidden]; added up in float32 at least."""
+    wide_BTH = widened(hidden_BTH)
+    mask_BT1 = mask_BT.unsqueeze(-1).to(wide_BTH.dtype)
+    mean_BH = (wide_BTH * mask_BT1).sum(dim=1) / mask_BT1.sum(dim=1).clamp(min=1)
+    return mean_BH.to(hidden_BTH.dtype)
+
+
+def widened(values: Tensor) -> Tensor:
+    """16-bit values as float32; float32 and float64 as they are."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+class StepModule(nn.Module):
+    """A model with its objective: the one module that a strategy wraps."""
+
+    def __init__(self, model: nn.Module, objective: Objective) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = objective
+
+    def forward(self, inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
+        """The summed loss of a batch, of shape [1] so that replicas can be concatenated."""
+        return self.objective.total(call(self.model, inputs), targets).reshape(1)
+
+
+def input_names(model: nn.Module) -> tuple[str, ...]:
+    """What a model takes, in order: its attribute `inputs`, else the parameters of `forward`."""
+    named = getattr(model, "inputs", None)
+    if named is not None:
+        return tuple(named)
+    parameters = inspect.signature(model.forward).parameters.values()
+    return tuple(each.name for each in parameters if each.kind == each.POSITIONAL_OR_KEYWORD)
+
+
+def call(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+    """The logits of a batch; 16-bit logits become float32, float64 stays.
+
+    Raises:
+        PluginError: The model takes an input that the task does not give.
+    """
+    names = input_names(model)
+    for name in names:
+        if name not in inputs:
+            raise PluginError(
+                f'model {type(model).__name__} takes "{name}", which the task does not give '
+                f"(it gives {', '.join(inputs)}); "
+                "a model names what it takes in its attribute `inputs`"
+            )
+    return widened(model(*(inputs[name] for name in names)))

@@ -1,0 +1,49 @@
+"""AdamW, and schedules counted in optimizer steps that were taken."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from nlpkit.config.schema import TrainConfig
+
+
+def adamw(model: nn.Module, *, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW (Loshchilov & Hutter 2019), fused; biases and norms (vectors) are not decayed.
+
+    Args:
+        model: On its device already; frozen parameters are left out.
+        weight_decay: Decoupled decay of matrices, times the learning rate per step.
+    """
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.dim() > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trainable if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    fused = bool(trainable) and trainable[0].device.type in ("cpu", "cuda")
+    return torch.optim.AdamW([group for group in groups if group["params"]], fused=fused)
+
+
+def learning_rate(taken: int, *, total: int, peak: float, train: TrainConfig) -> float:
+    """The rate of the next step, after `taken` of `total` steps: warm-up, then the schedule down to 0.
+
+    A function of one integer: resuming needs nothing else, and a skipped step does not advance it.
+    """
+    warmup = math.ceil(train.warmup_ratio * total)
+    if taken < warmup:
+        return peak * (taken + 1) / warmup
+    if train.schedule == "constant":
+        return peak
+    left = (total - taken) / max(1, total - warmup)
+    return peak * (left if train.schedule == "linear" else 0.5 * (1 - math.cos(math.pi * left)))
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Gives every group the same learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate

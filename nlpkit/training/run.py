@@ -1,0 +1,319 @@
+"""Builds everything that a run needs from its folder and the token store, and sees it through."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from nlpkit.bundle.format import seal, vocabulary_of, write_description
+from nlpkit.bundle.torch_engine import load_weights, save_weights
+from nlpkit.config.load import load_config
+from nlpkit.config.resolve import build, options_of
+from nlpkit.contracts import Evaluated, RunEnded, RunStarted
+from nlpkit.data.loader import evaluation_batches, training_steps
+from nlpkit.data.plan import mix
+from nlpkit.data.prepare import Prepared
+from nlpkit.environment import versions
+from nlpkit.errors import ConfigError, Problem, closest
+from nlpkit.nn import StepModule, input_names
+from nlpkit.plugin.host import Host, load
+from nlpkit.training.evaluation import Evaluation, evaluate
+from nlpkit.training.precision import Precision, resolve_device, resolve_precision
+from nlpkit.training.step import check_placement
+from nlpkit.training.trainer import Trainer
+from nlpkit.training.watchers import Watchers
+
+if TYPE_CHECKING:
+    from nlpkit.cli.render import Terminal
+    from nlpkit.config.schema import Component, Config
+    from nlpkit.contracts import Objective, Strategy, Task
+    from nlpkit.data.store import TokenStore
+
+
+@dataclass(kw_only=True)
+class Session:
+    """The parts of one rank's run.
+
+    Attributes:
+        run_dir: The run folder.
+        config: As resolved and stored in it.
+        prepared: Token store, schema and tokenizer.
+        module: Model and objective, on the device of the strategy.
+    """
+
+    run_dir: Path
+    config: Config
+    host: Host
+    prepared: Prepared
+    task: Task
+    module: StepModule
+    strategy: Strategy
+    precision: Precision
+    watchers: Watchers
+    stop: Callable[[], bool]
+    history: list[Mapping[str, Any]] = field(default_factory=list)
+
+    @property
+    def bundle(self) -> Path:
+        """Where the bundle grows: the best weights so far, sealed at the end."""
+        return self.run_dir / "bundle"
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps that an epoch takes."""
+        return math.ceil(len(self.prepared.stores["train"]) / self.config.train.batch_size)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        steps = self.steps_per_epoch * self.config.train.epochs
+        return min(steps, self.config.train.max_steps or steps)
+
+    def fit(self) -> None:
+        """Trains, evaluates the best model, and leaves bundle and result.json behind."""
+        started = time.perf_counter()
+        trainer = self._trainer()
+        ended: dict[str, Any] = {"error": "did not finish"}
+        try:
+            self._started()
+            with _quiet_generators(self.config.seed):
+                trainer.run()
+            if self.strategy.rank == 0 and trainer.progress.best is None:
+                self._save()
+            evaluations = self._final_evaluations(trainer)
+            if self.strategy.rank == 0:
+                seal(self.bundle)
+                seconds = time.perf_counter() - started
+                ended = self._result(trainer, evaluations, seconds)
+                _write_json(self.run_dir / "result.json", ended)
+        finally:
+            self.watchers.tell("run_ended", RunEnded(result=ended))
+
+    def log(self, line: Mapping[str, Any]) -> None:
+        """Adds a line to metrics.jsonl; what is no number is written as text, for JSON has no NaN."""
+        if self.strategy.rank:
+            return
+        written = {
+            name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in line.items()
+        }
+        with (self.run_dir / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(written) + "\n")
+
+    def evaluate(self, split: str) -> Evaluation:
+        """Evaluates a split with the weights as they are."""
+        return evaluate(
+            self.module,
+            evaluation_batches(
+                self.prepared.stores[split],
+                self.task,
+                batch_size=self.config.eval.batch_size,
+                rank=self.strategy.rank,
+                size=self.strategy.size,
+                **self._loading(),
+            ),
+            self.task.metrics(self.prepared.schema),
+            strategy=self.strategy,
+            precision=self.precision,
+        )
+
+    def _trainer(self) -> Trainer:
+        train = self.config.train
+        store: TokenStore = self.prepared.stores["train"]
+        return Trainer(
+            config=self.config,
+            module=self.module,
+            strategy=self.strategy,
+            precision=self.precision,
+            steps=training_steps(
+                store,
+                self.task,
+                seed=self.config.seed,
+                batch_size=train.batch_size,
+                micro_batch_size=train.micro_batch_size,
+                bucketing=self.config.loader.bucketing,
+                first=1,
+                last=self.total_steps,
+                rank=self.strategy.rank,
+                size=self.strategy.size,
+                **self._loading(),
+            ),
+            steps_per_epoch=self.steps_per_epoch,
+            total_steps=self.total_steps,
+            validate=(lambda: self.evaluate("validation"))
+            if "validation" in self.prepared.stores
+            else None,
+            monitor=monitor_of(self.config, self.task, self.prepared.schema),
+            save_best=self._save,
+            address=store.address,
+            log=self.log,
+            watchers=self.watchers,
+            stop=self.stop,
+        )
+
+    def _loading(self) -> dict[str, Any]:
+        loader = self.config.loader
+        cuda = self.strategy.device.type == "cuda"
+        pin = cuda if loader.pin_memory == "auto" else loader.pin_memory and cuda
+        return {"workers": loader.workers, "prefetch": loader.prefetch, "pin_memory": pin}
+
+    def _started(self) -> None:
+        if self.strategy.rank == 0:
+            write_description(
+                self.bundle,
+                config=self.config,
+                host=self.host,
+                prepared=self.prepared,
+                inputs=input_names(self.module.model),
+                versions=versions(),
+            )
+        self.watchers.tell(
+            "run_started",
+            RunStarted(
+                run_dir=self.run_dir,
+                config=self.config.model_dump(mode="json"),
+                epochs=self.config.train.epochs,
+                total_steps=self.total_steps,
+                device=str(self.strategy.device),
+            ),
+        )
+
+    def _save(self) -> None:
+        if self.strategy.rank == 0:
+            save_weights(self.bundle, self.module.model)
+
+    def _final_evaluations(self, trainer: Trainer) -> dict[str, Evaluation]:
+        """The best weights, back in the model, on every split that is not for training."""
+        load_weights(self.bundle, self.module.model)
+        evaluations = {}
+        for split in ("validation", "test"):
+            if split not in self.prepared.stores:
+                continue
+            evaluations[split] = self.evaluate(split)
+            if split == "test":
+                step, epochs = trainer.progress.step, self.config.train.epochs
+                line = {"step": step, "epoch": epochs, "split": split, **evaluations[split].values}
+                self.log(line)
+                event = Evaluated(step=step, epoch=epochs, split=split, logged=line, best=False)
+                self.watchers.tell("evaluated", event)
+        return evaluations
+
+    def _result(
+        self, trainer: Trainer, evaluations: Mapping[str, Evaluation], seconds: float
+    ) -> dict[str, Any]:
+        progress = trainer.progress
+        return {
+            "metrics": {split: each.values for split, each in evaluations.items()},
+            "details": {split: each.details for split, each in evaluations.items()},
+            "samples": {split: each.samples for split, each in evaluations.items()},
+            "steps": progress.step,
+            "steps_planned": self.total_steps,
+            "best_step": progress.best_step or progress.step,
+            "monitor": trainer.monitor[0],
+            "device": str(self.strategy.device),
+            "precision": self.precision.name,
+            "seconds": round(seconds, 3),
+            **trainer.account.summary(),
+            "data": self.prepared.report,
+            "observers": self.watchers.report(seconds),
+        }
+
+
+def build_session(
+    run_dir: Path, *, terminal: Terminal, stop: Callable[[], bool] = lambda: False
+) -> Session:
+    """Reads a run folder and builds what it says.
+
+    Raises:
+        InputError: The config, its plugins or the device are not usable here.
+    """
+    config = load_config(run_dir / "config.yaml")
+    host = Host.discover()
+    host.bring(config.plugins, run_dir)
+    environment = json.loads((run_dir / "environment.json").read_text(encoding="utf-8"))
+    prepared = Prepared.open(Path(environment["tokens"]))
+    strategy = build(config.strategy, "strategy", host, resolve_device(config.device))
+    task = build(config.task, "task", host)
+    torch.manual_seed(mix(config.seed, 0, 0))
+    model = build(
+        config.model,
+        "model",
+        host,
+        task.head(prepared.schema),
+        vocabulary_of(prepared.tokenizer_path, config),
+        weights=True,
+    )
+    module = StepModule(model, build_objective(config.task, host, prepared.schema))
+    module.to(strategy.device)
+    check_placement(module, strategy.device, f'model "{config.model.name}"')
+    observers = [
+        (each.name, build(each, "observer", host, terminal))
+        for each in config.observers
+        if strategy.rank == 0
+    ]
+    return Session(
+        run_dir=run_dir,
+        config=config,
+        host=host,
+        prepared=prepared,
+        task=task,
+        module=module,
+        strategy=strategy,
+        precision=resolve_precision(config.precision, strategy.device),
+        watchers=Watchers(observers),
+        stop=stop,
+    )
+
+
+def build_objective(task: Component, host: Host, schema: Mapping[str, Any]) -> Objective:
+    """The objective that belongs to a task."""
+    record = host.entry("task", task.name).record
+    objective: Objective = load(record, record.objective)(options_of(task, "task", host), schema)
+    return objective
+
+
+def monitor_of(config: Config, task: Task, schema: Mapping[str, Any]) -> tuple[str, str]:
+    """The value that selects the best model, and which way is better.
+
+    Raises:
+        ConfigError: `eval.monitor` names no value of the task.
+    """
+    better = {name: way for metric in task.metrics(schema) for name, way in metric.better.items()}
+    name = config.eval.monitor or next(iter(better), "loss")
+    better["loss"] = "lower"
+    if name not in better:
+        meant = closest(name, better)
+        remedy = f'did you mean "{meant}"?' if meant else f"choose one of {', '.join(better)}"
+        message = f'"{name}" is no value of task "{config.task.name}"'
+        raise ConfigError([Problem(key="eval.monitor", message=message, remedy=remedy)])
+    return name, better[name]
+
+
+@contextmanager
+def _quiet_generators(seed: int) -> Iterator[None]:
+    """Leaves the caller's random generators as they were."""
+    import random
+
+    import numpy as np
+
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        yield
+    random.setstate(python)
+    np.random.set_state(numpy)
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    partial = path.with_suffix(".partial")
+    partial.write_text(text + "\n", encoding="utf-8")
+    os.replace(partial, path)

@@ -1,0 +1,58 @@
+"""Observers, kept from doing harm (law 8): one that raises is isolated, after three failures disabled."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nlpkit.contracts import Observer
+
+LIMIT = 3
+"""Failures after which an observer hears nothing more."""
+
+
+@dataclass
+class _Watched:
+    name: str
+    observer: Observer
+    failures: int = 0
+    last_error: str = ""
+    seconds: float = 0.0
+
+
+@dataclass
+class Watchers:
+    """Tells observers what happens, and keeps account of their failures and their time."""
+
+    observers: Sequence[tuple[str, Observer]]
+    _watched: list[_Watched] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._watched = [_Watched(name, observer) for name, observer in self.observers]
+
+    def tell(self, method: str, event: Any) -> None:
+        """Calls `method` of every observer that is still listened to."""
+        for watched in self._watched:
+            if watched.failures >= LIMIT:
+                continue
+            started = time.perf_counter()
+            try:
+                getattr(watched.observer, method)(event)
+            except Exception as error:
+                watched.failures += 1
+                watched.last_error = f"{method}: {type(error).__name__}: {error}"
+            watched.seconds += time.perf_counter() - started
+
+    def report(self, elapsed: float) -> dict[str, dict[str, Any]]:
+        """By observer: its share of `elapsed` seconds, its failures, and whether it was disabled."""
+        return {
+            watched.name: {
+                "share_of_time": round(watched.seconds / max(elapsed, 1e-9), 4),
+                "failures": watched.failures,
+                "disabled": watched.failures >= LIMIT,
+                "last_error": watched.last_error,
+            }
+            for watched in self._watched
+        }

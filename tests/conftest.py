@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of real data sets: NLPKIT_TEST_DATA, or ../shared/data where it exists."""
+    named = os.environ.get("NLPKIT_TEST_DATA")
+    folder = Path(named) if named else REPOSITORY.parent / "shared" / "data"
+    if not named and not folder.exists():
+        pytest.skip(f"real data are not here: {folder} (set NLPKIT_TEST_DATA)")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs and caches of a test go into its own folder."""
+    monkeypatch.setenv("NLPKIT_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("NLPKIT_CACHE", str(tmp_path / "cache"))

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from nlpkit_strategies.single import Single
+
+from nlpkit.training.precision import Precision
+from nlpkit.training.step import optimizer_step
+from tests.laws.experiment import (
+    CASES,
+    DTYPES,
+    LIMITS,
+    MICRO_BATCHES,
+    RANKS,
+    SAMPLES,
+    Recorder,
+    build_module,
+    collate,
+    examples,
+    run_ranks,
+)
+
+
+@cache
+def found(ranks: int) -> list[dict[str, Any]]:
+    return run_ranks("tests.laws.experiment", ranks)
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("objective", CASES)
+def test_gradient_and_loss_are_the_whole_batchs_however_it_is_split(objective, dtype, ranks):
+    rows = [row for row in found(ranks) if (row["objective"], row["dtype"]) == (objective, dtype)]
+    assert len(rows) == len(MICRO_BATCHES) * len(SAMPLES)
+    for row in rows:
+        assert row["gradient"] < LIMITS[dtype], row
+        assert row["loss"] < 1e-6, row
+
+
+def test_step_whose_samples_all_weigh_nothing_leaves_the_weights_alone():
+    case = CASES["row weights"]
+    rows = [{**row, "weight": np.float64(0)} for row in examples(case, 4)]
+    module = build_module(case, torch.float64)
+    before = [p.detach().clone() for p in module.parameters()]
+    optimizer = torch.optim.SGD(module.parameters(), lr=1.0)
+    single, precision = Single(torch.device("cpu")), Precision("fp32", "cpu")
+    step = optimizer_step([collate(case, rows)], module, single, precision, optimizer, 1.0)
+    assert (step.taken, step.loss, step.norm) == (False, 0.0, 0.0)
+    assert all(map(torch.equal, before, module.parameters()))
+
+
+def test_stop_flag_comes_back_with_the_step():
+    case = CASES["class"]
+    module = build_module(case, torch.float64)
+    recorder = Recorder(module.parameters(), lr=0.0)
+    single, precision = Single(torch.device("cpu")), Precision("fp32", "cpu")
+    batches = [collate(case, examples(case, 4))]
+    for stop in (False, True):
+        step = optimizer_step(batches, module, single, precision, recorder, 1.0, stop=stop)
+        assert step.stopping is stop

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from nlpkit_tasks.sequence.config import SequenceConfig
+from nlpkit_tasks.sequence.task import SequenceTask
+
+from nlpkit.data.loader import training_steps
+from nlpkit.data.store import StoreWriter, TokenStore
+from tests.laws.experiment import CASES, examples
+
+STEPS = 25
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
+    path: Path = tmp_path_factory.mktemp("law2") / "store"
+    with StoreWriter(path) as writer:
+        for index, example in enumerate(examples(CASES["class"], 203)):
+            writer.append(example, f":{index}")
+    return TokenStore.open(path)
+
+
+def ledger(store: TokenStore, *, ranks: int, first: int = 1, **changes: object) -> list[str]:
+    """A hash of the sample ids of each step, gathered from what all ranks were given."""
+    settings: dict = {
+        "seed": 13,
+        "batch_size": 32,
+        "micro_batch_size": 5,
+        "bucketing": True,
+        "workers": 0,
+        "prefetch": 2,
+        "pin_memory": False,
+        **changes,
+    }
+    task = SequenceTask(SequenceConfig())
+    of_ranks = [
+        training_steps(store, task, first=first, last=STEPS, rank=rank, size=ranks, **settings)
+        for rank in range(ranks)
+    ]
+    hashes = []
+    for steps in zip(*of_ranks, strict=True):
+        own = [batch.ids for step in steps for batch in step.batches if batch.weight]
+        ids = np.sort(np.concatenate(own))
+        assert all(np.array_equal(ids, np.sort(step.ids)) for step in steps)
+        hashes.append(hashlib.sha256(steps[0].ids.tobytes()).hexdigest())
+    return hashes
+
+
+@pytest.mark.parametrize("bucketing", [True, False])
+def test_batches_are_the_same_on_1_2_and_4_ranks_and_with_workers(store, bucketing):
+    alone = ledger(store, ranks=1, bucketing=bucketing)
+    assert len(set(alone)) == STEPS
+    assert ledger(store, ranks=2, bucketing=bucketing) == alone
+    assert ledger(store, ranks=4, bucketing=bucketing) == alone
+    assert ledger(store, ranks=1, bucketing=bucketing, workers=2) == alone
+    assert ledger(store, ranks=1, bucketing=bucketing, micro_batch_size=None) == alone
+
+
+def test_batches_from_the_middle_of_an_epoch_are_those_of_the_whole_run(store):
+    assert ledger(store, ranks=2, first=11) == ledger(store, ranks=1)[10:]
+
+
+def test_another_seed_gives_other_batches(store):
+    assert ledger(store, ranks=1, seed=14) != ledger(store, ranks=1)

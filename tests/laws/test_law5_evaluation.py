@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+
+from tests.laws.evaluation_ranks import OBJECTIVES, SAMPLES
+from tests.laws.experiment import run_ranks
+
+LIMITS = {"float64": 1e-12, "float32": 1e-6}
+
+
+@cache
+def found(ranks: int) -> list[dict[str, Any]]:
+    return run_ranks("tests.laws.evaluation_ranks", ranks)
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_evaluation_is_the_same_number_on_any_number_of_ranks(ranks):
+    assert len(found(1)) == len(OBJECTIVES) * len(SAMPLES) * len(LIMITS)
+    for alone, together in zip(found(1), found(ranks), strict=True):
+        assert together["seen"] == alone["seen"] == alone["samples"]
+        for name, value in alone["values"].items():
+            limit = LIMITS[alone["dtype"]]
+            assert together["values"][name] == pytest.approx(value, rel=limit, abs=limit), alone
