@@ -1,0 +1,23 @@
+"""BERT, from a local folder or the hub, with nlpkit's own head."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import nlpkit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@nlpkit.hookimpl
+def nlpkit_models() -> Iterator[nlpkit.ModelRecord]:
+    """The pretrained encoder."""
+    yield nlpkit.ModelRecord(
+        name="bert",
+        target="nlpkit_bert.model:build",
+        config="nlpkit_bert.config:BertOptions",
+        resolve="nlpkit_bert.resolve:resolve",
+        summary="A pretrained BERT, from a folder or the hub",
+        extra="train",
+    )

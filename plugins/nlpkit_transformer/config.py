@@ -1,0 +1,49 @@
+"""Options of the model `transformer`, and what it brings along before anything heavy is loaded."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, PositiveInt, model_validator
+
+from nlpkit import ComponentConfig
+from nlpkit.contracts import Resolution
+
+
+class TransformerConfig(ComponentConfig):
+    """An encoder of `layers` blocks; the defaults suit some ten thousand short texts."""
+
+    layers: PositiveInt = Field(4, description="Encoder blocks, one on top of the other.")
+    hidden: PositiveInt = Field(
+        256, description="Width of the residual stream; a multiple of heads."
+    )
+    heads: PositiveInt = Field(4, description="Attention heads of a block.")
+    feed_forward: PositiveInt | None = Field(
+        None, description="Width inside a feed-forward layer; null: 4 × hidden."
+    )
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.1, description="Share dropped from embeddings, attention, every sublayer and the head."
+    )
+    positions: Literal["sinusoidal", "learned"] = Field(
+        "sinusoidal", description="How a token knows where it stands."
+    )
+    norm: Literal["pre", "post"] = Field(
+        "pre", description="Layer norm before each sublayer, or after it as in the paper."
+    )
+    pooling: Literal["mean", "cls"] = Field(
+        "mean", description="A text is the mean of its tokens, or its first one."
+    )
+
+    @model_validator(mode="after")
+    def _heads_divide_hidden(self) -> Self:
+        if self.hidden % self.heads:
+            nearest = self.heads * max(1, round(self.hidden / self.heads))
+            raise ValueError(
+                f"hidden {self.hidden} is not a multiple of heads {self.heads}; try {nearest}"
+            )
+        return self
+
+
+def resolve(options: TransformerConfig) -> Resolution:
+    """The model's own learning rate; it takes texts of any length."""
+    return Resolution(options=options, learning_rate=5e-4)
