@@ -1,24 +1,30 @@
 """What a component implements. This page is all that a plugin author has to read.
 
-A plugin yields records (`nlpkit.ModelRecord` and its siblings); a record's `target` is called as its
-docstring says and gives an object with one of the shapes below. Nothing here needs torch.
+A plugin yields records (`nlpkit.ModelRecord` and its siblings); a record's `target` is called as
+its docstring says and gives an object with one of the shapes below. Nothing here needs torch.
 
-Shapes are written [batch, tokens]. Texts go in as `Row`s, become `Example`s once, are kept in the token
-store, and come out as padded `Batch`es.
+Shapes are written [batch, tokens]. Texts go in as `Row`s, become `Example`s once, are kept in the
+token store, and come out as padded `Batch`es.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
+from nlpkit.events import Evaluated as Evaluated
+from nlpkit.events import RunEnded as RunEnded
+from nlpkit.events import RunStarted as RunStarted
+from nlpkit.events import StepEnded as StepEnded
+
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
     from tokenizers import Encoding
     from torch import Tensor, device, nn
 
@@ -28,7 +34,7 @@ Schema = Mapping[str, Any]
 """What a task learned from the training rows (labels, counts): plain JSON."""
 
 Example = Mapping[str, Any]
-"""One encoded row: 1-D arrays and scalars, the same keys and dtypes in each row. `input_ids` gives its length."""
+"""One encoded row: 1-D arrays and scalars, the same in each row; `input_ids` gives its length."""
 
 TextInput = str | tuple[str, str] | list[str]
 """What a tokenizer is given for one row: a text, a pair of texts, or a list of words."""
@@ -71,7 +77,7 @@ class HeadSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Vocabulary:
-    """What a model has to know of its tokenizer: how many ids there are, and the longest input in tokens."""
+    """What a model has to know of its tokenizer: how many ids, and the longest input in tokens."""
 
     size: int
     max_length: int
@@ -107,7 +113,7 @@ class Source(Protocol):
     """Reads one location; splitting and bad rows are the core's work."""
 
     def default(self, split: str) -> str | None:
-        """The location of "train" or "test" where the config names none; None: there is no default."""
+        """The location of "train" or "test" where the config names none, or None."""
 
     def rows(self, location: str) -> Iterator[Row | DataError]:
         """The rows of one location, always in the same order; for a broken row its error.
@@ -133,7 +139,7 @@ class Metric(Protocol):
         """The values named in `better`, from a summed state."""
 
     def details(self, state: np.ndarray) -> dict[str, Any]:
-        """What a report shows beside the values (a confusion matrix): plain JSON, {} for nothing."""
+        """What a report shows beside the values (a confusion matrix): JSON, {} for nothing."""
 
 
 class Task(Protocol):
@@ -146,7 +152,7 @@ class Task(Protocol):
         """The text of a row. Raises DataError where it is missing or empty."""
 
     def stratum(self, row: Row) -> str:
-        """The group that a split keeps in proportion, "" for none. Raises DataError for a bad target."""
+        """The group that a split keeps in proportion, or "". Raises DataError for a bad target."""
 
     def fit_schema(self, rows: Iterable[Row]) -> Schema:
         """What the training split teaches before training: labels, counts. Plain JSON."""
@@ -170,7 +176,7 @@ class Task(Protocol):
 
 
 class Objective(Protocol):
-    """The loss: a SUM over the batch, never a mean; the core divides by the global count (law 1)."""
+    """The loss: a SUM over the batch, never a mean; the core divides by the global count."""
 
     def total(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         """The summed loss, a scalar."""
@@ -190,7 +196,7 @@ class Strategy(Protocol):
         """The module whose forward and backward keep the replicas together."""
 
     def window(self, *, last: bool) -> AbstractContextManager[Any]:
-        """Surrounds forward and backward of a micro-batch; only the last one synchronises gradients."""
+        """Surrounds forward and backward of a micro-batch; the last one synchronises gradients."""
 
     def sum(self, values: np.ndarray) -> np.ndarray:
         """A float64 vector summed over all ranks, in host memory."""
@@ -217,7 +223,7 @@ class Exporter(Protocol):
         sample: Mapping[str, np.ndarray],
         out: Path,
     ) -> Artifact:
-        """Writes into the folder `out`; `sample` is a batch of real inputs, in the order of `inputs`."""
+        """Writes into the folder `out`; `sample` is a batch of real inputs, by name."""
 
 
 class Launcher(Protocol):
@@ -227,50 +233,8 @@ class Launcher(Protocol):
         """Runs to the end. Raises what the run raised."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunStarted:
-    """Training begins. `config` is the resolved config as plain data; `total_steps` are optimizer steps."""
-
-    run_dir: Path
-    config: Mapping[str, Any]
-    epochs: int
-    total_steps: int
-    device: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepEnded:
-    """An optimizer step ended. `logged` is its line in metrics.jsonl, on steps that have one."""
-
-    step: int
-    epoch: int
-    loss: float
-    grad_norm: float
-    learning_rate: float
-    taken: bool
-    logged: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluated:
-    """A split was evaluated. `logged` is its line in metrics.jsonl; `best`: the best so far."""
-
-    step: int
-    epoch: int
-    split: str
-    logged: Mapping[str, Any]
-    best: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunEnded:
-    """Training ended. `result` is what result.json holds."""
-
-    result: Mapping[str, Any]
-
-
 class Observer:
-    """Watches a run; override what is of interest. It can neither change nor stop training (law 8)."""
+    """Watches a run; override what is of interest. It can neither change nor stop training."""
 
     def run_started(self, event: RunStarted) -> None:
         """Before the first step."""
@@ -286,7 +250,7 @@ class Observer:
 
 
 def pad(arrays: Sequence[np.ndarray], value: int = 0) -> np.ndarray:
-    """1-D arrays as one [batch, longest] array of their dtype, filled up with `value` on the right."""
+    """1-D arrays as one [batch, longest] array, filled up with `value` on the right."""
     padded = np.full((len(arrays), max(map(len, arrays))), value, dtype=arrays[0].dtype)
     for row, array in enumerate(arrays):
         padded[row, : len(array)] = array

@@ -1,20 +1,22 @@
 """Every error that nlpkit raises on purpose.
 
-    NlpkitError
-    ├── InputError (ValueError)    the user's input is at fault: exit 2
-    │   ├── ConfigError            .problems: all of them at once
-    │   ├── DataError              .address .column .value: a row that cannot be used
-    │   ├── PluginError            a component is unknown, claimed twice, or its plugin is broken
-    │   └── BundleError            no run or bundle, a damaged one, or one of a newer format
-    └── RunError (RuntimeError)    the run failed: exit 1
-        └── NonFiniteError         the loss or the gradient is no longer a number
+NlpkitError
+├── InputError (ValueError)    the user's input is at fault: exit 2
+│   ├── ConfigError            .problems: all of them at once
+│   ├── DataError              .address .column .value: a row that cannot be used
+│   ├── PluginError            a component is unknown, claimed twice, or its plugin is broken
+│   └── BundleError            no run or bundle, a damaged one, or one of a newer format
+└── RunError (RuntimeError)    the run failed: exit 1
+    └── NonFiniteError         the loss or the gradient is no longer a number
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 
 class NlpkitError(Exception):
@@ -46,6 +48,8 @@ class Problem:
     def __str__(self) -> str:
         where = ": ".join(part for part in (self.address, self.key) if part)
         text = f"{where}: {self.message}" if where else self.message
+        if text.endswith("?"):  # what was probably meant
+            return f"{text} ({self.remedy})" if self.remedy else text
         return f"{text}; {self.remedy}" if self.remedy else text
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,8 @@ from nlpkit.nn import call
 from nlpkit.training.step import to_device
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from nlpkit.contracts import Batch, Metric, Strategy
     from nlpkit.nn import StepModule
     from nlpkit.training.precision import Precision

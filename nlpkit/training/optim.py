@@ -30,7 +30,7 @@ def adamw(model: nn.Module, *, weight_decay: float) -> torch.optim.AdamW:
 
 
 def learning_rate(taken: int, *, total: int, peak: float, train: TrainConfig) -> float:
-    """The rate of the next step, after `taken` of `total` steps: warm-up, then the schedule down to 0.
+    """The rate of the next step, after `taken` of `total` steps: warm-up, then down to 0.
 
     A function of one integer: resuming needs nothing else, and a skipped step does not advance it.
     """

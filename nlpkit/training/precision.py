@@ -1,4 +1,4 @@
-"""How numbers are kept: fp32, or bf16 autocast over fp32 weights. One place backs up, clips and steps."""
+"""fp32, or bf16 autocast over fp32 weights; the one place that goes backward, clips and steps."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Precision:
     ) -> tuple[float, float, bool]:
         """Clips and steps, unless the gradient is not finite; clears the gradients.
 
-        Loss and norm come to the host together: the only time in a step that it waits for the device.
+        Loss and norm come to the host together: the only time in a step that it waits.
 
         Returns:
             Loss, norm before clipping, and whether the step was taken.
@@ -83,12 +83,14 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         found = torch.cuda.device_count()
         message = f"{name} is not there: {found or 'no'} CUDA device{'s' * (found != 1)} found"
-        raise ConfigError([Problem(key="device", message=message, remedy="use device: auto or cpu")])
+        raise ConfigError(
+            [Problem(key="device", message=message, remedy="use device: auto or cpu")]
+        )
     return device
 
 
 def resolve_precision(name: str, device: torch.device) -> Precision:
-    """The precision that `precision` of a config means on `device`; auto is bf16 where it is fast."""
+    """The precision that a config's `precision` means on `device`; auto: bf16 where it is fast."""
     if name == "auto":
         name = "bf16" if _fast_bf16(device) else "fp32"
     return Precision(name, device.type)
@@ -96,7 +98,7 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
 
 def _fast_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # Without these instructions a CPU emulates bf16, slower than fp32.
     cpuinfo = Path("/proc/cpuinfo")
     flags = cpuinfo.read_text() if cpuinfo.exists() else ""

@@ -6,11 +6,9 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -33,10 +31,13 @@ from nlpkit.training.trainer import Trainer
 from nlpkit.training.watchers import Watchers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from nlpkit.cli.render import Terminal
     from nlpkit.config.schema import Component, Config
     from nlpkit.contracts import Objective, Strategy, Task
     from nlpkit.data.store import TokenStore
+    from nlpkit.plugin.records import TaskRecord
 
 
 @dataclass(kw_only=True)
@@ -85,8 +86,7 @@ class Session:
         ended: dict[str, Any] = {"error": "did not finish"}
         try:
             self._started()
-            with _quiet_generators(self.config.seed):
-                trainer.run()
+            trainer.run()
             if self.strategy.rank == 0 and trainer.progress.best is None:
                 self._save()
             evaluations = self._final_evaluations(trainer)
@@ -99,7 +99,7 @@ class Session:
             self.watchers.tell("run_ended", RunEnded(result=ended))
 
     def log(self, line: Mapping[str, Any]) -> None:
-        """Adds a line to metrics.jsonl; what is no number is written as text, for JSON has no NaN."""
+        """Adds a line to metrics.jsonl; JSON has no NaN: what is no number becomes text."""
         if self.strategy.rank:
             return
         written = {
@@ -194,7 +194,7 @@ class Session:
     def _final_evaluations(self, trainer: Trainer) -> dict[str, Evaluation]:
         """The best weights, back in the model, on every split that is not for training."""
         load_weights(self.bundle, self.module.model)
-        evaluations = {}
+        evaluations: dict[str, Evaluation] = {}
         for split in ("validation", "test"):
             if split not in self.prepared.stores:
                 continue
@@ -276,7 +276,7 @@ def build_session(
 
 def build_objective(task: Component, host: Host, schema: Mapping[str, Any]) -> Objective:
     """The objective that belongs to a task."""
-    record = host.entry("task", task.name).record
+    record = cast("TaskRecord", host.entry("task", task.name).record)
     objective: Objective = load(record, record.objective)(options_of(task, "task", host), schema)
     return objective
 
@@ -296,20 +296,6 @@ def monitor_of(config: Config, task: Task, schema: Mapping[str, Any]) -> tuple[s
         message = f'"{name}" is no value of task "{config.task.name}"'
         raise ConfigError([Problem(key="eval.monitor", message=message, remedy=remedy)])
     return name, better[name]
-
-
-@contextmanager
-def _quiet_generators(seed: int) -> Iterator[None]:
-    """Leaves the caller's random generators as they were."""
-    import random
-
-    import numpy as np
-
-    python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
-        yield
-    random.setstate(python)
-    np.random.set_state(numpy)
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,8 @@ from nlpkit.errors import PluginError
 from nlpkit.training.precision import Precision, Step
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import nn
 
     from nlpkit.contracts import Batch, Strategy
@@ -30,8 +31,9 @@ def optimizer_step(
 ) -> Step:
     """Feeds this rank's micro-batches of one global batch and takes one optimizer step.
 
-    Each micro-batch gives a SUM; every rank divides by the count of the whole global batch, which one small
-    all-reduce tells before the first forward pass. DDP averages over ranks, hence `strategy.size`.
+    Each micro-batch gives a SUM; every rank divides by the count of the whole global batch, which
+    one small all-reduce tells before the first forward pass. DDP averages over ranks, hence
+    `strategy.size`.
     """
     local = np.array([sum(batch.count for batch in batches), float(stop)])
     count, stopping = strategy.sum(local).tolist()
@@ -50,7 +52,7 @@ def optimizer_step(
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch with its tensors on `device`; from pinned memory the copy runs beside the device's work."""
+    """The batch with its tensors on `device`; from pinned memory the copy overlaps with work."""
 
     def moved(tensors: Any) -> dict[str, torch.Tensor]:
         return {name: value.to(device, non_blocking=True) for name, value in tensors.items()}
@@ -67,7 +69,8 @@ def check_placement(module: nn.Module, device: torch.device, component: str) -> 
     for path, part in module.named_modules():
         for name, value in vars(part).items():
             if isinstance(value, torch.Tensor) and value.device.type != device.type:
+                tensor = f"{path}.{name}".removeprefix(".")
                 raise PluginError(
-                    f"{component}: tensor {'.'.join(filter(None, (path, name)))} is on {value.device}, "
-                    f"the run is on {device}; make it a buffer (register_buffer), then it moves along"
+                    f"{component}: tensor {tensor} is on {value.device}, the run is on {device}; "
+                    "make it a buffer (register_buffer), then it moves along"
                 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,8 @@ from nlpkit.training.optim import adamw, learning_rate, set_rate
 from nlpkit.training.step import optimizer_step
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
     from nlpkit.config.schema import Config
     from nlpkit.contracts import Strategy
     from nlpkit.data.loader import Step as StepBatches
@@ -159,7 +160,7 @@ class Trainer:
             self._interval[1] += 1
 
     def _report(self, batches: StepBatches, step: Step, rate: float) -> None:
-        """Logs the step where a line is due, tells observers, and stops at a gradient that is no number."""
+        """Logs the step where a line is due, tells observers, stops at what is no number."""
         finite = math.isfinite(step.norm) and math.isfinite(step.loss)
         logged = None
         if not finite or batches.step % self.config.train.log_every == 0:
@@ -189,7 +190,7 @@ class Trainer:
             raise NonFiniteError(self._nonfinite(batches, step))
 
     def _interval_loss(self) -> float:
-        """The mean loss of the steps since the last line; each rank holds a share of each step's loss."""
+        """The mean loss of the steps since the last line; each rank holds a share of it."""
         loss, steps = self.strategy.sum(np.array(self._interval))
         self._interval = [0.0, 0.0]
         return float(loss * self.strategy.size / steps) if steps else 0.0
@@ -199,8 +200,8 @@ class Trainer:
         more = len(batches.ids) - len(samples)
         return (
             f"step {batches.step}: loss {step.loss}, gradient norm {step.norm}; samples: "
-            f"{', '.join(samples)}{f' and {more} more' if more else ''}; the weights are those of the "
-            "step before. Lower train.learning_rate or check these rows; "
+            f"{', '.join(samples)}{f' and {more} more' if more else ''}; "
+            "lower train.learning_rate or check these rows; "
             "train.nonfinite: skip leaves such steps out"
         )
 
@@ -210,7 +211,7 @@ class Trainer:
         return self.progress.step % period == 0 or self.progress.step == self.total_steps
 
     def _evaluate(self, epoch: int) -> bool:
-        """Evaluates validation, keeps the best weights; true if early stopping says that it is over."""
+        """Evaluates validation, keeps the best weights; true where early stopping ends it."""
         if self.validate is None:
             return False
         started = time.perf_counter()
@@ -243,14 +244,14 @@ class Trainer:
 
 
 def is_better(value: float, best: float | None, direction: str) -> bool:
-    """Whether `value` beats the best so far; what is no number never does, unless nothing came before."""
+    """Whether `value` beats the best so far; what is no number only beats nothing."""
     if best is None or math.isnan(best):
         return True
     return value > best if direction == "higher" else value < best
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
-    """Seeds every generator from (seed, step, rank): randomness is a function, not a state (law 4)."""
+    """Seeds every generator from (seed, step, rank): randomness is a function, not a state."""
     value = mix(seed, step, rank)
     torch.manual_seed(value)
     random.seed(value)

@@ -1,13 +1,15 @@
-"""Observers, kept from doing harm (law 8): one that raises is isolated, after three failures disabled."""
+"""Observers, kept from doing harm: one that raises is isolated, after three times disabled."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nlpkit.contracts import Observer
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nlpkit.contracts import Observer
 
 LIMIT = 3
 """Failures after which an observer hears nothing more."""
@@ -46,7 +48,7 @@ class Watchers:
             watched.seconds += time.perf_counter() - started
 
     def report(self, elapsed: float) -> dict[str, dict[str, Any]]:
-        """By observer: its share of `elapsed` seconds, its failures, and whether it was disabled."""
+        """By observer: its share of `elapsed` seconds, its failures, whether it was disabled."""
         return {
             watched.name: {
                 "share_of_time": round(watched.seconds / max(elapsed, 1e-9), 4),

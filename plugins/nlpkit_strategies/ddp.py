@@ -15,14 +15,17 @@ from torch.nn.parallel import DistributedDataParallel
 class Ddp:
     """Distributed data parallel over the process group that exists when it is built.
 
-    Small host-side reductions use a group of their own over gloo, so that a count costs no wait for the device.
+    Small host-side reductions use a group of their own over gloo, so that a count costs no wait for
+    the device.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.rank = dist.get_rank()
         self.size = dist.get_world_size()
-        self._host = dist.group.WORLD if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")
+        self._host = (
+            dist.group.WORLD if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")
+        )
         self._wrapped: DistributedDataParallel | None = None
 
     def wrap(self, module: nn.Module) -> nn.Module:
@@ -32,7 +35,7 @@ class Ddp:
         return self._wrapped
 
     def window(self, *, last: bool) -> AbstractContextManager[Any]:
-        """Gradients are averaged in the last window only; `no_sync` must hold forward and backward."""
+        """Gradients are averaged in the last window; `no_sync` must hold forward and backward."""
         if last or self._wrapped is None:
             return nullcontext()
         return self._wrapped.no_sync()

@@ -1,4 +1,4 @@
-"""Law 5 as an experiment: `python -m tests.laws.evaluation_ranks OUT` evaluates a few samples on one rank."""
+"""Law 5: `python -m tests.laws.evaluation_ranks OUT` evaluates a few samples on one rank."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from nlpkit_tasks.sequence.task import SequenceTask
 
 from nlpkit.data.loader import evaluation_batches
 from nlpkit.data.store import StoreWriter, TokenStore
 from nlpkit.training.evaluation import evaluate
 from nlpkit.training.precision import Precision
+from nlpkit_tasks.sequence.task import SequenceTask
 from tests.laws.experiment import (
     CASES,
     DTYPES,

@@ -1,4 +1,4 @@
-"""Law 1 as an experiment: the gradient of one optimizer step, split in every way, against a plain loop.
+"""Law 1: the gradient of one optimizer step, split in every way, against a plain loop.
 
 `python -m tests.laws.experiment OUT.json` is one rank (RANK, WORLD_SIZE, and a rendezvous file in
 STORE); rank 0 writes the gradients' differences of all cases. `run_ranks` starts as many as asked.
@@ -17,13 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from nlpkit_strategies.ddp import Ddp
-from nlpkit_strategies.single import Single
-from nlpkit_tasks.sequence.config import SequenceConfig
-from nlpkit_tasks.sequence.objective import SequenceObjective
-from nlpkit_tasks.sequence.task import SequenceTask
-from nlpkit_transformer.config import TransformerConfig
-from nlpkit_transformer.model import build as build_transformer
 from torch import nn
 from torch.nn import functional
 
@@ -33,6 +26,13 @@ from nlpkit.data.plan import share
 from nlpkit.nn import StepModule
 from nlpkit.training.precision import Precision
 from nlpkit.training.step import optimizer_step
+from nlpkit_strategies.ddp import Ddp
+from nlpkit_strategies.single import Single
+from nlpkit_tasks.sequence.config import SequenceConfig
+from nlpkit_tasks.sequence.objective import SequenceObjective
+from nlpkit_tasks.sequence.task import SequenceTask
+from nlpkit_transformer.config import TransformerConfig
+from nlpkit_transformer.model import build as build_transformer
 
 LABELS = ["a", "b", "c"]
 WEIGHTS = {"a": 0.25, "b": 1.0, "c": 3.5}
@@ -44,7 +44,7 @@ LIMITS = {"float64": 1e-10, "float32": 1e-5}
 
 
 class TokenObjective:
-    """A toy: weighted cross-entropy of each counted token, summed; -100 marks tokens that do not count."""
+    """A toy: weighted cross-entropy of each token, summed; tokens of -100 do not count."""
 
     def total(self, logits: torch.Tensor, targets: dict[str, torch.Tensor]) -> torch.Tensor:
         losses = functional.cross_entropy(
@@ -248,7 +248,7 @@ def differences(strategy: Any) -> list[dict[str, Any]]:
 
 
 def run_ranks(module: str, ranks: int, *arguments: str) -> Any:
-    """Runs `python -m MODULE OUT ARGUMENTS` on as many ranks over gloo; what rank 0 wrote as JSON."""
+    """Runs `python -m MODULE OUT ARGUMENTS` on ranks over gloo; what rank 0 wrote as JSON."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.json"
         environment = {**os.environ, "WORLD_SIZE": str(ranks), "STORE": f"{folder}/store"}

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from nlpkit_strategies.single import Single
 
 from nlpkit.training.precision import Precision
 from nlpkit.training.step import optimizer_step
+from nlpkit_strategies.single import Single
 from tests.laws.experiment import (
     CASES,
     DTYPES,

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from nlpkit_tasks.sequence.config import SequenceConfig
-from nlpkit_tasks.sequence.task import SequenceTask
 
 from nlpkit.data.loader import training_steps
 from nlpkit.data.store import StoreWriter, TokenStore
+from nlpkit_tasks.sequence.config import SequenceConfig
+from nlpkit_tasks.sequence.task import SequenceTask
 from tests.laws.experiment import CASES, examples
 
 STEPS = 25

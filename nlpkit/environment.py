@@ -1,0 +1,61 @@
+"""What a run ran on: versions, threads, the commit, and the folders that nlpkit uses."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+PACKAGES = ("nlpkit-sdk", "torch", "transformers", "tokenizers", "safetensors", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that have a part in what a run computes."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: its affinity, and the CPU quota of its control group."""
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    quota = Path("/sys/fs/cgroup/cpu.max")
+    if quota.exists():
+        limit, period = quota.read_text().split()
+        if limit != "max":
+            cores = min(cores, max(1, int(limit) // int(period)))
+    return cores
+
+
+def threads_per_rank(ranks: int) -> int:
+    """Threads that each of `ranks` processes here computes with; OMP_NUM_THREADS wins."""
+    chosen = os.environ.get("OMP_NUM_THREADS", "")
+    return int(chosen) if chosen.isdigit() and int(chosen) else max(1, usable_cores() // ranks)
+
+
+def git_commit() -> str | None:
+    """The commit of the working directory, with "+" where it has changes; None without git."""
+    try:
+        run = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return run.stdout.strip() or None
+
+
+def runs_folder() -> Path:
+    """Where runs go without `--out`: NLPKIT_RUNS, else `runs` in the working directory."""
+    return Path(os.environ.get("NLPKIT_RUNS") or "runs")

@@ -1,0 +1,50 @@
+"""What observers are told: frozen, so that they cannot change a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStarted:
+    """Training begins. `config` is the resolved config as plain data."""
+
+    run_dir: Path
+    config: Mapping[str, Any]
+    epochs: int
+    total_steps: int
+    device: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepEnded:
+    """An optimizer step ended. `logged` is its line in metrics.jsonl, on steps that have one."""
+
+    step: int
+    epoch: int
+    loss: float
+    grad_norm: float
+    learning_rate: float
+    taken: bool
+    logged: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """A split was evaluated. `logged` is its line in metrics.jsonl; `best`: the best so far."""
+
+    step: int
+    epoch: int
+    split: str
+    logged: Mapping[str, Any]
+    best: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunEnded:
+    """Training ended. `result` is what result.json holds."""
+
+    result: Mapping[str, Any]

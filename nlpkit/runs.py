@@ -1,0 +1,209 @@
+"""Runs: from a config to a run folder, and what can be read from one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nlpkit.bundle.format import read_bundle
+from nlpkit.cli.render import Terminal
+from nlpkit.config.load import dump_config, load_config
+from nlpkit.config.resolve import build, resolve
+from nlpkit.config.schema import Config
+from nlpkit.data.prepare import prepare
+from nlpkit.data.rows import write_rows
+from nlpkit.environment import git_commit, runs_folder, threads_per_rank, versions
+from nlpkit.errors import BundleError, InputError
+from nlpkit.plugin.host import Host, load
+from nlpkit.plugin.records import KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from nlpkit.plugin.host import Entry
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        path: Its folder.
+    """
+
+    path: Path
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What result.json holds: metrics, details, timings, honest numbers."""
+        result: dict[str, Any] = _read_json(self.path / "result.json")
+        return result
+
+    @property
+    def metrics(self) -> dict[str, dict[str, float]]:
+        """The best model's values by split: `metrics["validation"]["accuracy"]`."""
+        metrics: dict[str, dict[str, float]] = self.result["metrics"]
+        return metrics
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl."""
+        lines = (self.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines]
+
+    @property
+    def bundle(self) -> Path:
+        """The folder of the bundle, verified."""
+        return read_bundle(self.path).path
+
+
+def train(
+    config: Config | Mapping[str, Any] | str | Path,
+    data: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    *,
+    terminal: Terminal | None = None,
+) -> Run:
+    """Trains what `config` says.
+
+    Args:
+        config: From `load_config`, or what it takes: a file or a mapping.
+        data: Rows in memory by split ("train", "validation", "test") instead of the config's
+            locations: a list of mappings, a pandas DataFrame or a datasets.Dataset.
+        out: The run folder; by default `runs/<name>`, then `runs/<name>-2` and so on.
+        terminal: Where progress is shown.
+
+    Raises:
+        InputError: Config, data or plugins cannot be used; nothing is left behind.
+        RunError: The run failed; its folder tells how far it came.
+    """
+    terminal = terminal or Terminal()
+    loaded = config if isinstance(config, Config) else load_config(config)
+    host = Host.discover()
+    with _new_folder(loaded.name, out) as folder:
+        if data is not None:
+            loaded = _with_rows(loaded, data, folder)
+        resolved = _with_plugins(resolve(loaded, host), host, folder)
+        prepared = prepare(resolved, host, terminal)
+        _describe(folder, resolved, host, tokens=prepared.path)
+        launcher = build(resolved.launch, "launcher", host)
+    launcher.launch(folder)
+    return Run(folder)
+
+
+class LocalLauncher:
+    """Runs in this process."""
+
+    def launch(self, run_dir: Path) -> None:
+        """Trains to the end."""
+        work = load(KINDS["launcher"](name="local", target=_WORK, extra="train"), _WORK)
+        work(run_dir)
+
+
+_WORK = "nlpkit.worker:work"
+
+
+def local_launcher(options: None) -> LocalLauncher:
+    """The launcher `local`."""
+    return LocalLauncher()
+
+
+@contextmanager
+def _new_folder(name: str, out: str | Path | None) -> Iterator[Path]:
+    """Claims a run folder; where the block fails, what it made is removed again."""
+    folder = _claim(name, out).absolute()
+    before = set(folder.iterdir())
+    try:
+        yield folder
+    except BaseException:
+        for path in set(folder.iterdir()) - before:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if not before:
+            folder.rmdir()
+        raise
+
+
+def _claim(name: str, out: str | Path | None) -> Path:
+    if out is not None:
+        folder = Path(out).expanduser()
+        if (folder / "config.yaml").exists():
+            raise InputError(f"{folder}: there is a run already; choose another --out or remove it")
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    parent = runs_folder()
+    parent.mkdir(parents=True, exist_ok=True)
+    for number in range(1, 10_000):
+        folder = parent / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise InputError(f"{parent}: has 10,000 runs named {name}; choose another name")
+
+
+def _with_rows(config: Config, data: Mapping[str, Any], folder: Path) -> Config:
+    """Rows in memory as files of the run folder: from here on it is an ordinary run on files."""
+    unknown = set(data) - {"train", "validation", "test"}
+    if unknown or "train" not in data:
+        raise InputError(
+            f"data: {', '.join(sorted(unknown)) or 'no train'}; "
+            'give rows by split: {"train": rows, "validation": rows, "test": rows}'
+        )
+    (folder / "inputs").mkdir()
+    locations: dict[str, Any] = {"name": "files"}
+    for split, rows in data.items():
+        locations[split] = str(folder / "inputs" / f"{split}.jsonl")
+        write_rows(rows, Path(locations[split]), split)
+    kept = {"validation": config.data.validation, "test": config.data.test}
+    kept["on_bad_rows"] = config.data.on_bad_rows
+    section = type(config.data).model_validate({**kept, **locations})
+    return config.model_copy(update={"data": section})
+
+
+def _with_plugins(config: Config, host: Host, folder: Path) -> Config:
+    """Single-file plugins, copied into the run folder: every process loads them from there."""
+    if not host.files:
+        return config
+    (folder / "plugins").mkdir()
+    copies = {}
+    for stem, path in host.files.items():
+        copies[path.name] = f"plugins/{stem}.py"
+        shutil.copyfile(path, folder / "plugins" / f"{stem}.py")
+    plugins = tuple(copies.get(Path(plugin).name, plugin) for plugin in config.plugins)
+    return config.model_copy(update={"plugins": plugins})
+
+
+def _describe(folder: Path, config: Config, host: Host, *, tokens: Path) -> None:
+    """Writes config.yaml, with where each component comes from, and environment.json."""
+    origins = "".join(f"# {line}\n" for line in _origins(config, host))
+    (folder / "config.yaml").write_text(dump_config(config) + origins, encoding="utf-8")
+    environment = {
+        "packages": versions(),
+        "threads": threads_per_rank(1),
+        "git_commit": git_commit(),
+        "tokens": str(tokens),
+    }
+    text = json.dumps(environment, indent=2)
+    (folder / "environment.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _origins(config: Config, host: Host) -> Iterable[str]:
+    chosen = [("source", config.data), ("tokenizer", config.tokenizer), ("task", config.task)]
+    chosen += [("model", config.model), ("strategy", config.strategy), ("launcher", config.launch)]
+    chosen += [("exporter", each) for each in config.export]
+    chosen += [("observer", each) for each in config.observers]
+    for kind, component in chosen:
+        entry: Entry = host.entry(kind, component.name)
+        origin = entry.origin
+        yield f"{kind} {component.name}: {origin.plugin} of {origin.distribution} {origin.version}"
+
+
+def _read_json(path: Path) -> Any:
+    if not path.exists():
+        raise BundleError(f"{path.parent}: the run did not finish; {path.name} is missing")
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import time
+
+from nlpkit.contracts import Observer, RunEnded
+from nlpkit.training.watchers import Watchers
+
+EVENT = RunEnded(result={})
+
+
+class Broken(Observer):
+    calls = 0
+
+    def run_ended(self, event: RunEnded) -> None:
+        self.calls += 1
+        raise RuntimeError("no disk left")
+
+
+class Ledger(Observer):
+    calls = 0
+
+    def run_ended(self, event: RunEnded) -> None:
+        self.calls += 1
+        time.sleep(0.01)
+
+
+def test_an_observer_that_raises_is_isolated_disabled_after_three_failures_and_named():
+    broken, ledger = Broken(), Ledger()
+    watchers = Watchers([("broken", broken), ("ledger", ledger)])
+    for _ in range(5):
+        watchers.tell("run_ended", EVENT)
+    assert (broken.calls, ledger.calls) == (3, 5)
+    report = watchers.report(elapsed=1.0)
+    assert report["broken"]["disabled"]
+    assert report["broken"]["failures"] == 3
+    assert report["broken"]["last_error"] == "run_ended: RuntimeError: no disk left"
+    assert not report["ledger"]["disabled"]
+
+
+def test_a_slow_observer_is_reported_with_its_share_of_the_time():
+    watchers = Watchers([("ledger", Ledger())])
+    for _ in range(5):
+        watchers.tell("run_ended", EVENT)
+    assert 0.5 <= watchers.report(elapsed=0.1)["ledger"]["share_of_time"] < 5
