@@ -18,7 +18,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -68,7 +67,11 @@ class ComponentConfig(BaseModel):
     """Base of a component's options: frozen, strict, and unknown keys are errors."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, ser_json_inf_nan="constants"
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        validate_default=True,  # a default Location counts from the config's folder too
+        ser_json_inf_nan="constants",
     )
 
 
@@ -154,8 +157,10 @@ class TrainConfig(Frame):
     micro_batch_size: PositiveInt | None = Field(
         None, description="Samples per forward pass on one device; null: the device's whole share."
     )
-    learning_rate: PositiveFloat | None = Field(None, description="null: the model's own.")
-    weight_decay: NonNegativeFloat = 0.01
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None, description="null: the model's own."
+    )
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
     warmup_ratio: Annotated[float, Field(ge=0, le=1)] = 0.1
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     max_grad_norm: PositiveFloat = 1.0

@@ -1,0 +1,54 @@
+"""`nlpkit check`: every problem of a config, before training."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from nlpkit.checks import Findings, examine
+from nlpkit.config.load import load_config
+from nlpkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from nlpkit.cli.render import Terminal
+    from nlpkit.config.schema import Config
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.pass_obj
+def command(terminal: Terminal, config: Path, overrides: tuple[str, ...]) -> None:
+    """Find every problem of CONFIG, of its data and its labels; KEY=VALUE replaces a value.
+
+    Says what a run would use where there is none; a warning stops no run.
+    """
+    findings = examine(load_config(config, overrides))
+    if findings.config is None or not findings.usable:
+        raise ConfigError(findings.problems)
+    for problem in findings.problems:
+        terminal.note(f"warning: {problem}")
+    _report(findings, findings.config, terminal)
+    terminal.say(f"\nNext:\n  {shlex.join(['nlpkit', 'train', str(config), *overrides])}")
+
+
+def _report(findings: Findings, config: Config, terminal: Terminal) -> None:
+    tokenizer = config.tokenizer
+    pretrained = tokenizer.options.get("pretrained")
+    facts = {
+        "task": config.task.name + (f", {findings.labels:,} labels" if findings.labels else ""),
+        "rows": ", ".join(f"{split} {count:,}" for split, count in findings.rows.items()),
+        "model": config.model.name,
+        "tokenizer": f"{tokenizer.name}{f' of {pretrained}' if pretrained else ''}, "
+        f"at most {tokenizer.max_length} tokens",
+        "learning rate": f"{config.train.learning_rate:g}",
+        "strategy": config.strategy.name,
+        "device": config.device,
+        "precision": config.precision,
+    }
+    terminal.say("The config can be trained.")
+    for name, fact in facts.items():
+        terminal.say(f"  {name:<{max(map(len, facts))}}  {fact}")

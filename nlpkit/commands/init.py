@@ -1,0 +1,82 @@
+"""`nlpkit init`: writes a starter project."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+import shlex
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from nlpkit.config.resolve import build
+from nlpkit.config.schema import Component
+from nlpkit.contracts import Row
+from nlpkit.errors import InputError
+from nlpkit.plugin.host import Host
+
+if TYPE_CHECKING:
+    from nlpkit.cli.render import Terminal
+    from nlpkit.contracts import Source
+
+
+@click.command()
+@click.argument("folder", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+@click.pass_obj
+def command(terminal: Terminal, folder: Path) -> None:
+    """Write a starter project into DIR (the working folder): a config with every option, and data.
+
+    No file is overwritten.
+    """
+    contents = _contents(folder.resolve().name)
+    taken = [name for name in contents if os.path.lexists(folder / name)]
+    if taken:
+        raise InputError(f"{folder}: {', '.join(taken)} exist already; name another folder")
+    try:
+        for name, content in contents.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(content, encoding="utf-8", newline="")
+            terminal.say(str(folder / name))
+    except OSError as error:
+        raise InputError(f"{error.filename}: {error.strerror}; name another folder") from None
+    terminal.say("\nNext:")
+    if folder != Path():
+        terminal.say(f"  cd {shlex.quote(str(folder))}")
+    terminal.say("  nlpkit check config.yaml")
+    terminal.say("  nlpkit train config.yaml")
+
+
+def _contents(name: str) -> dict[str, str]:
+    """The text of every file, by its path."""
+    starter = files("nlpkit") / "commands" / "starter"
+    config, readme, ignore = (
+        (starter / file).read_text(encoding="utf-8")
+        for file in ("config.yaml", "README.md", "gitignore")
+    )
+    if re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) and name not in ("true", "false", "null"):
+        config = re.sub(r"^name: starter *", f"name: {name}".ljust(31), config, flags=re.MULTILINE)
+        readme = readme.replace("runs/starter", f"runs/{name}")
+    source: Source = build(Component(name="sample"), "source", Host.discover())
+    return {
+        "config.yaml": config,
+        "README.md": readme,
+        ".gitignore": ignore,
+        "data/train.csv": _csv(source, "train"),
+        "data/test.csv": _csv(source, "test"),
+    }
+
+
+def _csv(source: Source, split: str) -> str:
+    """The bundled rows of a split as a csv file."""
+    location = source.default(split)
+    found = source.rows(location) if location else ()
+    rows = [row.values for row in found if isinstance(row, Row)]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,170 @@
+"""Turns pydantic's errors into sentences: what was written, and what would be right."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from nlpkit.config.schema import Config
+from nlpkit.errors import closest, shorten
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+    from nlpkit.config.schema import KeyPath
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """One thing that is wrong at a path; `kind` is pydantic's name of it."""
+
+    kind: str
+    path: KeyPath
+    message: str
+    remedy: str = ""
+
+
+def explain(error: ValidationError, model: type[BaseModel], data: Any) -> list[Complaint]:
+    """What `error` says of `data`, which `model` refused: one complaint for each path."""
+    complaints: dict[KeyPath, Complaint] = {}
+    schema = model.model_json_schema()
+    for found in error.errors(include_url=False):
+        path = _path(found["loc"], data, missing=found["type"] == "missing")
+        message, remedy = _sentence(found, _part(schema, path, schema))
+        complaints.setdefault(path, Complaint(found["type"], path, message, remedy))
+    inner = {path[:end] for path in complaints for end in range(len(path))}
+    return [complaint for path, complaint in complaints.items() if path not in inner]
+
+
+def unknown_key(path: KeyPath, choices: Iterable[str]) -> Complaint:
+    """The complaint about a key that its mapping does not know, with what was probably meant."""
+    key = str(path[-1])
+    elsewhere = [name for name in _frame_keys(key) if name != ".".join(map(str, path))]
+    guess = closest(key, choices)
+    if guess is not None and guess.casefold() == key.casefold():
+        elsewhere = []
+    if elsewhere:
+        remedy = f"the key is {' or '.join(elsewhere)}"
+    elif guess is not None:
+        remedy = f'did you mean "{guess}"?'
+    else:
+        known = sorted(choices)
+        remedy = f"there are {', '.join(known)}" if known else "it takes no options"
+    return Complaint("extra_forbidden", path, "unknown key", remedy)
+
+
+def _frame_keys(key: str) -> Iterator[str]:
+    if key in Config.model_fields:
+        yield key
+        return
+    for section, field in Config.model_fields.items():
+        if isinstance(field.default, BaseModel) and key in type(field.default).model_fields:
+            yield f"{section}.{key}"
+
+
+def _path(location: Sequence[str | int], data: Any, *, missing: bool) -> KeyPath:
+    """pydantic's location without the names of the branches of unions."""
+    path: list[str | int] = []
+    for part in location:
+        inside = isinstance(data, Mapping) and part in data
+        if inside or (isinstance(data, list) and isinstance(part, int) and part < len(data)):
+            data = data[part]
+            path.append(part)
+    return (*path, location[-1]) if missing else tuple(path)
+
+
+def _sentence(found: Mapping[str, Any], schema: Mapping[str, Any] | None) -> tuple[str, str]:
+    if found["type"] == "missing":
+        about = (schema or {}).get("description", "").rstrip(".")
+        return "missing", about[:1].lower() + about[1:]
+    if found["type"] == "value_error":
+        return str(found["ctx"]["error"]), ""
+    if schema is None:
+        return str(found["msg"]), ""
+    value = found["input"]
+    remedy = ""
+    if isinstance(value, str) and schema.get("type") == "array":
+        remedy = f"write [{value}]"
+    elif value is None and schema.get("type") == "object":
+        remedy = "remove the key, or give it values"
+    return f"{shown(value)} is not {describe(schema)}", remedy
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it."""
+    if isinstance(value, str):
+        return f'"{shorten(value)}"'
+    return shorten(json.dumps(value, ensure_ascii=False)).replace("Infinity", ".inf")
+
+
+def _part(schema: Mapping[str, Any], path: KeyPath, root: Mapping[str, Any]) -> Any:
+    """The part of a JSON Schema that a path's value has to fit, with its reference followed."""
+    if "$ref" in schema:
+        schema = {**root["$defs"][schema["$ref"].rpartition("/")[2]], **schema}
+        del schema["$ref"]
+    if "anyOf" in schema:
+        branches = (_part(branch, path, root) for branch in schema["anyOf"])
+        parts = [branch for branch in branches if branch is not None]
+        if not path:
+            return {**schema, "anyOf": parts}
+        return parts[0] if parts else None
+    if not path:
+        return schema
+    key, rest = path[0], path[1:]
+    inner = schema.get("items") if isinstance(key, int) else schema.get("properties", {}).get(key)
+    inner = schema.get("additionalProperties") if inner is None else inner
+    return _part(inner, rest, root) if isinstance(inner, Mapping) else None
+
+
+def describe(schema: Mapping[str, Any]) -> str:
+    """What a JSON Schema asks for, as the end of a sentence."""
+    *others, last = dict.fromkeys(_alternatives(schema))
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _alternatives(schema: Mapping[str, Any]) -> list[str]:
+    if "anyOf" in schema:
+        return [choice for branch in schema["anyOf"] for choice in _alternatives(branch)]
+    choices = schema.get("enum", [schema["const"]] if "const" in schema else [])
+    if choices:
+        return [str(choice) for choice in choices]
+    kind = schema.get("type")
+    if kind == "boolean":
+        return ["true", "false"]
+    if kind in ("integer", "number"):
+        return [("a whole number" if kind == "integer" else "a number") + _bounds(schema)]
+    if kind == "string":
+        return [_text(schema)]
+    if kind == "object" and "name" in schema.get("properties", {}):
+        return ["a name", "a mapping"]
+    names = {"object": "a mapping", "array": "a list", "null": "null"}
+    return [names.get(str(kind), "a value that fits")]
+
+
+def _text(schema: Mapping[str, Any]) -> str:
+    if "pattern" in schema:
+        return str(schema.get("description", f"text like {schema['pattern']}"))
+    if schema.get("format") == "path":
+        return "a path"
+    return "text that is not empty" if schema.get("minLength") else "text"
+
+
+def _bounds(schema: Mapping[str, Any]) -> str:
+    if "minimum" in schema and "maximum" in schema:
+        return f" from {_number(schema['minimum'])} to {_number(schema['maximum'])}"
+    words = {
+        "exclusiveMinimum": "above",
+        "minimum": "of at least",
+        "exclusiveMaximum": "below",
+        "maximum": "of at most",
+    }
+    parts = [f"{word} {_number(schema[key])}" for key, word in words.items() if key in schema]
+    return f" {' and '.join(parts)}" if parts else ""
+
+
+def _number(value: float) -> str:
+    return str(int(value) if value == int(value) else value)

@@ -1,0 +1,155 @@
+"""Reads a config: a YAML file or a mapping, with overrides. Phase 1: the frame (see `resolve`)."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from nlpkit.config import overrides as overriding
+from nlpkit.config import strict_yaml
+from nlpkit.config.explain import Complaint, explain, unknown_key
+from nlpkit.config.schema import Config, KeyPath, Origin, dotted
+from nlpkit.errors import ConfigError, Problem, shorten
+
+_DEEPEST = 50
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
+    """Reads and checks the frame of a config; relative locations become absolute.
+
+    Args:
+        source: A YAML file, or a mapping, whose locations count from the working folder.
+        overrides: Dotted assignments such as `train.epochs=1`, applied all together.
+
+    Raises:
+        ConfigError: With every problem of the frame; the options of components are `resolve`'s.
+    """
+    if isinstance(source, Mapping):
+        problems: list[Problem] = []
+        tree, origin = _plain(source, (), problems), Origin()
+    else:
+        tree, origin, problems = _read(source)
+    chosen, faults = overriding.parse(overrides)
+    if problems or faults:
+        raise ConfigError([*problems, *faults])
+    tree, faults = overriding.apply(tree, chosen)
+    origin = Origin(origin.file, origin.base, _addresses(origin, chosen))
+    try:
+        config = Config.model_validate_json(json.dumps(tree), context={"base": origin.base})
+    except ValidationError as error:
+        complaints = explain(error, Config, tree)
+        raise ConfigError([*faults, *_problems(complaints, origin)]) from None
+    if faults:
+        raise ConfigError(faults)
+    return config.with_origin(origin)
+
+
+def dump_config(config: Config) -> str:
+    """The config as YAML that `load_config` reads back to an equal config."""
+    return strict_yaml.write(config.model_dump())
+
+
+def _read(source: str | Path) -> tuple[dict[str, Any], Origin, list[Problem]]:
+    file = os.fspath(source)
+    try:
+        text = Path(file).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise _fault(file, "there is no such file", "`nlpkit init` writes one") from None
+    except IsADirectoryError:
+        raise _fault(file, "is a folder, not a config file") from None
+    except UnicodeDecodeError as error:
+        raise _fault(file, f"is not UTF-8 at byte {error.start}", "save it as UTF-8") from None
+    except (OSError, ValueError) as error:
+        raise _fault(file, f"cannot be read: {error}") from None
+    document = strict_yaml.read(text)
+    addresses = {path: f"{file}:{line}" for path, line in document.lines.items()}
+    origin = Origin(file, Path(file).absolute().parent, addresses)
+    problems = [
+        Problem(
+            address=f"{file}:{fault.line}",
+            key=dotted(fault.path),
+            message=fault.message,
+            remedy=fault.remedy,
+        )
+        for fault in document.faults
+    ]
+    if not problems and not isinstance(document.value, dict):
+        what = "is empty" if document.value is None else "is not a mapping of keys"
+        raise _fault(file, what, "`nlpkit init` writes a config to start from")
+    return document.value, origin, problems
+
+
+def _addresses(origin: Origin, overrides: Sequence[overriding.Override]) -> dict[KeyPath, str]:
+    addresses = dict(origin.addresses)
+    for override in overrides:
+        for end in range(1, len(override.path)):
+            addresses.setdefault(override.path[:end], override.address)
+        addresses[override.path] = override.address
+    return addresses
+
+
+def _fault(file: str, message: str, remedy: str = "") -> ConfigError:
+    return ConfigError([Problem(address=file, message=message, remedy=remedy)])
+
+
+def _plain(value: Any, path: KeyPath, problems: list[Problem]) -> Any:
+    """Python values as YAML would have given them: text keys, lists, plain numbers."""
+    if isinstance(value, Mapping) and len(path) < _DEEPEST:
+        keys = {key: _key(key) for key in value}
+        if None in keys.values():
+            problems.append(Origin().problem(path, "has a key that is not text"))
+        return {
+            text: _plain(value[key], (*path, text), problems)
+            for key, text in keys.items()
+            if text is not None
+        }
+    if isinstance(value, list | tuple) and len(path) < _DEEPEST:
+        return [_plain(item, (*path, at), problems) for at, item in enumerate(value)]
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, str) and not _SURROGATE.search(value):
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real) and not math.isnan(value):
+        return float(value)
+    problems.append(Origin().problem(path, f"{shorten(repr(value))} has no place in a config"))
+    return None
+
+
+def _key(key: Any) -> str | None:
+    number = isinstance(key, Integral) and not isinstance(key, bool)
+    return str(key) if isinstance(key, str) or number else None
+
+
+def _problems(complaints: Sequence[Complaint], origin: Origin) -> list[Problem]:
+    """Complaints with addresses; missing keys are named together."""
+    problems = []
+    missing = [complaint for complaint in complaints if complaint.kind == "missing"]
+    top = [str(complaint.path[0]) for complaint in missing if len(complaint.path) == 1]
+    if len(top) > 1:
+        keys = f"{', '.join(top[:-1])} and {top[-1]} are missing"
+        problems.append(Problem(address=origin.file, message=keys, remedy="give each a value"))
+        complaints = [item for item in complaints if item.kind != "missing" or len(item.path) > 1]
+    for complaint in complaints:
+        if complaint.kind == "extra_forbidden":
+            complaint = unknown_key(complaint.path, _choices(complaint.path))
+        problems.append(origin.problem(complaint.path, complaint.message, complaint.remedy))
+    return problems
+
+
+def _choices(path: KeyPath) -> Sequence[str]:
+    if len(path) == 1:
+        return list(Config.model_fields)
+    return list(type(Config.model_fields[str(path[0])].default).model_fields)

