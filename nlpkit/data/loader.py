@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import signal
 import sys
-from dataclasses import dataclass, replace
+import warnings
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -50,25 +51,20 @@ class Step:
         return replace(self, batches=[_mapped(batch, _pinned) for batch in self.batches])
 
 
+@dataclass(kw_only=True)
 class _Steps(Dataset[Step]):
     """Step number -> Step; keeps the plan of the epoch that it is in."""
 
-    def __init__(
-        self,
-        store: TokenStore,
-        task: Task,
-        *,
-        seed: int,
-        batch_size: int,
-        micro_batch_size: int | None,
-        bucketing: bool,
-        rank: int,
-        size: int,
-    ) -> None:
-        self.store, self.task, self.seed = store, task, seed
-        self.batch_size, self.bucketing = batch_size, bucketing
-        self.rank, self.size, self.micro_batch_size = rank, size, micro_batch_size
-        self._epoch, self._plan = 0, list[np.ndarray]()
+    store: TokenStore
+    task: Task
+    seed: int
+    batch_size: int
+    micro_batch_size: int | None
+    bucketing: bool
+    rank: int
+    size: int
+    _epoch: int = 0
+    _plan: list[np.ndarray] = field(default_factory=list)
 
     def __getitem__(self, step: int) -> Step:
         epoch, index = divmod(step - 1, -(-len(self.store) // self.batch_size))
@@ -107,11 +103,13 @@ class _Steps(Dataset[Step]):
         return self._plan
 
 
+@dataclass
 class _Evaluation(Dataset[Step]):
     """Index of a batch -> that batch, in a Step of its own."""
 
-    def __init__(self, store: TokenStore, task: Task, batches: list[np.ndarray]) -> None:
-        self.store, self.task, self.batches = store, task, batches
+    store: TokenStore
+    task: Task
+    batches: list[np.ndarray]
 
     def __getitem__(self, index: int) -> Step:
         ids = self.batches[index]
@@ -153,8 +151,8 @@ def training_steps(
         pin_memory: Whether tensors go into page-locked memory.
     """
     steps = _Steps(
-        store,
-        task,
+        store=store,
+        task=task,
         seed=seed,
         batch_size=batch_size,
         micro_batch_size=micro_batch_size,
@@ -204,7 +202,11 @@ def _load(
         multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
         generator=torch.Generator(),  # else it draws from the global one, which is the model's
     )
-    for step in loader:
+    with warnings.catch_warnings():
+        # Python 3.12 warns of forking beside threads; workers need none: they run numpy alone
+        warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+        steps = iter(loader)
+    for step in steps:
         yield replace(step, batches=[to_tensors(batch) for batch in step.batches])
 
 

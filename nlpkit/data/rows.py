@@ -1,0 +1,221 @@
+"""Rows: which ones are good, which split they go to, and how rows in memory become a file.
+
+Nothing here keeps rows: a location is read as often as it is needed, and what is remembered of a
+row is a bit or a number.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from nlpkit.contracts import Row
+from nlpkit.data.plan import hashes
+from nlpkit.errors import DataError, InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nlpkit.contracts import Source, Task
+
+Policy = Literal["error", "skip", "quarantine"]
+
+_SPLIT = 3  # keeps the hashes of the split apart from those of the plan
+_KINDS = 100  # of problems that are remembered; messages may differ from row to row
+
+
+@dataclass
+class BadRows:
+    """Collects what is wrong with rows, alike by alike, in constant memory.
+
+    Attributes:
+        policy: What becomes of bad rows.
+        quarantine: Where they are written to as JSON lines, under that policy.
+        count: How many there were.
+    """
+
+    policy: Policy
+    quarantine: IO[str] | None = None
+    count: int = 0
+    _alike: dict[tuple[str | None, str], tuple[DataError, int]] = field(default_factory=dict)
+
+    def add(self, error: DataError, row: Row | None = None) -> None:
+        """Takes note of a bad row; `row` is None where it could not even be read."""
+        self.count += 1
+        kind = (error.column, error.problem)
+        if kind in self._alike or len(self._alike) < _KINDS:
+            first, count = self._alike.get(kind, (error, 0))
+            self._alike[kind] = (first, count + 1)
+        if self.policy == "quarantine" and self.quarantine is not None:
+            values = None if row is None else row.values
+            line = {"address": error.address, "reason": str(error), "values": values}
+            self.quarantine.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
+
+    def check(self, *, good: int) -> None:
+        """Does what the policy `error` says; `good` rows are left where bad ones are dropped.
+
+        Raises:
+            DataError: The first problem, with how many rows have it, and how many have others.
+        """
+        if self.policy != "error" or not self._alike:
+            return
+        first, count = next(iter(self._alike.values()))
+        remedy = "1 such row" if count == 1 else f"{count:,} such rows"
+        if count < self.count:
+            remedy += f", {self.count - count:,} with other problems"
+        remedy += "; data.on_bad_rows: skip drops them" if good else "; no row is good"
+        raise DataError(
+            first.address,
+            column=first.column,
+            value=first.value,
+            problem=first.problem,
+            suggestion=first.suggestion,
+            remedy=f"{first.remedy}; {remedy}" if first.remedy else remedy,
+        )
+
+    def summary(self) -> list[dict[str, Any]]:
+        """For reports: the first of each problem, and how many rows have it."""
+        return [{"problem": str(first), "rows": count} for first, count in self._alike.values()]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a location that a mask selects; each loop over them reads the location again."""
+
+    source: Source
+    location: str
+    mask: np.ndarray
+
+    def __len__(self) -> int:
+        return int(self.mask.sum())
+
+    def __iter__(self) -> Iterator[Row]:
+        for selected, item in zip(self.mask.tolist(), self.source.rows(self.location), strict=True):
+            if selected and isinstance(item, Row):
+                yield item
+
+
+def scan(source: Source, location: str, task: Task, bad: BadRows) -> tuple[Rows, np.ndarray]:
+    """Reads a location once, and finds out which rows the task can use.
+
+    Returns:
+        The good rows, and the number of each row's stratum, [rows], in order of appearance.
+    """
+    good: list[bool] = []
+    strata: list[int] = []
+    numbers: dict[str, int] = {}
+    for item in source.rows(location):
+        stratum = None
+        if isinstance(item, DataError):
+            bad.add(item)
+        else:
+            try:
+                task.texts(item)
+                stratum = task.stratum(item)
+            except DataError as error:
+                bad.add(error, item)
+        good.append(stratum is not None)
+        strata.append(numbers.setdefault(stratum or "", len(numbers)))
+    return Rows(source, location, np.array(good, bool)), np.array(strata, np.int64)
+
+
+def split_off(rows: Rows, strata: np.ndarray, *, fraction: float, seed: int) -> tuple[Rows, Rows]:
+    """Splits validation rows off the training rows, in proportion in every stratum.
+
+    Each stratum gives its quota by the largest-remainder method, so that the whole is the fraction
+    to the row, but always keeps a row for training. Which rows is decided by hashes of the seed and
+    a row's index: the same on every machine.
+
+    Returns:
+        Training rows and validation rows.
+    """
+    indices = np.flatnonzero(rows.mask)
+    ordered = indices[np.argsort(hashes(indices, seed, _SPLIT))]
+    sizes = np.bincount(strata[indices], minlength=1)
+    takes = _quotas(sizes, fraction)
+    ordered = ordered[np.argsort(strata[ordered], kind="stable")]
+    starts = np.cumsum(sizes) - sizes
+    places = np.arange(len(ordered)) - np.repeat(starts, sizes)  # of a row in its stratum
+    chosen = np.zeros(len(rows.mask), bool)
+    chosen[ordered[places < np.repeat(takes, sizes)]] = True
+    train = Rows(rows.source, rows.location, rows.mask & ~chosen)
+    return train, Rows(rows.source, rows.location, chosen)
+
+
+def _quotas(sizes: np.ndarray, fraction: float) -> np.ndarray:
+    """How many rows each stratum gives: largest remainders, and one row at least stays."""
+    exact = sizes * fraction
+    takes = np.floor(exact).astype(np.int64)
+    missing = max(0, round(fraction * int(sizes.sum())) - int(takes.sum()))
+    by_remainder = np.argsort(takes - exact, kind="stable")
+    can_give = by_remainder[takes[by_remainder] + 1 < sizes[by_remainder]]
+    takes[can_give[:missing]] += 1
+    return takes
+
+
+def write_rows(rows: Any, path: Path, split: str) -> int:
+    """Writes rows in memory as JSON Lines, each with its address (`train row 7 (index 'T-77')`).
+
+    Args:
+        rows: Mappings of columns to values: a list, a datasets.Dataset, or a pandas DataFrame,
+            whose index is in the addresses where it is not the default one. NaN becomes null.
+        path: The file.
+        split: What the addresses start with.
+
+    Returns:
+        How many rows there are.
+
+    Raises:
+        InputError: There are none, or one is no mapping.
+    """
+    count = 0
+    with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        for index, values in _enumerated(rows, split):
+            address = f"{split} row {count}"
+            if index != count:
+                address += f" (index {index!r})"
+            if not isinstance(values, Mapping):
+                kind = type(values).__name__
+                raise DataError(address, problem=f"is {kind}, not a mapping of columns to values")
+            line = {str(column): _plain(value) for column, value in values.items()}
+            line["__address__"] = address
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            count += 1
+    if not count:
+        raise InputError(f"data: no {split} rows were given")
+    return count
+
+
+def _enumerated(rows: Any, split: str) -> Iterable[tuple[Any, Any]]:
+    if hasattr(rows, "itertuples"):  # a DataFrame
+        columns = list(rows.columns)
+        for index, values in zip(rows.index, rows.itertuples(index=False, name=None), strict=True):
+            yield _plain(index), dict(zip(columns, values, strict=True))
+    elif isinstance(rows, Iterable) and not isinstance(rows, str | bytes | Mapping):
+        yield from enumerate(rows)
+    else:
+        raise InputError(
+            f"data: {split} is {type(rows).__name__}; give a list of mappings, a pandas DataFrame "
+            "or a datasets.Dataset (a file is named in the config under data)"
+        )
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it; what marks a missing one becomes None."""
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return None if math.isnan(value) else float(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    missing = type(value).__name__ in ("NAType", "NaTType")  # pandas has them, and is not imported
+    return None if missing else str(value)

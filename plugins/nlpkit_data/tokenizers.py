@@ -1,0 +1,178 @@
+"""Tokenizers: one read from tokenizer.json, three trained on the training texts.
+
+What is trained is a function of the texts and the options: the same in every process.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import chain, repeat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tokenizers import (
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
+
+from nlpkit.errors import InputError, shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from nlpkit.contracts import TextInput
+    from nlpkit_data.config import CharConfig, PretrainedConfig, SubwordConfig
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+"""Have the ids 0 to 4 in every trained tokenizer."""
+
+_INNER = "##"  # marks a piece that does not begin a word
+_FILE = "tokenizer.json"
+
+
+def pretrained(options: PretrainedConfig, texts: None) -> Tokenizer:
+    """The tokenizer.json of a local folder or of a hub id.
+
+    Raises:
+        InputError: There is none, or it cannot be read.
+    """
+    path = _located(options.pretrained)
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exceptions
+        raise InputError(f"{path}: not a tokenizer.json that can be read ({error})") from None
+
+
+def wordpiece(options: SubwordConfig, texts: Iterable[TextInput]) -> Tokenizer:
+    """WordPiece (Schuster and Nakajima 2012; Devlin et al. 2019): words, and pieces marked with ##.
+
+    The library's trainer numbers the pieces of the alphabet in the order of a hash map, and breaks
+    ties by these numbers, so each process would find another vocabulary. Here the alphabet comes
+    sorted, as tokens given beforehand, and the vocabulary goes into a fresh model.
+    """
+    normalizer = _normalizer(
+        options.normalize,
+        normalizers.BertNormalizer(
+            clean_text=True,
+            handle_chinese_chars=True,
+            strip_accents=False,
+            lowercase=options.lowercase,
+        ),
+    )
+    splitter = pre_tokenizers.BertPreTokenizer()
+    words = Counter(
+        word
+        for text in _strings(texts)
+        for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))
+    )
+    alphabet = sorted({word[0] for word in words})
+    alphabet += sorted({_INNER + character for word in words for character in word[1:]})
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=options.vocab_size,
+        special_tokens=[*SPECIAL, *alphabet],
+        continuing_subword_prefix=_INNER,
+        show_progress=False,
+    )
+    trained = Tokenizer(models.WordPiece(unk_token=SPECIAL[1]))
+    trained.train_from_iterator(
+        chain.from_iterable(repeat(word, words[word]) for word in sorted(words)), trainer
+    )
+    model = models.WordPiece(
+        trained.get_vocab(), unk_token=SPECIAL[1], continuing_subword_prefix=_INNER
+    )
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = splitter
+    tokenizer.decoder = decoders.WordPiece(_INNER)
+    return _with_special(tokenizer)
+
+
+def bpe(options: SubwordConfig, texts: Iterable[TextInput]) -> Tokenizer:
+    """Byte pair encoding (Sennrich et al. 2016) over bytes (Radford et al. 2019): no unknowns."""
+    tokenizer = Tokenizer(models.BPE())
+    lowercase = [normalizers.Lowercase()] if options.lowercase else []
+    tokenizer.normalizer = _normalizer(options.normalize, *lowercase)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=options.vocab_size,
+        special_tokens=list(SPECIAL),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_strings(texts), trainer)
+    return _with_special(tokenizer)
+
+
+def char(options: CharConfig, texts: Iterable[TextInput]) -> Tokenizer:
+    """One token a character; a run of white space is one space, and none at the ends."""
+    spaces = [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
+    lowercase = [normalizers.Lowercase()] if options.lowercase else []
+    normalizer = _normalizer(options.normalize, *lowercase, *spaces)
+    characters: set[str] = set()
+    for text in _strings(texts):
+        characters.update(normalizer.normalize_str(text))
+    vocabulary = {token: index for index, token in enumerate([*SPECIAL, *sorted(characters)])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=SPECIAL[1]))
+    tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return _with_special(tokenizer)
+
+
+def _located(pretrained: str) -> Path:
+    folder = Path(pretrained)
+    if folder.is_dir():
+        if (folder / _FILE).is_file():
+            return folder / _FILE
+        raise InputError(
+            f"{pretrained}: has no {_FILE}; write it with transformers: "
+            f'AutoTokenizer.from_pretrained("{pretrained}").save_pretrained("{pretrained}")'
+        )
+    if folder.is_absolute():
+        raise InputError(f"tokenizer.pretrained: there is no folder {pretrained}")
+    try:
+        from huggingface_hub import hf_hub_download
+    except ImportError:
+        raise InputError(
+            f'tokenizer.pretrained: "{pretrained}" is no folder, and a hub id needs '
+            "huggingface_hub; pip install 'nlpkit-sdk[train]'"
+        ) from None
+    try:
+        return Path(hf_hub_download(pretrained, _FILE))
+    except (OSError, ValueError) as error:  # offline, unknown, gated, or not an id at all
+        raise InputError(
+            f'tokenizer.pretrained: "{pretrained}" is no folder, and the hub does not give its '
+            f"{_FILE} ({type(error).__name__}: {shorten(str(error), 200)}); correct the id, "
+            "connect to huggingface.co, or name a local folder"
+        ) from None
+
+
+def _strings(texts: Iterable[TextInput]) -> Iterator[str]:
+    for text in texts:
+        if isinstance(text, str):
+            yield text
+        else:
+            yield from text
+
+
+def _normalizer(normalize: str, *steps: normalizers.Normalizer) -> normalizers.Normalizer:
+    nfkc = [normalizers.NFKC()] if normalize == "nfkc" else []
+    return normalizers.Sequence([*nfkc, *steps])
+
+
+def _with_special(tokenizer: Tokenizer) -> Tokenizer:
+    """Registers the special tokens; texts and pairs get [CLS] and [SEP], as BERT has them."""
+    tokenizer.add_special_tokens(list(SPECIAL))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    return tokenizer

