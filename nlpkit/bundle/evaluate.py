@@ -1,0 +1,93 @@
+"""The metrics of a trained model on rows that it has not seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, cast
+
+from nlpkit.bundle.predict import load
+from nlpkit.cli.render import Terminal
+from nlpkit.config.load import load_config
+from nlpkit.config.resolve import build
+from nlpkit.config.schema import Component
+from nlpkit.data.encode import Encoder
+from nlpkit.data.loader import evaluation_batches
+from nlpkit.data.rows import BadRows, scan, write_rows
+from nlpkit.data.store import StoreWriter, TokenStore
+from nlpkit.errors import DataError
+from nlpkit.nn import StepModule
+from nlpkit.training import evaluation
+from nlpkit.training.run import build_objective
+
+if TYPE_CHECKING:
+    from nlpkit.bundle.predict import Model
+    from nlpkit.bundle.torch_engine import TorchEngine
+    from nlpkit.contracts import Source
+
+_FILES = Component(name="files")
+
+
+def evaluate(
+    run: str | Path,
+    data: Any,
+    *,
+    device: str,
+    precision: str,
+    batch_size: int,
+    trust_plugins: bool,
+    terminal: Terminal | None = None,
+) -> dict[str, float]:
+    """What `nlpkit.evaluate` does; progress goes to `terminal`."""
+    model = load(run, device=device, precision=precision, trust_plugins=trust_plugins)
+    engine = cast("TorchEngine", model.engine)
+    schema = model.bundle.schema
+    objective = build_objective(model.bundle.task, model.host, schema)
+    with TemporaryDirectory() as folder:
+        source, location = _source(model, data, Path(folder))
+        store = _encoded(model, source, location, Path(folder), terminal or Terminal())
+        found = evaluation.evaluate(
+            StepModule(engine.model, objective).to(engine.device),
+            evaluation_batches(
+                store,
+                model.task,
+                batch_size=batch_size,
+                rank=0,
+                size=1,
+                workers=0,
+                prefetch=1,
+                pin_memory=False,
+            ),
+            model.task.metrics(schema),
+            strategy=build(Component(name="single"), "strategy", model.host, engine.device),
+            precision=engine.precision,
+        )
+    return found.values
+
+
+def _source(model: Model, data: Any, folder: Path) -> tuple[Source, str]:
+    """Rows in memory become a file; a location is read by the run's source, else by `files`."""
+    if not isinstance(data, str | Path):
+        location = folder / "rows.jsonl"
+        write_rows(data, location, "data")
+        return build(_FILES, "source", model.host), str(location)
+    config = model.bundle.path.parent / "config.yaml"
+    component = load_config(config).data if model.bundle.owned else _FILES
+    return build(component, "source", model.host), str(data)
+
+
+def _encoded(
+    model: Model, source: Source, location: str, folder: Path, terminal: Terminal
+) -> TokenStore:
+    bad = BadRows("error")
+    rows, _ = scan(source, location, model.task, bad)
+    encoder = Encoder(task=model.task, tokenizer=model.tokenizer, schema=model.bundle.schema)
+    with StoreWriter(folder / "store") as writer:
+        with terminal.bar("tokenizing", len(rows), "rows") as bar:
+            encoder.write(rows, writer, bad, bar)
+    if bad.count:
+        first = bad.summary()[0]["problem"]
+        raise DataError("", problem=f"{first}\n{bad.count:,} bad rows; an evaluation takes none")
+    if not writer.count:
+        raise DataError(location, problem="has no rows")
+    return TokenStore.open(folder / "store")

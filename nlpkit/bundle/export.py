@@ -1,0 +1,102 @@
+"""Writes a bundle's model in another format, into a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import nlpkit
+from nlpkit.bundle.format import FORMAT, hashes, read_bundle
+from nlpkit.bundle.predict import load
+from nlpkit.config.resolve import build, options_of
+from nlpkit.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+
+    from nlpkit.bundle.predict import Model
+    from nlpkit.bundle.torch_engine import TorchEngine
+    from nlpkit.config.schema import Component
+    from nlpkit.contracts import Artifact, Exporter
+
+MANIFEST = "export.json"
+
+_SAMPLE = ("a short text", "another text, which is longer than the first one")
+
+
+def export(
+    run: str | Path, component: Component, out: str | Path | None, *, trust_plugins: bool
+) -> Artifact:
+    """Writes the model of a run folder or a bundle with an exporter.
+
+    The files appear together or not at all; an older export of this place is replaced.
+
+    Args:
+        run: A run folder or a bundle.
+        component: The exporter and its options.
+        out: The folder; None: `<format>` in the bundle.
+        trust_plugins: Whether plugins that a bundle brings are executed.
+
+    Raises:
+        BundleError: There is no whole bundle.
+        PluginError: There is no such format.
+        InputError: `out` holds something that is no export, or an option is wrong.
+    """
+    bundle = read_bundle(run)
+    folder = Path(out).expanduser() if out is not None else bundle.path / component.name
+    _refuse_foreign(folder)
+    model = load(run, device="cpu", trust_plugins=trust_plugins)
+    module = cast("TorchEngine", model.engine).model
+    if options_of(component, "exporter", model.host) is None and component.options:
+        raise InputError(
+            f'exporter "{component.name}" has no options: {", ".join(component.options)}'
+        )
+    exporter: Exporter = build(component, "exporter", model.host)
+    with _appearing(folder) as partial:
+        artifact = exporter.export(module, bundle.inputs, _sample(model), partial)
+        origin = model.host.entry("exporter", component.name).origin
+        manifest = {
+            "format": FORMAT,
+            "nlpkit": nlpkit.__version__,
+            "exporter": {"name": component.name, "options": component.options, **asdict(origin)},
+            "inputs": list(bundle.inputs),
+            "files": hashes(partial, artifact.files),
+        }
+        text = json.dumps(manifest, indent=2, ensure_ascii=False)
+        (partial / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    files = [folder / path.relative_to(partial) for path in artifact.files]
+    return replace(artifact, path=folder, files=files)
+
+
+def _refuse_foreign(folder: Path) -> None:
+    empty = folder.is_dir() and not any(folder.iterdir())
+    if folder.exists() and not empty and not (folder / MANIFEST).is_file():
+        raise InputError(f"{folder}: holds something that is no export; choose another --out")
+
+
+def _sample(model: Model) -> dict[str, np.ndarray]:
+    """Two texts of different lengths, as the model takes them."""
+    pair = len(model.task.text_columns) > 1
+    batch = model.batch([(text, text) if pair else text for text in _SAMPLE])
+    return {name: batch.inputs[name] for name in model.bundle.inputs}
+
+
+@contextmanager
+def _appearing(folder: Path) -> Iterator[Path]:
+    """A folder beside `folder` that takes its place when the block ends well."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

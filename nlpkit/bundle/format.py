@@ -1,0 +1,321 @@
+"""A bundle: all that prediction needs, in one folder. Reading its description needs no torch.
+
+    nlpkit.json          task, labels, model, versions, and a hash of each file; written last
+    tokenizer.json       and vocab.txt where it is a WordPiece vocabulary
+    model.safetensors
+    plugins/<stem>.py    the run's single-file plugins
+
+Nothing in it is a time, a run's name or a place, so the same run gives the same bytes twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tokenizers import Tokenizer
+
+import nlpkit
+from nlpkit.config.resolve import build
+from nlpkit.config.schema import Component
+from nlpkit.contracts import HeadSpec, Vocabulary
+from nlpkit.errors import BundleError, closest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from nlpkit.config.schema import Config
+    from nlpkit.contracts import Schema, Task
+    from nlpkit.data.prepare import Prepared
+    from nlpkit.plugin.host import Host
+
+FORMAT = 1
+DESCRIPTION = "nlpkit.json"
+TOKENIZER = "tokenizer.json"
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose description and small files are verified.
+
+    Attributes:
+        path: Its folder.
+        description: What nlpkit.json holds.
+        owned: Whether it was found in a run folder, whose plugins are its owner's.
+    """
+
+    path: Path
+    description: Mapping[str, Any]
+    owned: bool
+
+    @property
+    def task(self) -> Component:
+        """The task, with completed options."""
+        return self._component("task")
+
+    @property
+    def model(self) -> Component:
+        """The model, with options that need no other file."""
+        return self._component("model")
+
+    @property
+    def schema(self) -> Schema:
+        """What the task learned from the training rows."""
+        schema: Schema = self.description["schema"]
+        return schema
+
+    @property
+    def head(self) -> HeadSpec:
+        """The head that the model was built with."""
+        return HeadSpec(**self.description["head"])
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The vocabulary that the model was built with."""
+        return Vocabulary(**self.description["vocabulary"])
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the arrays that the model takes, in its order."""
+        return tuple(self.description["model"]["inputs"])
+
+    @property
+    def plugins(self) -> tuple[str, ...]:
+        """What the config brought: files, relative to the bundle, and importable modules."""
+        return tuple(self.description["plugins"])
+
+    @property
+    def tokenizer_path(self) -> Path:
+        """Its tokenizer.json."""
+        return self.path / TOKENIZER
+
+    def verified(self, name: str) -> Path:
+        """The path of a file whose bytes are those that were sealed.
+
+        Raises:
+            BundleError: It is missing or damaged.
+        """
+        path = self.path / name
+        _verify(path, self.description["files"][name], content=True)
+        return path
+
+    def _component(self, kind: str) -> Component:
+        described = self.description[kind]
+        return Component(name=described["name"], **described["options"])
+
+
+def write_description(
+    folder: Path,
+    *,
+    config: Config,
+    host: Host,
+    prepared: Prepared,
+    inputs: tuple[str, ...],
+    versions: Mapping[str, str],
+) -> None:
+    """Writes everything but the weights; the bundle is unfinished until `seal`.
+
+    Args:
+        folder: The bundle's folder; made where it is missing.
+        config: The resolved config, with the precision that the run took.
+        host: Knows where the components come from.
+        prepared: Has the schema and the tokenizer.
+        inputs: The names of the arrays that the model takes.
+        versions: Versions of what trained it: python, torch, transformers.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = prepared.tokenizer_path.read_bytes()
+    (folder / TOKENIZER).write_bytes(tokenizer)
+    _write_vocabulary(folder / "vocab.txt", json.loads(tokenizer)["model"])
+    for path in host.files.values():
+        (folder / "plugins").mkdir(exist_ok=True)
+        shutil.copyfile(path, folder / "plugins" / path.name)
+    task: Task = build(config.task, "task", host)
+    _write_json(
+        folder / DESCRIPTION,
+        {
+            "format": FORMAT,
+            "nlpkit": nlpkit.__version__,
+            "task": _described(config.task, "task", host),
+            "schema": prepared.schema,
+            "model": {**_described(config.model, "model", host), "inputs": list(inputs)},
+            "tokenizer": {
+                "name": config.tokenizer.name,
+                "max_length": config.tokenizer.max_length,
+            },
+            "vocabulary": asdict(vocabulary_of(prepared.tokenizer_path, config)),
+            "head": asdict(task.head(prepared.schema)),
+            "precision": config.precision,
+            "plugins": [
+                f"plugins/{Path(plugin).name}" if plugin.endswith(".py") else plugin
+                for plugin in config.plugins
+            ],
+            "versions": dict(sorted(versions.items())),
+        },
+    )
+
+
+def vocabulary_of(tokenizer_path: Path, config: Config) -> Vocabulary:
+    """What a model has to know of a stored tokenizer."""
+    ids = Tokenizer.from_file(str(tokenizer_path)).get_vocab().values()
+    return Vocabulary(size=max(ids) + 1, max_length=config.tokenizer.max_length)
+
+
+def seal(folder: Path) -> None:
+    """Hashes every file into nlpkit.json: from here on the bundle is whole, and damage is found.
+
+    Raises:
+        BundleError: The weights are missing.
+    """
+    if not (folder / WEIGHTS).is_file():
+        raise BundleError(f"{folder / WEIGHTS}: is missing, so the bundle cannot be finished")
+    description = _read_json(folder / DESCRIPTION)
+    paths = [path for path in folder.iterdir() if path.is_file() and path.name != DESCRIPTION]
+    paths += (folder / "plugins").glob("*.py")
+    description["files"] = hashes(folder, paths)
+    description["seal"] = _seal_of(description)
+    _write_json(folder / DESCRIPTION, description)
+
+
+def read_bundle(path: str | Path) -> Bundle:
+    """The bundle in a run folder, or a bundle's own folder, with its small files verified.
+
+    The weights' hash is checked by whoever loads them (`Bundle.verified`); here only their size.
+
+    Raises:
+        BundleError: There is none, it is unfinished or damaged, or its format is newer.
+    """
+    folder, owned = _find(Path(path).expanduser())
+    description = _read_json(folder / DESCRIPTION)
+    found = description.get("format")
+    if found != FORMAT:
+        newer = isinstance(found, int) and found > FORMAT
+        raise BundleError(
+            f"{folder}: was written by a newer nlpkit (format {found}; this one reads up to "
+            f"{FORMAT}): pip install --upgrade nlpkit-sdk"
+            if newer
+            else f"{folder / DESCRIPTION}: has no format that nlpkit knows ({found!r})"
+        )
+    if "seal" not in description:
+        raise BundleError(
+            f"{folder}: the run did not finish, so its bundle is not whole; train again"
+        )
+    if description["seal"] != _seal_of(description):
+        raise BundleError(f"{folder / DESCRIPTION}: was changed or is damaged; {_AGAIN}")
+    for name, expected in description["files"].items():
+        _verify(folder / name, expected, content=name != WEIGHTS)
+    return Bundle(folder, description, owned)
+
+
+def hashes(folder: Path, paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
+    """Size and sha256 of files, by their place in `folder`."""
+    return {
+        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": _hash(path)}
+        for path in sorted(paths)
+    }
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place, synced, when the block ends well."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+_AGAIN = "copy it again from where it is whole, or train again"
+
+
+def _find(path: Path) -> tuple[Path, bool]:
+    for folder, owned in ((path / "bundle", True), (path, False)):
+        if (folder / DESCRIPTION).is_file():
+            return folder, owned
+    if not path.exists():
+        runs = _runs_in(path.parent)
+        meant = closest(path.name, runs)
+        near = f"did you mean {path.parent / meant}?" if meant else _listed(path.parent, runs)
+        raise BundleError(f"{path}: there is no such folder; {near}")
+    if (path / "config.yaml").is_file():
+        raise BundleError(f"{path}: the run did not finish, so it has no bundle; train again")
+    raise BundleError(
+        f"{path}: is neither a run folder nor a bundle; {_listed(path, _runs_in(path))}"
+    )
+
+
+def _runs_in(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        return []
+    return sorted(
+        child.name
+        for child in folder.iterdir()
+        if any((child / part / DESCRIPTION).is_file() for part in ("bundle", "."))
+    )
+
+
+def _listed(folder: Path, runs: list[str]) -> str:
+    if not runs:
+        return "nlpkit train prints where its run folder is"
+    return f"runs in {folder}: {', '.join(runs[:5])}{', …' if len(runs) > 5 else ''}"
+
+
+def _described(component: Component, kind: str, host: Host) -> dict[str, Any]:
+    origin = host.entry(kind, component.name).origin
+    if origin.plugin in host.files:
+        origin = replace(origin, distribution=f"plugins/{host.files[origin.plugin].name}")
+    return {"name": component.name, "options": component.options, **asdict(origin)}
+
+
+def _write_vocabulary(path: Path, model: Mapping[str, Any]) -> None:
+    if model["type"] == "WordPiece":
+        tokens = sorted(model["vocab"], key=model["vocab"].__getitem__)
+        path.write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8")
+
+
+def _verify(path: Path, expected: Mapping[str, Any], *, content: bool) -> None:
+    if not path.is_file():
+        raise BundleError(f"{path}: is missing from its bundle; {_AGAIN}")
+    size = path.stat().st_size
+    if size != expected["size"]:
+        raise BundleError(
+            f"{path}: is damaged ({size} bytes instead of {expected['size']}); {_AGAIN}"
+        )
+    if content and _hash(path) != expected["sha256"]:
+        raise BundleError(f"{path}: is damaged (its sha256 is not the recorded one); {_AGAIN}")
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _seal_of(description: Mapping[str, Any]) -> str:
+    sealed = {key: value for key, value in description.items() if key != "seal"}
+    return hashlib.sha256(json.dumps(sealed, sort_keys=True).encode()).hexdigest()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BundleError(f"{path}: is damaged ({error}); {_AGAIN}") from None
+    if not isinstance(value, dict):
+        raise BundleError(f"{path}: is damaged (no JSON object); {_AGAIN}")
+    return value
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    with replacing(path) as partial:
+        text = json.dumps(value, indent=2, ensure_ascii=False)
+        partial.write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,35 @@
+"""`nlpkit evaluate`: a run or a bundle, measured on other data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from nlpkit import api
+
+if TYPE_CHECKING:
+    from nlpkit.cli.render import Terminal
+
+
+@click.command("evaluate")
+@click.argument("run")
+@click.argument("data")
+@click.option("--precision", type=click.Choice(["fp32", "auto"]), default="fp32")
+@click.option("--trust-plugins", is_flag=True, help="Execute the plugins that a bundle brings.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+@click.pass_obj
+def command(
+    terminal: Terminal,
+    run: str,
+    data: str,
+    precision: str,
+    trust_plugins: bool,
+    as_json: bool,
+) -> None:
+    """Measure RUN (a run folder or a bundle) on DATA: a file with texts and targets."""
+    values = api.evaluate(run, data, precision=precision, trust_plugins=trust_plugins)
+    if as_json:
+        terminal.json(values)
+    else:
+        terminal.table(["metric", "value"], list(values.items()), title=f"{run} on {data}")

@@ -1,0 +1,42 @@
+"""`nlpkit export`: a run's model in another format."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from nlpkit import api
+from nlpkit.config.overrides import parse
+from nlpkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from nlpkit.cli.render import Terminal
+
+
+@click.command("export")
+@click.argument("run")
+@click.argument("format_name", metavar="FORMAT")
+@click.argument("options", metavar="[KEY=VALUE]...", nargs=-1)
+@click.option("--out", metavar="DIR", help="Where to; default: bundle/FORMAT/ of the run.")
+@click.option("--trust-plugins", is_flag=True, help="Execute the plugins that a bundle brings.")
+@click.pass_obj
+def command(
+    terminal: Terminal,
+    run: str,
+    format_name: str,
+    options: tuple[str, ...],
+    out: str | None,
+    trust_plugins: bool,
+) -> None:
+    """Write the model of RUN (a run folder or a bundle) as FORMAT.
+
+    `nlpkit plugins` lists the formats (kind exporter).
+    """
+    overrides, problems = parse(options)
+    if problems:
+        raise ConfigError(problems)
+    values = {".".join(map(str, override.path)): override.value for override in overrides}
+    artifact = api.export(run, format_name, out=out, trust_plugins=trust_plugins, **values)
+    for path in artifact.files:
+        terminal.say(str(path))

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from itertools import islice, repeat
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import nlpkit
+from nlpkit.bundle.predict import load
+from tests.bundle.bundles import LABELS, NUMBERS, PAIRS, PLUGIN, TEXTS, make_run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def plugged(tmp_path: Path) -> Path:
+    """A run whose model is a file of its own, which is gone from where it was."""
+    source = tmp_path / "mine" / f"bag_{tmp_path.name.replace('-', '_')}.py"
+    source.parent.mkdir()
+    source.write_text(PLUGIN.replace("{name}", source.stem))
+    run = make_run(tmp_path / "plugged", model=source.stem, plugins=[str(source)])
+    shutil.rmtree(source.parent)
+    return run
+
+
+def test_predictions_are_the_training_labels_with_scores_that_sum_to_one(run: Path) -> None:
+    predictions = load(run).predict(TEXTS)
+    assert len(predictions) == len(TEXTS)
+    for prediction in predictions:
+        assert set(prediction.scores) == {"arrival", "balance", "lost"}
+        assert sum(prediction.scores.values()) == pytest.approx(1)
+        assert prediction.score == prediction.scores[prediction.label]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_neither_batch_size_nor_order_changes_a_prediction(run: Path, batch_size: int) -> None:
+    model = load(run)
+    alone = {text: model.predict([text])[0] for text in TEXTS}
+    assert len({round(each.score, 4) for each in alone.values()}) == len(TEXTS)
+    texts = [*reversed(TEXTS), *TEXTS] * 20
+    for text, prediction in zip(texts, model.predict(texts, batch_size=batch_size), strict=True):
+        assert prediction.label == alone[text].label
+        assert prediction.score == pytest.approx(alone[text].score, abs=1e-6)
+
+
+def test_bundle_alone_predicts_the_same_in_a_fresh_process(run: Path, tmp_path: Path) -> None:
+    expected = [vars(prediction) for prediction in load(run).predict(TEXTS)]
+    bundle = shutil.move(run / "bundle", tmp_path / "moved")
+    shutil.rmtree(run)
+    code = (
+        "import json, nlpkit\n"
+        f"found = nlpkit.load({str(bundle)!r}).predict({list(TEXTS)!r})\n"
+        "print(json.dumps([vars(each) for each in found]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == expected
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [iter(TEXTS), pd.Series(TEXTS, index=range(100, 108)), np.array(TEXTS), (t for t in TEXTS)],
+    ids=["iterator", "series", "array", "generator"],
+)
+def test_any_iterable_of_texts_is_taken(run: Path, texts: object) -> None:
+    model = load(run)
+    assert model.predict(texts) == model.predict(list(TEXTS))  # type: ignore[arg-type]
+
+
+def test_no_texts_give_no_predictions(run: Path) -> None:
+    assert load(run).predict([]) == []
+
+
+def test_endless_texts_are_predicted_as_they_come(run: Path) -> None:
+    endless = load(run).predict_iter(repeat("where is my money"), batch_size=2)
+    assert len(list(islice(endless, 300))) == 300
+
+
+@pytest.mark.parametrize("bad", [None, "", "  \n", float("nan"), pd.NA, 7, "\ud800", ("a", "b")])
+def test_a_text_that_is_none_is_an_error_with_its_position(run: Path, bad: object) -> None:
+    with pytest.raises(nlpkit.DataError, match=r"^text 2: "):
+        load(run).predict(["a", "b", bad, "c"])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("texts", ["one text", {"text": "a"}, pd.DataFrame({"text": ["a"]})])
+def test_what_only_looks_like_texts_is_refused(run: Path, texts: object) -> None:
+    with pytest.raises(nlpkit.InputError, match="takes a list of texts"):
+        load(run).predict(texts)  # type: ignore[arg-type]
+
+
+def test_a_text_beyond_max_length_is_cut(run: Path) -> None:
+    (prediction,) = load(run).predict(["money " * 500])
+    assert prediction.label
+
+
+def test_multilabel_gives_the_labels_that_are_likelier_than_not(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "many", LABELS, target="multilabel")
+    for prediction in load(run).predict(TEXTS):
+        assert set(prediction.row()) == {"labels", "scores"}
+        assert len(prediction.labels) == len(prediction.scores)
+        assert set(prediction.probabilities) == {"any", "arrival", "balance", "lost"}
+
+
+def test_regression_gives_a_number(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "number", NUMBERS, target="regression")
+    assert all(isinstance(each.value, float) for each in load(run).predict(TEXTS))
+
+
+def test_pairs_are_taken_by_a_task_of_two_columns_and_only_there(tmp_path: Path) -> None:
+    model = load(make_run(tmp_path / "pairs", PAIRS, text=["first", "second"]))
+    one, other = model.predict([("my card", "money"), ["money", "my card"]])  # type: ignore[list-item]
+    assert one.score != other.score
+    with pytest.raises(nlpkit.DataError, match=r"text 0: .*not a pair of texts"):
+        model.predict(["alone"])
+    with pytest.raises(nlpkit.DataError, match="text 1: "):
+        model.predict([("my card", "money"), ("my card", "")])
+
+
+def test_a_run_folder_brings_its_own_plugins(plugged: Path) -> None:
+    assert len(load(plugged).predict(TEXTS)) == len(TEXTS)
+
+
+def test_plugins_of_a_bundle_are_executed_only_when_they_are_trusted(plugged: Path) -> None:
+    name = next((plugged / "bundle" / "plugins").iterdir()).name
+    with pytest.raises(nlpkit.BundleError, match=rf"plugins/{name}.*--trust-plugins"):
+        load(plugged / "bundle")
+    trusted = load(plugged / "bundle", trust_plugins=True)
+    assert trusted.predict(TEXTS) == load(plugged).predict(TEXTS)
+
+
+def test_a_changed_plugin_of_a_bundle_is_never_executed(plugged: Path) -> None:
+    (plugin,) = (plugged / "bundle" / "plugins").iterdir()
+    plugin.write_text(plugin.read_text().replace("nn", "xx", 1))
+    with pytest.raises(nlpkit.BundleError, match=rf"{plugin.name}: is damaged"):
+        load(plugged, trust_plugins=True)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"device": "gpu"}, {"device": "cuda:99"}, {"precision": "bf16"}, {"precision": "half"}],
+)
+def test_a_device_or_precision_that_is_not_there_is_an_error(
+    run: Path, options: dict[str, str]
+) -> None:
+    with pytest.raises(nlpkit.InputError, match=next(iter(options.values()))):
+        load(run, **options)  # type: ignore[arg-type]
+
+
+def test_precision_auto_predicts_nearly_the_same(run: Path) -> None:
+    exact, quick = load(run).predict(TEXTS), load(run, precision="auto").predict(TEXTS)
+    for one, other in zip(exact, quick, strict=True):
+        assert one.score == pytest.approx(other.score, abs=0.05)
+
+
+def test_a_missing_plugin_is_named_with_where_it_came_from(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NLPKIT_DISABLED_PLUGINS", "transformer")
+    with pytest.raises(
+        nlpkit.PluginError, match=r'"transformer"(.|\n)*made with transformer \(nlpkit-sdk '
+    ):
+        load(run)
