@@ -34,10 +34,13 @@ from nlpkit.plugin.spec import hookimpl
 
 if TYPE_CHECKING:
     from nlpkit import contracts, testing
-    from nlpkit.api import check, evaluate, export, plugins
+    from nlpkit.bundle.evaluate import evaluate
+    from nlpkit.bundle.export import export
     from nlpkit.bundle.predict import load
+    from nlpkit.checks import check
     from nlpkit.config.load import load_config
     from nlpkit.config.schema import ComponentConfig, FolderOrId, Location
+    from nlpkit.plugin.host import plugins
     from nlpkit.runs import Run, train
 
 __version__ = "0.1.0"
@@ -47,13 +50,13 @@ _LAZY = {
     "FolderOrId": "nlpkit.config.schema",
     "Location": "nlpkit.config.schema",
     "Run": "nlpkit.runs",
-    "check": "nlpkit.api",
+    "check": "nlpkit.checks",
     "contracts": "",
-    "evaluate": "nlpkit.api",
-    "export": "nlpkit.api",
+    "evaluate": "nlpkit.bundle.evaluate",
+    "export": "nlpkit.bundle.export",
     "load": "nlpkit.bundle.predict",
     "load_config": "nlpkit.config.load",
-    "plugins": "nlpkit.api",
+    "plugins": "nlpkit.plugin.host",
     "testing": "",
     "train": "nlpkit.runs",
 }

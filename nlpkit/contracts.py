@@ -16,11 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from nlpkit.events import Evaluated as Evaluated
-from nlpkit.events import RunEnded as RunEnded
-from nlpkit.events import RunStarted as RunStarted
-from nlpkit.events import StepEnded as StepEnded
-
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
@@ -29,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor, device, nn
 
     from nlpkit.errors import DataError
+    from nlpkit.events import Evaluated, RunEnded, RunStarted, StepEnded
 
 Schema = Mapping[str, Any]
 """What a task learned from the training rows (labels, counts): plain JSON."""

@@ -1,11 +1,13 @@
-"""What observers are told: frozen, so that they cannot change a run."""
+"""What observers are told; `nlpkit.contracts.Observer` says when."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True)

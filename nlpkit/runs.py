@@ -14,7 +14,7 @@ from nlpkit.cli.render import Terminal
 from nlpkit.config.load import dump_config, load_config
 from nlpkit.config.resolve import build, resolve
 from nlpkit.config.schema import Config
-from nlpkit.data.prepare import prepare
+from nlpkit.data.prepare import REJECTED, prepare
 from nlpkit.data.rows import write_rows
 from nlpkit.environment import git_commit, runs_folder, threads_per_rank, versions
 from nlpkit.errors import BundleError, InputError
@@ -89,6 +89,8 @@ def train(
             loaded = _with_rows(loaded, data, folder)
         resolved = _with_plugins(resolve(loaded, host), host, folder)
         prepared = prepare(resolved, host, terminal)
+        if (prepared.path / REJECTED).exists():
+            shutil.copyfile(prepared.path / REJECTED, folder / REJECTED)
         _describe(folder, resolved, host, tokens=prepared.path)
         launcher = build(resolved.launch, "launcher", host)
     launcher.launch(folder)

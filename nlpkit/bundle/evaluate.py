@@ -32,13 +32,28 @@ def evaluate(
     run: str | Path,
     data: Any,
     *,
-    device: str,
-    precision: str,
-    batch_size: int,
-    trust_plugins: bool,
+    device: str = "auto",
+    precision: str = "fp32",
+    batch_size: int = 64,
+    trust_plugins: bool = False,
     terminal: Terminal | None = None,
 ) -> dict[str, float]:
-    """What `nlpkit.evaluate` does; progress goes to `terminal`."""
+    """The loss and the metrics of a trained model on other rows.
+
+    Args:
+        run: A run folder or a bundle.
+        data: A location that the run's source reads (a file or URL), or rows in memory: a list of
+            mappings, a pandas DataFrame or a datasets.Dataset.
+        device: "auto", "cpu", "cuda" or "cuda:1".
+        precision: "fp32", or "auto": bf16 where the device is fast at it.
+        batch_size: Rows that go through the model together.
+        trust_plugins: Whether plugins that a bundle brings are executed.
+        terminal: Where progress is shown.
+
+    Raises:
+        BundleError: There is no whole bundle.
+        DataError: A row cannot be used, or there are none.
+    """
     model = load(run, device=device, precision=precision, trust_plugins=trust_plugins)
     engine = cast("TorchEngine", model.engine)
     schema = model.bundle.schema

@@ -7,12 +7,13 @@ import shutil
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import nlpkit
 from nlpkit.bundle.format import FORMAT, hashes, read_bundle
 from nlpkit.bundle.predict import load
 from nlpkit.config.resolve import build, options_of
+from nlpkit.config.schema import Component
 from nlpkit.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from nlpkit.bundle.predict import Model
     from nlpkit.bundle.torch_engine import TorchEngine
-    from nlpkit.config.schema import Component
     from nlpkit.contracts import Artifact, Exporter
 
 MANIFEST = "export.json"
@@ -31,23 +31,30 @@ _SAMPLE = ("a short text", "another text, which is longer than the first one")
 
 
 def export(
-    run: str | Path, component: Component, out: str | Path | None, *, trust_plugins: bool
+    run: str | Path,
+    format: str,
+    *,
+    out: str | Path | None = None,
+    trust_plugins: bool = False,
+    **options: Any,
 ) -> Artifact:
-    """Writes the model of a run folder or a bundle with an exporter.
+    """Writes a trained model in another format.
 
     The files appear together or not at all; an older export of this place is replaced.
 
     Args:
         run: A run folder or a bundle.
-        component: The exporter and its options.
+        format: Name of an exporter.
         out: The folder; None: `<format>` in the bundle.
         trust_plugins: Whether plugins that a bundle brings are executed.
+        options: Of the exporter.
 
     Raises:
         BundleError: There is no whole bundle.
         PluginError: There is no such format.
         InputError: `out` holds something that is no export, or an option is wrong.
     """
+    component = Component(name=format, **options)
     bundle = read_bundle(run)
     folder = Path(out).expanduser() if out is not None else bundle.path / component.name
     _refuse_foreign(folder)

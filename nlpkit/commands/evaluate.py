@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nlpkit import api
+from nlpkit.bundle.evaluate import evaluate
 
 if TYPE_CHECKING:
     from nlpkit.cli.render import Terminal
@@ -28,7 +28,9 @@ def command(
     as_json: bool,
 ) -> None:
     """Measure RUN (a run folder or a bundle) on DATA: a file with texts and targets."""
-    values = api.evaluate(run, data, precision=precision, trust_plugins=trust_plugins)
+    values = evaluate(
+        run, data, precision=precision, trust_plugins=trust_plugins, terminal=terminal
+    )
     if as_json:
         terminal.json(values)
     else:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nlpkit import api
+from nlpkit.bundle.export import export
 from nlpkit.config.overrides import parse
 from nlpkit.errors import ConfigError
 
@@ -37,6 +37,6 @@ def command(
     if problems:
         raise ConfigError(problems)
     values = {".".join(map(str, override.path)): override.value for override in overrides}
-    artifact = api.export(run, format_name, out=out, trust_plugins=trust_plugins, **values)
+    artifact = export(run, format_name, out=out, trust_plugins=trust_plugins, **values)
     for path in artifact.files:
         terminal.say(str(path))

@@ -89,6 +89,11 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def device_name(device: torch.device) -> str:
+    """What the device is called, such as "NVIDIA H100 80GB HBM3"; "cpu" for a CPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
 def resolve_precision(name: str, device: torch.device) -> Precision:
     """The precision that a config's `precision` means on `device`; auto: bf16 where it is fast."""
     if name == "auto":

@@ -6,26 +6,32 @@ import json
 import math
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from nlpkit.bundle.export import export
 from nlpkit.bundle.format import seal, vocabulary_of, write_description
 from nlpkit.bundle.torch_engine import load_weights, save_weights
 from nlpkit.config.load import load_config
 from nlpkit.config.resolve import build, options_of
-from nlpkit.contracts import Evaluated, RunEnded, RunStarted
 from nlpkit.data.loader import evaluation_batches, training_steps
 from nlpkit.data.plan import mix
 from nlpkit.data.prepare import Prepared
 from nlpkit.environment import versions
 from nlpkit.errors import ConfigError, Problem, closest
+from nlpkit.events import Evaluated, RunEnded, RunStarted
 from nlpkit.nn import StepModule, input_names
 from nlpkit.plugin.host import Host, load
 from nlpkit.training.evaluation import Evaluation, evaluate
-from nlpkit.training.precision import Precision, resolve_device, resolve_precision
+from nlpkit.training.precision import (
+    Precision,
+    device_name,
+    resolve_device,
+    resolve_precision,
+)
 from nlpkit.training.step import check_placement
 from nlpkit.training.trainer import Trainer
 from nlpkit.training.watchers import Watchers
@@ -61,7 +67,6 @@ class Session:
     precision: Precision
     watchers: Watchers
     stop: Callable[[], bool]
-    history: list[Mapping[str, Any]] = field(default_factory=list)
 
     @property
     def bundle(self) -> Path:
@@ -95,19 +100,17 @@ class Session:
                 seconds = time.perf_counter() - started
                 ended = self._result(trainer, evaluations, seconds)
                 _write_json(self.run_dir / "result.json", ended)
+                for component in self.config.export:
+                    export(self.run_dir, component.name, **component.options)
         finally:
             self.watchers.tell("run_ended", RunEnded(result=ended))
 
     def log(self, line: Mapping[str, Any]) -> None:
-        """Adds a line to metrics.jsonl; JSON has no NaN: what is no number becomes text."""
+        """Adds a line to metrics.jsonl."""
         if self.strategy.rank:
             return
-        written = {
-            name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
-            for name, value in line.items()
-        }
         with (self.run_dir / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(written) + "\n")
+            file.write(json.dumps(_plain(line)) + "\n")
 
     def evaluate(self, split: str) -> Evaluation:
         """Evaluates a split with the weights as they are."""
@@ -192,19 +195,16 @@ class Session:
             save_weights(self.bundle, self.module.model)
 
     def _final_evaluations(self, trainer: Trainer) -> dict[str, Evaluation]:
-        """The best weights, back in the model, on every split that is not for training."""
-        load_weights(self.bundle, self.module.model)
-        evaluations: dict[str, Evaluation] = {}
-        for split in ("validation", "test"):
-            if split not in self.prepared.stores:
-                continue
-            evaluations[split] = self.evaluate(split)
-            if split == "test":
-                step, epochs = trainer.progress.step, self.config.train.epochs
-                line = {"step": step, "epoch": epochs, "split": split, **evaluations[split].values}
-                self.log(line)
-                event = Evaluated(step=step, epoch=epochs, split=split, logged=line, best=False)
-                self.watchers.tell("evaluated", event)
+        """The best model's: its validation as it was, and the test rows now."""
+        evaluations = {} if trainer.best is None else {"validation": trainer.best}
+        if "test" in self.prepared.stores:
+            load_weights(self.bundle, self.module.model)
+            evaluations["test"] = self.evaluate("test")
+            where = {"step": trainer.progress.step, "epoch": trainer.progress.epoch}
+            line = {**where, "split": "test", **evaluations["test"].values}
+            self.log(line)
+            event = Evaluated(**where, split="test", logged=line, best=False)
+            self.watchers.tell("evaluated", event)
         return evaluations
 
     def _result(
@@ -239,9 +239,13 @@ def build_session(
     config = load_config(run_dir / "config.yaml")
     host = Host.discover()
     host.bring(config.plugins, run_dir)
-    environment = json.loads((run_dir / "environment.json").read_text(encoding="utf-8"))
-    prepared = Prepared.open(Path(environment["tokens"]))
     strategy = build(config.strategy, "strategy", host, resolve_device(config.device))
+    precision = resolve_precision(config.precision, strategy.device)
+    config = config.model_copy(update={"precision": precision.name})
+    environment = json.loads((run_dir / "environment.json").read_text(encoding="utf-8"))
+    if strategy.rank == 0:
+        _record(run_dir, precision, {**environment, "device": device_name(strategy.device)})
+    prepared = Prepared.open(Path(environment["tokens"]))
     task = build(config.task, "task", host)
     torch.manual_seed(mix(config.seed, 0, 0))
     model = build(
@@ -268,7 +272,7 @@ def build_session(
         task=task,
         module=module,
         strategy=strategy,
-        precision=resolve_precision(config.precision, strategy.device),
+        precision=precision,
         watchers=Watchers(observers),
         stop=stop,
     )
@@ -298,8 +302,26 @@ def monitor_of(config: Config, task: Task, schema: Mapping[str, Any]) -> tuple[s
     return name, better[name]
 
 
+def _record(run_dir: Path, precision: Precision, environment: Mapping[str, Any]) -> None:
+    """Puts into the run folder what only the process that has the device can tell."""
+    path = run_dir / "config.yaml"
+    text = path.read_text(encoding="utf-8")
+    resolved = f"\nprecision: {precision.name}\n"
+    path.write_text(text.replace("\nprecision: auto\n", resolved), encoding="utf-8")
+    _write_json(run_dir / "environment.json", environment)
+
+
+def _plain(value: Any) -> Any:
+    """For JSON, which has no NaN: what is no number becomes text."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    text = json.dumps(_plain(value), indent=2, ensure_ascii=False)
     partial = path.with_suffix(".partial")
     partial.write_text(text + "\n", encoding="utf-8")
     os.replace(partial, path)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from nlpkit.contracts import Evaluated, StepEnded
 from nlpkit.data.plan import mix
 from nlpkit.errors import NonFiniteError
+from nlpkit.events import Evaluated, StepEnded
 from nlpkit.training.optim import adamw, learning_rate, set_rate
 from nlpkit.training.step import optimizer_step
 
@@ -34,6 +34,7 @@ class Progress:
     """Where training stands; integers, and the best value so far."""
 
     step: int = 0
+    epoch: int = 0
     taken: int = 0
     best: float | None = None
     best_step: int = 0
@@ -98,6 +99,7 @@ class Trainer:
     stop: Callable[[], bool] = lambda: False
     progress: Progress = field(default_factory=Progress)
     account: Account = field(default_factory=Account)
+    best: Evaluation | None = None
     _interval: list[float] = field(default_factory=lambda: [0.0, 0.0])
 
     def run(self) -> None:
@@ -130,10 +132,12 @@ class Trainer:
             self._count(batches, step)
             self._report(batches, step, rate)
             self.account.seconds_training += time.perf_counter() - started
-            if self._evaluation_is_due() and self._evaluate(batches.epoch):
+            if self._evaluation_is_due() and self._evaluate():
                 break
             if step.stopping:
                 break
+        own = np.array([self.account.tokens, self.account.positions])
+        self.account.tokens, self.account.positions = map(int, self.strategy.sum(own))
 
     def _timed(self, steps: Iterable[StepBatches]) -> Iterator[StepBatches]:
         """The steps; time spent waiting for them is part of training, and counted apart too."""
@@ -149,7 +153,7 @@ class Trainer:
             yield batches
 
     def _count(self, batches: StepBatches, step: Step) -> None:
-        self.progress.step = batches.step
+        self.progress.step, self.progress.epoch = batches.step, batches.epoch
         self.progress.taken += step.taken
         self.account.skipped_steps += not step.taken
         self.account.samples += len(batches.ids)
@@ -210,7 +214,7 @@ class Trainer:
         period = self.steps_per_epoch if every == "epoch" else every
         return self.progress.step % period == 0 or self.progress.step == self.total_steps
 
-    def _evaluate(self, epoch: int) -> bool:
+    def _evaluate(self) -> bool:
         """Evaluates validation, keeps the best weights; true where early stopping ends it."""
         if self.validate is None:
             return False
@@ -221,23 +225,17 @@ class Trainer:
         best = is_better(value, progress.best, self.monitor[1])
         if best:
             progress.best, progress.best_step = value, progress.step
-            progress.evaluations_since_best = 0
+            progress.evaluations_since_best, self.best = 0, evaluation
             self.save_best()
         else:
             progress.evaluations_since_best += 1
-        logged = {
-            "step": progress.step,
-            "epoch": epoch,
-            "split": "validation",
-            **evaluation.values,
-        }
+        where = {"step": progress.step, "epoch": progress.epoch}
+        logged = {**where, "split": "validation", **evaluation.values}
         self.log(logged)
         self.account.seconds_evaluating += time.perf_counter() - started
         self.watchers.tell(
             "evaluated",
-            Evaluated(
-                step=progress.step, epoch=epoch, split="validation", logged=logged, best=best
-            ),
+            Evaluated(**where, split="validation", logged=logged, best=best),
         )
         patience = self.config.train.early_stopping
         return patience is not None and progress.evaluations_since_best >= patience

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import time
 
-from nlpkit.contracts import Observer, RunEnded
+from nlpkit.contracts import Observer
+from nlpkit.events import RunEnded
 from nlpkit.training.watchers import Watchers
 
 EVENT = RunEnded(result={})

@@ -1,0 +1,84 @@
+"""The command `nlpkit`: commands come from records, so that help imports none of them.
+
+Every command is given the `Terminal` as its click object (`@click.pass_obj`) and raises what is
+wrong; the exit code is made here: 0 done, 1 the run failed, 2 the user's input is at fault, 130
+interrupted. An exception that is none of nlpkit's own is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import nlpkit
+from nlpkit.cli.render import Terminal
+from nlpkit.errors import InputError, NlpkitError, PluginError
+from nlpkit.plugin.host import Host, load
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command line (default: this process's) and returns its exit code."""
+    terminal = Terminal()
+    try:
+        code = _run(arguments, terminal)
+        sys.stdout.flush()
+        return code
+    except InputError as error:
+        terminal.error(error)
+        return 2
+    except NlpkitError as error:
+        terminal.error(error)
+        return 1
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    except BrokenPipeError:  # the reader of our output has left, `head` say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(arguments: Sequence[str] | None, terminal: Terminal) -> int:
+    group = CommandGroup(Host.discover())
+    args = None if arguments is None else list(arguments)
+    result = group.main(args, prog_name="nlpkit", standalone_mode=False, obj=terminal)
+    return result if isinstance(result, int) else 0  # --help, --version and ctx.exit give a code
+
+
+class CommandGroup(click.Group):
+    """All commands of a host; each is imported when it is called."""
+
+    def __init__(self, host: Host) -> None:
+        version = click.version_option(nlpkit.__version__, message="nlpkit %(version)s")
+        super().__init__(
+            name="nlpkit",
+            help="Train Transformer NLP models exactly: one config, plugins for the rest.",
+            context_settings={"help_option_names": ["-h", "--help"]},
+        )
+        version(self)
+        self._host = host
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in the order in which plugins give them."""
+        return list(dict.fromkeys(entry.record.name for entry in self._host.entries("command")))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        """The command of a name. Raises PluginError where there is none, or a broken one."""
+        record = self._host.entry("command", cmd_name).record
+        command: Any = load(record, record.target)
+        if not isinstance(command, click.Command):
+            raise PluginError(f'command "{cmd_name}": {record.target} is no click command')
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes names and summaries, from the records alone."""
+        summaries = {e.record.name: e.record.summary for e in self._host.entries("command")}
+        with formatter.section("Commands"):
+            formatter.write_dl(list(summaries.items()))

@@ -1,0 +1,234 @@
+"""The only place that writes to the terminal; commands and observers are given a `Terminal`.
+
+Results go to stdout (`say`, `table`, `json`); what is going on goes to stderr (`note`, `bar`,
+`error`). Bars are live on a terminal (rich, imported then), lines now and then where stderr is
+piped, and one display that is updated in place in a notebook.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
+
+from nlpkit.cli.table import layout
+from nlpkit.errors import ConfigError, NlpkitError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rich.progress import Progress, TaskID
+
+
+class Bar:
+    """How far a piece of work is. `advance` it as the work gets done.
+
+    Attributes:
+        label: What is being done.
+        total: How much there is to do, in `unit`s.
+        done: How much is done.
+        detail: What was last said beside it.
+    """
+
+    def __init__(self, label: str, total: int, unit: str, view: _View) -> None:
+        self.label, self.total, self.unit = label, total, unit
+        self.done, self.detail = 0, ""
+        self._view, self._started = view, time.monotonic()
+
+    def advance(self, amount: int = 1, detail: str = "") -> None:
+        """Counts `amount` more as done; `detail` replaces what is said beside the bar."""
+        self.done += amount
+        self.detail = detail or self.detail
+        self._view.show(self)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since it began."""
+        return time.monotonic() - self._started
+
+    def __str__(self) -> str:
+        parts = [f"{self.done:,}/{self.total:,} {self.unit}".rstrip()]
+        elapsed = self.elapsed
+        if self.done and elapsed > 0:
+            rate = self.done / elapsed
+            parts.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.2g}/s")
+            left = max(0, self.total - self.done) / rate
+            parts.append(f"{duration(left)} left" if left else f"in {duration(elapsed)}")
+        return "  ".join([*parts, self.detail]).rstrip()
+
+
+class Terminal:
+    """Where commands, observers and long work say what they do.
+
+    Attributes:
+        interactive: Whether stdout is a terminal, so that a person reads it.
+    """
+
+    def __init__(self) -> None:
+        self.interactive = sys.stdout.isatty()
+        self._notebook = _in_notebook()
+        self._view: _View
+        if self._notebook:
+            self._view = _Display()
+        else:
+            self._view = _Live() if sys.stderr.isatty() else _Lines()
+
+    def say(self, text: str = "") -> None:
+        """A line of the result, on stdout."""
+        sys.stdout.write(f"{text}\n")
+
+    def note(self, text: str) -> None:
+        """A line about what is going on, on stderr (in a notebook, where it is red, on stdout)."""
+        _write(sys.stdout if self._notebook else sys.stderr, text)
+
+    def table(
+        self, columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = ""
+    ) -> None:
+        """A table on stdout, as wide as the terminal at most; piped, as wide as it is."""
+        width = shutil.get_terminal_size().columns if self.interactive else None
+        if title:
+            self.say(_styled(title, "1", sys.stdout))
+        for line in layout(columns, rows, width):
+            self.say(line)
+
+    def json(self, value: object, *, indent: int | None = None) -> None:
+        """A JSON value on stdout, on one line unless indented."""
+        self.say(json.dumps(value, ensure_ascii=False, indent=indent))
+
+    def error(self, error: NlpkitError) -> None:
+        """What went wrong, on stderr: a line for each problem."""
+        if isinstance(error, ConfigError):
+            lines = [(problem.severity, str(problem)) for problem in error.problems]
+        else:
+            lines = [("error", str(error))]
+        for severity, text in lines:
+            prefix = _styled(f"{severity}:", "1;31" if severity == "error" else "1;33", sys.stderr)
+            _write(sys.stderr, f"{prefix} {text}")
+
+    @contextmanager
+    def bar(self, label: str, total: int, unit: str = "") -> Iterator[Bar]:
+        """A progress bar with rate and remaining time, for `total` units of work."""
+        bar = Bar(label, total, unit, self._view)
+        self._view.show(bar)
+        try:
+            yield bar
+        finally:
+            self._view.close(bar)
+
+
+def duration(seconds: float) -> str:
+    """`h:mm:ss`, or `m:ss` below an hour."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class _View(Protocol):
+    """Shows bars. `show` is called at each advance, `close` once."""
+
+    def show(self, bar: Bar) -> None: ...
+
+    def close(self, bar: Bar) -> None: ...
+
+
+class _Lines:
+    """Plain lines: every 5 seconds at first, every minute in the end, and the last one."""
+
+    def __init__(self) -> None:
+        self._next: dict[Bar, float] = {}
+
+    def show(self, bar: Bar) -> None:
+        elapsed = bar.elapsed
+        if elapsed >= self._next.setdefault(bar, 5.0):
+            self._next[bar] = elapsed + min(60.0, max(5.0, elapsed / 20))
+            _write(sys.stderr, f"{bar.label}: {bar}")
+
+    def close(self, bar: Bar) -> None:
+        del self._next[bar]
+        _write(sys.stderr, f"{bar.label}: {bar}")
+
+
+class _Live:
+    """Bars of rich, all in one live display; lines that others print meanwhile go above it."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+        self._tasks: dict[Bar, TaskID] = {}
+
+    def show(self, bar: Bar) -> None:
+        if self._progress is None:
+            self._progress = _rich_progress()
+            self._progress.start()
+        if bar not in self._tasks:
+            self._tasks[bar] = self._progress.add_task(bar.label, total=bar.total, text=str(bar))
+        self._progress.update(self._tasks[bar], completed=bar.done, text=str(bar))
+
+    def close(self, bar: Bar) -> None:
+        self.show(bar)
+        del self._tasks[bar]
+        if self._progress is not None and not self._tasks:
+            self._progress.stop()
+            self._progress = None
+
+
+def _rich_progress() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=None),
+        TextColumn("{task.fields[text]}", markup=False),
+        console=Console(file=sys.stderr, highlight=False),
+        expand=True,
+        redirect_stdout=sys.stdout.isatty(),  # a piped stdout is the result, and stays so
+    )
+
+
+class _Display:
+    """One display of a notebook for each bar, updated in place through its display_id."""
+
+    def __init__(self) -> None:
+        self._handles: dict[Bar, Any] = {}
+        self._next: dict[Bar, float] = {}
+
+    def show(self, bar: Bar) -> None:
+        if bar.elapsed >= self._next.get(bar, 0.0):
+            self._next[bar] = bar.elapsed + 0.25
+            self._update(bar)
+
+    def close(self, bar: Bar) -> None:
+        self._update(bar)
+        del self._handles[bar], self._next[bar]
+
+    def _update(self, bar: Bar) -> None:
+        from IPython.display import display
+
+        filled = round(20 * bar.done / bar.total) if bar.total else 20
+        content = {"text/plain": f"{bar.label} {'━' * filled}{'╌' * (20 - filled)} {bar}"}
+        if bar in self._handles:
+            self._handles[bar].update(content, raw=True)
+        else:
+            self._handles[bar] = display(  # type: ignore[no-untyped-call]
+                content, raw=True, display_id=True
+            )
+
+
+def _in_notebook() -> bool:
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return hasattr(shell, "kernel")
+
+
+def _write(stream: TextIO, line: str) -> None:
+    sys.stdout.flush()  # so that a log of both streams keeps their order
+    stream.write(f"{line}\n")
+    stream.flush()
+
+
+def _styled(text: str, codes: str, stream: TextIO) -> str:
+    plain = "NO_COLOR" in os.environ or not stream.isatty()
+    return text if plain else f"\x1b[{codes}m{text}\x1b[0m"

@@ -1,0 +1,67 @@
+"""`nlpkit plugins`: every component, and who gives it. Light: it imports no component."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from nlpkit.errors import PluginError
+from nlpkit.plugin.host import IMPORTS, Host, load
+from nlpkit.plugin.records import KINDS
+
+if TYPE_CHECKING:
+    from nlpkit.cli.render import Terminal
+
+_COLUMNS = ("kind", "name", "plugin", "distribution", "summary")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+@click.option("--verify", is_flag=True, help="Import everything that a component names.")
+@click.pass_obj
+def command(terminal: Terminal, as_json: bool, verify: bool) -> None:
+    """List every component, its plugin, distribution and version; broken plugins too."""
+    host = Host.discover()
+    listing = host.listing()
+    if as_json:
+        terminal.json(listing, indent=2)
+    else:
+        rows = [
+            (each["kind"], each["name"], each["plugin"], _distribution(each), each["summary"])
+            for each in listing
+            if each["kind"] != "failure"
+        ]
+        terminal.table(_COLUMNS, rows)
+        for problem in _problems(listing):
+            terminal.note(f"\n{problem}")
+    if verify:
+        _verify(host, terminal)
+
+
+def _distribution(component: dict[str, str]) -> str:
+    return f"{component['distribution']} {component['version']}"
+
+
+def _problems(listing: list[dict[str, str]]) -> list[str]:
+    failures = [
+        f"broken plugin {each['plugin']} ({_distribution(each)}): {each['error']}"
+        for each in listing
+        if each["kind"] == "failure"
+    ]
+    conflicts = {each["error"]: None for each in listing if each["kind"] != "failure"}
+    return [*failures, *filter(None, conflicts)]
+
+
+def _verify(host: Host, terminal: Terminal) -> None:
+    problems = _problems(host.listing())
+    entries = [entry for kind in KINDS for entry in host.entries(kind)]
+    for entry in entries:
+        for target in filter(None, (getattr(entry.record, name, "") for name in IMPORTS)):
+            try:
+                load(entry.record, target)
+            except PluginError as error:
+                problems.append(f"{entry.origin}: {error}")
+    if problems:
+        raise PluginError("\n".join(["not everything can be used:", *problems]))
+    terminal.note(f"\nall {len(entries)} components can be imported")

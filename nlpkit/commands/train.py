@@ -1,0 +1,69 @@
+"""`nlpkit train`: trains what a config describes, and shows what came out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from nlpkit.cli.render import duration
+from nlpkit.config.load import load_config
+from nlpkit.runs import Run, train
+
+if TYPE_CHECKING:
+    from nlpkit.cli.render import Terminal
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--out", type=click.Path(path_type=Path), help="The run folder [runs/<name>].")
+@click.pass_obj
+def command(terminal: Terminal, config: Path, overrides: tuple[str, ...], out: Path | None) -> None:
+    """Train what CONFIG describes; KEY=VALUE replaces a value of it (train.epochs=1)."""
+    run = train(load_config(config, overrides), out=out, terminal=terminal)
+    report(run, terminal)
+    folder = shown(run.path)
+    terminal.say("\nNext:")
+    terminal.say(f'  nlpkit predict {folder} "a text"')
+    terminal.say(f"  nlpkit evaluate {folder} DATA")
+    terminal.say(f"  nlpkit export {folder} state_dict")
+
+
+def report(run: Run, terminal: Terminal) -> None:
+    """Shows a run's metrics, throughput and time, and where things are."""
+    result, metrics = run.result, run.metrics
+    names = list(dict.fromkeys(name for values in metrics.values() for name in values))
+    rows = [[name, *(values.get(name) for values in metrics.values())] for name in names]
+    terminal.say()
+    if rows:
+        terminal.table(["", *metrics], rows)
+        terminal.say()
+    truncated = result["data"]["truncated"]["train"]
+    facts = {
+        "time": f"{duration(result['seconds'])}, of which training "
+        f"{duration(result['training_seconds'])}, evaluation "
+        f"{duration(result['evaluation_seconds'])}",
+        "throughput": f"{result['samples_per_second']:,.0f} samples/s, "
+        f"{result['tokens_per_second']:,.0f} tokens/s",
+        "shares": f"waiting for data {result['waiting_for_data_share']:.1%}, padding "
+        f"{result['padding_share']:.1%}, truncated texts {truncated:.1%}",
+        "steps": f"{result['steps']:,} of {result['steps_planned']:,}, skipped "
+        f"{result['skipped_steps']:,}; the best model is of step {result['best_step']:,}",
+        "ran on": f"{result['device']}, {result['precision']}",
+        "run": shown(run.path),
+        "bundle": shown(run.bundle),
+    }
+    for name, fact in facts.items():
+        terminal.say(f"{name:<{max(map(len, facts))}}  {fact}")
+    for name, account in result["observers"].items():
+        if account["failures"]:
+            terminal.note(f'warning: observer "{name}" failed: {account["last_error"]}')
+
+
+def shown(path: Path) -> str:
+    """A path as one would type it: relative where it is below the working directory."""
+    below = os.path.relpath(path)
+    return str(path) if below.startswith("..") else below

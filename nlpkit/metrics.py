@@ -1,0 +1,179 @@
+"""Additive metrics: float64 states that sum over batches and ranks.
+
+So N devices give the number that one gives. Conventions: 0 ÷ 0 is 0 (the precision of a label that
+was never predicted, the recall of a label without rows, the correlation with a constant). A label
+that has no rows and was never predicted says nothing about the model and is left out of macro
+averages. Row and class weights shape the loss, not the metrics.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from nlpkit.contracts import Batch
+
+Way = Literal["higher", "lower"]
+
+
+class Confusion:
+    """Accuracy, macro and weighted F1 from a confusion matrix.
+
+    Args:
+        labels: The labels by id.
+        target: The name of the label ids in a batch's targets, [batch].
+
+    The state is the matrix, row by row: truth down, prediction across.
+    """
+
+    better: Mapping[str, Way] = {
+        "accuracy": "higher",
+        "macro_f1": "higher",
+        "weighted_f1": "higher",
+    }
+
+    def __init__(self, labels: Sequence[str], *, target: str = "label") -> None:
+        self._labels, self._target = list(labels), target
+        self.state = np.zeros(len(labels) ** 2)
+
+    def update(self, output: np.ndarray, batch: Batch) -> None:
+        """Adds a batch; `output` holds logits, [batch, labels]."""
+        size = len(self._labels)
+        truth, predicted = np.asarray(batch.targets[self._target]), output.argmax(axis=-1)
+        self.state += np.bincount(truth * size + predicted, minlength=size * size)
+
+    def compute(self, state: np.ndarray) -> dict[str, float]:
+        """The three values."""
+        matrix = self._matrix(state)
+        hits, predicted, support = matrix.diagonal(), matrix.sum(axis=0), matrix.sum(axis=1)
+        f1 = _ratio(2 * hits, predicted + support)
+        return {
+            "accuracy": float(_ratio(hits.sum(), support.sum())),
+            "macro_f1": _macro(f1, predicted + support),
+            "weighted_f1": float(_ratio((f1 * support).sum(), support.sum())),
+        }
+
+    def details(self, state: np.ndarray) -> dict[str, Any]:
+        """Precision, recall, F1 and support of each label, and the matrix."""
+        matrix = self._matrix(state)
+        hits, predicted, support = matrix.diagonal(), matrix.sum(axis=0), matrix.sum(axis=1)
+        return {
+            "per_class": _per_label(self._labels, hits, predicted, support),
+            "confusion_matrix": {"labels": self._labels, "rows": matrix.astype(int).tolist()},
+        }
+
+    def _matrix(self, state: np.ndarray) -> np.ndarray:
+        return state.reshape(len(self._labels), len(self._labels))
+
+
+class MultilabelCounts:
+    """Macro and micro F1, and the share of rows whose labels are all right.
+
+    A label counts as predicted from a probability of 0.5.
+
+    Args:
+        labels: The labels by id.
+        target: The name of the 0 and 1 in a batch's targets, [batch, labels].
+
+    The state holds for each label the hits, the predictions and the rows, then exact rows and rows.
+    """
+
+    better: Mapping[str, Way] = {
+        "macro_f1": "higher",
+        "micro_f1": "higher",
+        "subset_accuracy": "higher",
+    }
+
+    def __init__(self, labels: Sequence[str], *, target: str = "label") -> None:
+        self._labels, self._target = list(labels), target
+        self.state = np.zeros(3 * len(labels) + 2)
+
+    def update(self, output: np.ndarray, batch: Batch) -> None:
+        """Adds a batch; `output` holds logits, [batch, labels]."""
+        truth, predicted = np.asarray(batch.targets[self._target]) > 0, output >= 0
+        counts = [part.sum(axis=0) for part in (truth & predicted, predicted, truth)]
+        exact = (truth == predicted).all(axis=1)
+        self.state += np.concatenate([*counts, [exact.sum(), len(exact)]])
+
+    def compute(self, state: np.ndarray) -> dict[str, float]:
+        """The three values."""
+        hits, predicted, support = self._counts(state)
+        either = predicted + support
+        return {
+            "macro_f1": _macro(_ratio(2 * hits, either), either),
+            "micro_f1": float(_ratio(2 * hits.sum(), either.sum())),
+            "subset_accuracy": float(_ratio(state[-2], state[-1])),
+        }
+
+    def details(self, state: np.ndarray) -> dict[str, Any]:
+        """Precision, recall, F1 and support of each label."""
+        return {"per_class": _per_label(self._labels, *self._counts(state))}
+
+    def _counts(self, state: np.ndarray) -> np.ndarray:
+        return state[:-2].reshape(3, len(self._labels))
+
+
+class RegressionMoments:
+    """Mean squared error and Pearson's correlation.
+
+    Args:
+        shift: A number near the targets, such as their mean in training, the same on every rank:
+            moments about it keep the correlation's digits where targets are far from 0.
+        target: The name of the numbers in a batch's targets, [batch].
+
+    The state holds the rows, the squared error, and Σt, Σp, Σt², Σp², Σtp about the shift.
+    """
+
+    better: Mapping[str, Way] = {"mse": "lower", "pearson": "higher"}
+
+    def __init__(self, *, shift: float = 0.0, target: str = "label") -> None:
+        self._shift, self._target = shift, target
+        self.state = np.zeros(7)
+
+    def update(self, output: np.ndarray, batch: Batch) -> None:
+        """Adds a batch; `output` holds values, [batch] or [batch, 1]."""
+        t = np.asarray(batch.targets[self._target], np.float64) - self._shift
+        p = output.reshape(-1).astype(np.float64) - self._shift
+        moments = [len(t), np.square(p - t).sum(), t.sum(), p.sum(), t @ t, p @ p, t @ p]
+        self.state += np.array(moments, np.float64)
+
+    def compute(self, state: np.ndarray) -> dict[str, float]:
+        """Both values."""
+        rows, squared_error, t, p, tt, pp, tp = state
+        rows = max(rows, 1.0)
+        spread_t, spread_p = tt - t * t / rows, pp - p * p / rows
+        # Below this a spread is rounding: the values are constant.
+        constant = spread_t <= 1e-13 * tt or spread_p <= 1e-13 * pp
+        pearson = 0.0 if constant else (tp - t * p / rows) / np.sqrt(spread_t * spread_p)
+        return {"mse": float(squared_error / rows), "pearson": float(np.clip(pearson, -1, 1))}
+
+    def details(self, state: np.ndarray) -> dict[str, Any]:
+        """Nothing more."""
+        return {}
+
+
+def _ratio(part: Any, whole: Any) -> Any:
+    return np.divide(part, whole, out=np.zeros_like(part, dtype=np.float64), where=whole != 0)
+
+
+def _macro(f1: np.ndarray, seen: np.ndarray) -> float:
+    return float(_ratio(f1.sum(), np.count_nonzero(seen)))
+
+
+def _per_label(
+    labels: Sequence[str], hits: np.ndarray, predicted: np.ndarray, support: np.ndarray
+) -> list[dict[str, Any]]:
+    columns = zip(
+        labels,
+        _ratio(hits, predicted).tolist(),
+        _ratio(hits, support).tolist(),
+        _ratio(2 * hits, predicted + support).tolist(),
+        support.astype(int).tolist(),
+        strict=True,
+    )
+    names = ("label", "precision", "recall", "f1", "support")
+    return [dict(zip(names, values, strict=True)) for values in columns]

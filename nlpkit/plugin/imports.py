@@ -1,0 +1,108 @@
+"""Imports strangers' modules and files, and says where the fault is when that fails."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pluggy
+
+from nlpkit.errors import PluginError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+_DIGEST = "__nlpkit_sha256__"
+_OWN_FOLDERS = {Path(file).parent for file in (__file__, importlib.__file__)}
+
+
+def import_module(name: str) -> ModuleType:
+    """The module of a dotted name. Raises PluginError with the file and line of the fault."""
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"plugin {name}: {describe(error)}") from error
+
+
+def import_file(path: Path) -> ModuleType:
+    """Loads a file as the module of its stem, so that records and pickles find it by that name.
+
+    A file with the same content is loaded once, wherever it lies (a run folder has copies).
+
+    Raises:
+        PluginError: It cannot be imported (with the line of the fault), or its name is taken.
+    """
+    name = path.stem
+    if not name.isidentifier():
+        raise PluginError(f'plugin {path}: "{name}" is no module name; rename the file')
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise PluginError(f"plugin {path}: {error.strerror}") from error
+    digest = hashlib.sha256(source).hexdigest()
+    loaded = sys.modules.get(name)
+    if loaded is not None and _digest(loaded) == digest:
+        return loaded
+    _refuse_a_taken_name(name, path, digest)
+    module_spec = importlib.util.spec_from_file_location(name, path)
+    if module_spec is None:
+        raise PluginError(f"plugin {path}: it cannot be imported")
+    module = importlib.util.module_from_spec(module_spec)
+    setattr(module, _DIGEST, digest)
+    sys.modules[name] = module
+    try:
+        # Not by its loader, which leaves a __pycache__ beside the file and may use a stale one.
+        exec(compile(source, str(path), "exec"), module.__dict__)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise PluginError(f"plugin {path}: {describe(error, path)}") from error
+    return module
+
+
+def _digest(module: ModuleType) -> str:
+    own = getattr(module, _DIGEST, None)
+    return own if isinstance(own, str) else _file_digest(getattr(module, "__file__", None))
+
+
+def _file_digest(file: str | None) -> str:
+    if not file or not Path(file).is_file():
+        return ""
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+
+
+def _refuse_a_taken_name(name: str, path: Path, digest: str) -> None:
+    loaded = sys.modules.get(name)
+    if loaded is not None:
+        file = getattr(loaded, "__file__", None)
+        if hasattr(loaded, _DIGEST) and file == str(path):
+            return  # edited since, in a notebook say: it is executed anew
+    else:
+        found = importlib.util.find_spec(name)
+        if found is None or _file_digest(found.origin) == digest:
+            return
+        file = found.origin
+    raise PluginError(
+        f'plugin {path}: the module name "{name}" is taken by {file or "Python itself"}, '
+        "which is not the same; rename the file"
+    )
+
+
+def describe(error: BaseException, file: Path | None = None) -> str:
+    """What was raised, and at which line: of `file` if the trace has one, else the innermost."""
+    if isinstance(error, PluginError | pluggy.PluginValidationError):
+        return str(error)
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, SyntaxError):
+        return f"SyntaxError: {error.msg} ({error.filename}:{error.lineno})"
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename[0] != "<" and Path(frame.filename).parent not in _OWN_FOLDERS
+    ]
+    frames = [frame for frame in frames if file and frame.filename == str(file)] or frames
+    return f"{text} ({frames[-1].filename}:{frames[-1].lineno})" if frames else text

@@ -1,0 +1,53 @@
+"""Checks that a metric keeps its contract."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nlpkit.errors import PluginError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from nlpkit.contracts import Batch, Metric
+
+
+def check_metric(
+    fresh: Callable[[], Metric], outputs: Sequence[np.ndarray], batches: Sequence[Batch]
+) -> None:
+    """Feeds batches to one metric, and one by one to metrics of their own, whose states are added.
+
+    Args:
+        fresh: Makes a metric that has seen nothing.
+        outputs: What the objective gave for each batch.
+        batches: The batches.
+
+    Raises:
+        PluginError: The states do not add up, or the values are not those that `better` names.
+    """
+    whole = fresh()
+    name = f"metric {type(whole).__name__}"
+    summed = np.zeros_like(whole.state)
+    for output, batch in zip(outputs, batches, strict=True):
+        part = fresh()
+        part.update(output, batch)
+        whole.update(output, batch)
+        summed += part.state
+    if whole.state.dtype != np.float64 or whole.state.ndim != 1:
+        raise PluginError(f"{name}: the state is no float64 vector")
+    if not np.allclose(summed, whole.state, rtol=1e-12, atol=0):
+        raise PluginError(
+            f"{name}: the states of the batches do not add up to the state of them all"
+        )
+    values = whole.compute(summed)
+    if list(values) != list(whole.better):
+        raise PluginError(f"{name}: gives {list(values)}, but `better` names {list(whole.better)}")
+    if any(type(value) is not float for value in values.values()):
+        raise PluginError(f"{name}: the values must be Python floats: {values}")
+    try:
+        json.dumps(whole.details(summed))
+    except TypeError as error:
+        raise PluginError(f"{name}: the details are no plain JSON: {error}") from error
