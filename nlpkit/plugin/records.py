@@ -1,4 +1,4 @@
-"""What a plugin yields: frozen records that hold import strings (`module:name`), so that listing costs nothing.
+"""What a plugin yields: frozen records of import strings (`module:name`), so listing costs nothing.
 
 Every field has a default but `name` and `target`, so that new fields break no plugin.
 """
@@ -15,7 +15,7 @@ class Record:
 
     Attributes:
         name: What the config says.
-        target: Import string of what builds the component; `nlpkit.contracts` says how it is called.
+        target: Import string of what builds the component; each kind of record says how.
         config: Import string of a `nlpkit.ComponentConfig`, or "" where there are no options.
         summary: One line for listings.
         extra: The extra of nlpkit-sdk that brings what the target imports, such as "train".
@@ -78,7 +78,7 @@ class ModelRecord(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class StrategyRecord(Record):
-    """Spreads an optimizer step over devices; `target(options, device)` gives a `contracts.Strategy`.
+    """Spreads a step over devices; `target(options, device)` gives a `contracts.Strategy`.
 
     Attributes:
         precisions: The precisions that it accepts.

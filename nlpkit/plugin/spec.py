@@ -1,28 +1,30 @@
 """Every hook that a plugin can implement: one for each kind of component.
 
-A hook is called once a process, before anything heavy is imported, and yields records, which are only
-strings. A plugin is a module (or any object) whose hookimpls are marked with `nlpkit.hookimpl`; a
-distribution names it in the entry-point group `nlpkit`.
+A hook is called once a process, before anything heavy is imported, and yields records, which are
+only strings. A plugin is a module (or any object) whose hookimpls are marked with
+`nlpkit.hookimpl`; a distribution names it in the entry-point group `nlpkit`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pluggy
 
-from nlpkit.plugin.records import (
-    CommandRecord,
-    ExporterRecord,
-    LauncherRecord,
-    ModelRecord,
-    ObserverRecord,
-    SourceRecord,
-    StrategyRecord,
-    TaskRecord,
-    TokenizerRecord,
-)
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from nlpkit.plugin.records import (
+        CommandRecord,
+        ExporterRecord,
+        LauncherRecord,
+        ModelRecord,
+        ObserverRecord,
+        SourceRecord,
+        StrategyRecord,
+        TaskRecord,
+        TokenizerRecord,
+    )
 
 GROUP = "nlpkit"
 """The entry-point group that plugins are found by."""
@@ -34,7 +36,7 @@ _impl = pluggy.HookimplMarker("nlpkit")
 
 def hookimpl(function: F) -> F:
     """Marks a function as the implementation of the hook of the same name."""
-    return cast(F, _impl(cast(Any, function)))
+    return cast("F", _impl(cast("Any", function)))
 
 
 @_spec
@@ -43,7 +45,7 @@ def nlpkit_sources() -> Iterable[SourceRecord]:  # type: ignore[empty-body]
 
     @nlpkit.hookimpl
     def nlpkit_sources():
-        yield nlpkit.SourceRecord(name="warehouse", target="my_rows:build", config="my_rows:Options")
+        yield nlpkit.SourceRecord(name="warehouse", target="my_rows:build", config="my_rows:Rows")
     """
 
 

@@ -69,7 +69,7 @@ def plain_loop(model: Any, batches: list[Any], *, peak: float, total: int) -> li
         losses_B = functional.cross_entropy(logits, batch.targets["label"], reduction="none")
         total_loss = (losses_B * batch.targets["weight"].float()).sum()
         (total_loss * (1 / batch.count)).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(decayed + others, 1.0)
         optimizer.step()
         optimizer.zero_grad()
         losses.append(total_loss.item() / batch.count)

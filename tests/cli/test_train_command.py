@@ -1,0 +1,68 @@
+"""`nlpkit train` and `nlpkit demo`: what came out, where it is, and what to do next."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from nlpkit.cli.main import main
+
+CONFIG = """
+name: small
+task: sequence
+data: sample
+tokenizer: {name: wordpiece, vocab_size: 300, max_length: 16}
+model: {name: transformer, layers: 1, hidden: 16, heads: 2}
+train: {max_steps: 3}
+loader: {workers: 0}
+"""
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NLPKIT_RUNS")
+    (tmp_path / "small.yaml").write_text(CONFIG)
+    return "small.yaml"
+
+
+def test_train_ends_with_metrics_places_and_next_commands(config, capsys):
+    assert main(["train", config, "train.max_steps=2", "observers=[progress]"]) == 0
+
+    out, err = capsys.readouterr()
+    assert re.search(r"^ +validation +test$", out, re.MULTILINE)
+    assert re.search(r"^accuracy +\d\.\d{4}  \d\.\d{4}$", out, re.MULTILINE)
+    assert re.search(r"^steps +2 of 2, skipped 0; the best model is of step 2$", out, re.MULTILINE)
+    assert re.search(r"^bundle +runs/small/bundle$", out, re.MULTILINE)
+    assert "nlpkit predict runs/small" in out
+    assert re.search(r"^training on .*: 2/2 steps", err, re.MULTILINE)
+
+
+def test_the_run_folder_can_be_named_and_is_never_overwritten(config, tmp_path, capsys):
+    assert main(["train", config, "--out", "here"]) == 0
+    assert json.loads((tmp_path / "here" / "result.json").read_text())["steps"] == 3
+
+    assert main(["train", config, "--out", "here"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: here: there is a run")
+
+
+def test_a_bad_config_is_told_line_by_line_and_leaves_nothing(config, tmp_path, capsys):
+    (tmp_path / config).write_text(CONFIG + "trian: {}\nseed: no\n")
+
+    assert main(["train", config]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith("error: small.yaml:") for line in lines)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_the_demo_learns_the_sample_and_predicts(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    assert main(["demo", "--out", "here"]) == 0
+    result = json.loads((tmp_path / "here" / "result.json").read_text())
+    assert result["metrics"]["test"]["accuracy"] >= 0.9
+    assert re.search(r"^The voucher .*  discount_code", capsys.readouterr().out, re.MULTILINE)
