@@ -1,0 +1,53 @@
+# Two commands are enough on a machine with Python 3.11 and make: `make demo` and `make test`.
+# PYTHON=/path/to/python3.12 chooses another interpreter.
+
+PYTHON ?= $(or $(shell command -v python3.11),$(shell command -v python3),python3)
+BIN := .venv/bin
+FLOOR := .venv-floor
+INSTALLED := .venv/.installed
+INSTALLED_FLOOR := $(FLOOR)/.installed
+CODE := nlpkit plugins tests benchmarks
+
+.PHONY: demo test test-slow test-floor check format exactness clean
+
+demo: $(INSTALLED)
+	$(BIN)/nlpkit demo
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -rs
+
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -rs -m slow
+
+# The oldest torch that is supported, with everything else as tested.
+test-floor: $(INSTALLED_FLOOR)
+	$(FLOOR)/bin/python -m pytest -rs
+
+check: $(INSTALLED)
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest tests/architecture
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+# Writes docs/exactness.md: law 1, measured.
+exactness: $(INSTALLED)
+	$(BIN)/python benchmarks/exactness.py
+
+clean:
+	rm -rf .venv $(FLOOR) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all,test]'
+	touch $@
+
+$(INSTALLED_FLOOR): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(FLOOR)
+	sed 's/^torch==.*/torch==2.7.1/' constraints.txt > $(FLOOR)/constraints.txt
+	$(FLOOR)/bin/python -m pip install --quiet -c $(FLOOR)/constraints.txt -e '.[all,test]'
+	touch $@

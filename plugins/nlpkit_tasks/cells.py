@@ -1,0 +1,91 @@
+"""Reads the cells of a row: each function gives what a column must hold, or raises a DataError."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from nlpkit.errors import DataError, closest
+
+if TYPE_CHECKING:
+    from nlpkit.contracts import Row
+
+
+def cell(row: Row, column: str) -> Any:
+    """The value of a column that must exist."""
+    if column in row.values:
+        return row.values[column]
+    names = [str(name) for name in row.values]
+    raise DataError(
+        row.address,
+        column=column,
+        problem="does not exist",
+        suggestion=closest(column, names),
+        remedy=f"the columns are: {', '.join(names)}",
+    )
+
+
+def text(row: Row, column: str) -> str:
+    """A text that is more than white space."""
+    value = cell(row, column)
+    if value is not None and not isinstance(value, str):
+        raise DataError(row.address, column=column, value=value, problem="is not text")
+    if value is None or not value.strip():
+        raise DataError(row.address, column=column, problem="the text is empty")
+    return value
+
+
+def label(row: Row, column: str) -> str:
+    """A label as text: JSON's true is "true", 1 is "1"."""
+    value = cell(row, column)
+    name = _name(row, column, value)
+    if not name:
+        raise DataError(row.address, column=column, problem="the label is empty")
+    return name
+
+
+def labels(row: Row, column: str) -> tuple[str, ...]:
+    """Labels from a JSON list, or from text separated by commas; an empty cell has none."""
+    value = cell(row, column)
+    if isinstance(value, str) and value.strip().startswith("["):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise DataError(
+                row.address, column=column, value=value, problem="is no JSON list"
+            ) from None
+    if value is None or isinstance(value, str):
+        value = (value or "").split(",")
+    parts = value if isinstance(value, list | tuple) else [value]
+    names = (_name(row, column, part) for part in parts)
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def number(row: Row, column: str) -> float:
+    """A finite number, or text that is one."""
+    value = cell(row, column)
+    if value is None or value == "":
+        raise DataError(row.address, column=column, problem="the number is missing")
+    try:
+        result = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        result = math.nan
+    if not math.isfinite(result):
+        raise DataError(row.address, column=column, value=value, problem="is not a finite number")
+    return result
+
+
+def _name(row: Row, column: str, value: Any) -> str:
+    if isinstance(value, list | tuple | Mapping):
+        raise DataError(
+            row.address,
+            column=column,
+            value=value,
+            problem="is not a single label",
+            remedy="task.target: multilabel takes lists of labels",
+        )
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None else str(value).strip()

@@ -1,0 +1,22 @@
+"""Tasks: what a row means, and what is learned from it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import nlpkit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@nlpkit.hookimpl
+def nlpkit_tasks() -> Iterator[nlpkit.TaskRecord]:
+    """One record for each task."""
+    yield nlpkit.TaskRecord(
+        name="sequence",
+        target="nlpkit_tasks.sequence.task:SequenceTask",
+        objective="nlpkit_tasks.sequence.objective:SequenceObjective",
+        config="nlpkit_tasks.sequence.config:SequenceConfig",
+        summary="One label, several, or a number for a text or a pair of texts",
+    )

@@ -1,0 +1,74 @@
+"""Options of the task `sequence`."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from nlpkit.config.schema import ComponentConfig
+
+Pair = Annotated[tuple[str, str], Field(strict=False)]
+
+
+class SequenceConfig(ComponentConfig):
+    """One label, several labels or a number for each text or pair of texts."""
+
+    text: str | Pair = Field("text", description="A column, or a list of two for sentence pairs.")
+    label: str = Field("label", description="The column of the target.")
+    target: Literal["class", "multilabel", "regression"] = Field(
+        "class",
+        description="class: one label; multilabel: a JSON list, or text separated by commas; "
+        "regression: a number.",
+    )
+    class_weights: Literal["none", "balanced"] | dict[str, float] = Field(
+        "none",
+        description="balanced: rows ÷ (labels × rows of the label); or {label: weight}, where "
+        "labels that are not named weigh 1. For target class.",
+    )
+    weight: str | None = Field(None, description="A column of row weights, 0 or more.")
+    label_smoothing: float = Field(
+        0.0, description="The share of each target that is spread over all labels; target class."
+    )
+
+    @field_validator("text", mode="before")
+    @classmethod
+    def _one_column_or_two(cls, value: Any) -> Any:
+        columns = [value] if isinstance(value, str) else value
+        if not isinstance(columns, list | tuple) or not all(
+            isinstance(column, str) and column for column in columns
+        ):
+            raise ValueError("must be a column, or a list of two columns for sentence pairs")
+        if not isinstance(value, str) and len(set(columns)) != 2:
+            raise ValueError(f"a pair needs two different columns, not {', '.join(columns)}")
+        return value
+
+    @field_validator("class_weights", mode="before")
+    @classmethod
+    def _known_weights(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, dict):
+            for label, weight in value.items():
+                number = isinstance(weight, int | float) and not isinstance(weight, bool)
+                if not (number and math.isfinite(weight) and weight >= 0):
+                    raise ValueError(f'the weight of "{label}" must be a number ≥ 0, not {weight}')
+        elif value not in ("none", "balanced"):
+            raise ValueError("must be none, balanced or a mapping {label: weight}")
+        return _only_for_classes(
+            value, "none", info, 'put weights into a column and name it in "weight"'
+        )
+
+    @field_validator("label_smoothing")
+    @classmethod
+    def _smooths_classes(cls, value: float, info: ValidationInfo) -> float:
+        if not 0 <= value < 1:
+            raise ValueError(f"must be at least 0 and below 1, not {value}")
+        _only_for_classes(value, 0, info, "remove it")
+        return value
+
+
+def _only_for_classes(value: Any, default: Any, info: ValidationInfo, remedy: str) -> Any:
+    target = info.data.get("target", "class")
+    if value != default and target != "class":
+        raise ValueError(f"works with target: class only, not with {target}; {remedy}")
+    return value

@@ -1,0 +1,190 @@
+"""One label, several labels or a number for a text or a pair of texts."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nlpkit.contracts import Batch, Example, HeadSpec, Metric, Prediction, Row, Schema, pad
+from nlpkit.errors import ConfigError, DataError, Problem, closest, shorten
+from nlpkit.metrics import Confusion, MultilabelCounts, RegressionMoments
+from nlpkit_tasks import cells
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from tokenizers import Encoding
+
+    from nlpkit_tasks.sequence.config import SequenceConfig
+
+
+class SequenceTask:
+    """Implements `nlpkit.contracts.Task`.
+
+    The schema holds `labels` (sorted), `counts` and `weights` by label, and a regression's `mean`.
+    """
+
+    def __init__(self, options: SequenceConfig) -> None:
+        self._options = options
+        text = options.text
+        self.text_columns: Sequence[str] = (text,) if isinstance(text, str) else text
+
+    def texts(self, row: Row) -> str | tuple[str, str]:
+        """The text, or the pair of texts."""
+        texts = [cells.text(row, column) for column in self.text_columns]
+        return texts[0] if len(texts) == 1 else (texts[0], texts[1])
+
+    def stratum(self, row: Row) -> str:
+        """The label of a row; "" for the targets that have no single label."""
+        target = self._target(row)
+        self._row_weight(row)
+        return target[0] if isinstance(target, tuple) and self._options.target == "class" else ""
+
+    def fit_schema(self, rows: Iterable[Row]) -> Schema:
+        """Labels, their counts and their weights; the mean of numbers."""
+        targets = [self._target(row) for row in rows]
+        if not targets:
+            raise DataError("", problem="there are no training rows")
+        numbers = [target for target in targets if isinstance(target, float)]
+        if numbers:
+            return {"labels": [], "counts": {}, "weights": {}, "mean": float(np.mean(numbers))}
+        counts = Counter(
+            label for target in targets if isinstance(target, tuple) for label in target
+        )
+        if len(counts) < (least := 2 if self._options.target == "class" else 1):
+            raise DataError(
+                "",
+                column=self._options.label,
+                problem=f"the training rows have {len(counts)} labels; at least {least} are needed",
+            )
+        ordered = {label: counts[label] for label in sorted(counts)}
+        weights = self._class_weights(ordered)
+        return {"labels": list(ordered), "counts": ordered, "weights": weights}
+
+    def encode(
+        self, row: Row, encoding: Encoding, schema: Schema, *, targets: bool = True
+    ) -> Example:
+        """`input_ids`, `token_type_ids`, and with targets `label` and `weight`."""
+        example: dict[str, Any] = {
+            "input_ids": np.array(encoding.ids, np.int32),
+            "token_type_ids": np.array(encoding.type_ids, np.uint8),
+        }
+        if not targets:
+            return example
+        target, weight = self._target(row), self._row_weight(row)
+        label: Any
+        if isinstance(target, float):
+            label = np.float64(target)
+        elif self._options.target == "class":
+            label = np.int64(self._id(row, target[0], schema["labels"]))
+            weight *= schema["weights"][target[0]]
+        else:
+            label = np.zeros(len(schema["labels"]), np.uint8)
+            label[[self._id(row, name, schema["labels"]) for name in target]] = 1
+        return {**example, "label": label, "weight": np.float64(weight)}
+
+    def collate(self, examples: Sequence[Example], seeds: Sequence[int]) -> Batch:
+        """Inputs of int64 [batch, tokens]; targets `label` and `weight`; nothing here is random."""
+        ids = [example["input_ids"] for example in examples]
+        inputs = {
+            "input_ids": pad(ids).astype(np.int64),
+            "attention_mask": pad([np.ones(len(row), np.int64) for row in ids]),
+            "token_type_ids": pad([row["token_type_ids"] for row in examples]).astype(np.int64),
+        }
+        if "label" not in examples[0]:
+            return Batch(inputs=inputs, targets={}, count=float(len(examples)))
+        names = ("label", "weight")
+        targets = {name: np.stack([example[name] for example in examples]) for name in names}
+        each = targets["label"].shape[1] if targets["label"].ndim > 1 else 1
+        return Batch(inputs=inputs, targets=targets, count=float(targets["weight"].sum()) * each)
+
+    def head(self, schema: Schema) -> HeadSpec:
+        """One logit a label; one number for regression."""
+        return HeadSpec(size=len(schema["labels"]) or 1)
+
+    def metrics(self, schema: Schema) -> Sequence[Metric]:
+        """One metric, which gives several values."""
+        if self._options.target == "regression":
+            return [RegressionMoments(shift=schema["mean"])]
+        kind = Confusion if self._options.target == "class" else MultilabelCounts
+        return [kind(schema["labels"])]
+
+    def decode(self, output: np.ndarray, batch: Batch, schema: Schema) -> list[Prediction]:
+        """`label`, `score` and `scores`; `labels`, `scores` and `probabilities`; or `value`."""
+        logits, labels = output.astype(np.float64), schema["labels"]
+        if self._options.target == "regression":
+            return [Prediction(value=float(value)) for value in logits.reshape(-1)]
+        one = self._options.target == "class"
+        probabilities = (_softmax(logits) if one else _sigmoid(logits)).tolist()
+        rows = [dict(zip(labels, row, strict=True)) for row in probabilities]
+        return [_best(row) if one else _likely(row) for row in rows]
+
+    def _target(self, row: Row) -> tuple[str, ...] | float:
+        column = self._options.label
+        if self._options.target == "regression":
+            return cells.number(row, column)
+        if self._options.target == "multilabel":
+            return cells.labels(row, column)
+        return (cells.label(row, column),)
+
+    def _row_weight(self, row: Row) -> float:
+        column = self._options.weight
+        if column is None:
+            return 1.0
+        weight = cells.number(row, column)
+        if weight < 0:
+            raise DataError(row.address, column=column, value=weight, problem="is below 0")
+        return weight
+
+    def _id(self, row: Row, label: str, labels: Sequence[str]) -> int:
+        place = bisect_left(labels, label)
+        if place == len(labels) or labels[place] != label:
+            raise DataError(
+                row.address,
+                column=self._options.label,
+                value=label,
+                problem=f"is not one of the {len(labels)} labels",
+                suggestion=closest(label, labels),
+            )
+        return place
+
+    def _class_weights(self, counts: Mapping[str, int]) -> dict[str, float]:
+        given = self._options.class_weights
+        if isinstance(given, str):
+            balanced = sum(counts.values()) / len(counts) if given == "balanced" else 0.0
+            return {label: balanced / count if balanced else 1.0 for label, count in counts.items()}
+        if unknown := [label for label in given if label not in counts]:
+            raise ConfigError(_unknown_weight(label, list(counts)) for label in unknown)
+        return {label: given.get(label, 1.0) for label in counts}
+
+
+def _unknown_weight(label: str, labels: Sequence[str]) -> Problem:
+    meant = closest(label, labels)
+    return Problem(
+        key="task.class_weights",
+        message=f'"{label}" is not one of the {len(labels)} labels of the training rows',
+        remedy=f'did you mean "{meant}"?' if meant else f"they are: {shorten(', '.join(labels))}",
+    )
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    return 0.5 * (1 + np.tanh(0.5 * logits))
+
+
+def _best(probabilities: Mapping[str, float]) -> Prediction:
+    label = max(probabilities, key=probabilities.__getitem__)
+    return Prediction(label=label, score=probabilities[label], scores=probabilities)
+
+
+def _likely(probabilities: Mapping[str, float]) -> Prediction:
+    chosen = [label for label, probability in probabilities.items() if probability >= 0.5]
+    scores = [probabilities[label] for label in chosen]
+    return Prediction(labels=chosen, scores=scores, probabilities=probabilities)

@@ -1,0 +1,50 @@
+"""The public names: other programs are written against them."""
+
+from __future__ import annotations
+
+import nlpkit
+
+NAMES = [
+    "BundleError",
+    "CommandRecord",
+    "ComponentConfig",
+    "ConfigError",
+    "DataError",
+    "ExporterRecord",
+    "FolderOrId",
+    "InputError",
+    "LauncherRecord",
+    "Location",
+    "ModelRecord",
+    "NlpkitError",
+    "NonFiniteError",
+    "ObserverRecord",
+    "PluginError",
+    "Problem",
+    "Run",
+    "RunError",
+    "SourceRecord",
+    "StrategyRecord",
+    "TaskRecord",
+    "TokenizerRecord",
+    "check",
+    "contracts",
+    "evaluate",
+    "export",
+    "hookimpl",
+    "load",
+    "load_config",
+    "plugins",
+    "testing",
+    "train",
+]
+
+
+def test_the_public_names_are_these():
+    assert nlpkit.__all__ == NAMES
+
+
+def test_every_public_name_is_there_and_documented():
+    for name in NAMES:
+        assert getattr(nlpkit, name).__doc__, name
+        assert name in dir(nlpkit)

@@ -1,0 +1,128 @@
+"""The checks that plugin authors get: our own components pass them, broken ones are named."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from nlpkit.contracts import Row
+from nlpkit.errors import PluginError
+from nlpkit.nn import Head
+from nlpkit.testing import check_metric, check_model, check_task
+from nlpkit_tasks.sequence.config import SequenceConfig
+from nlpkit_tasks.sequence.objective import SequenceObjective
+from nlpkit_tasks.sequence.task import SequenceTask
+from nlpkit_transformer.config import TransformerConfig
+from nlpkit_transformer.model import build as build_transformer
+
+TEXTS = ["where is my card", "refund", "please close my account today", "hello"]
+LABELS = {
+    "class": ["card", "refund", "close", "card"],
+    "multilabel": ["card,close", "", "close", "card"],
+    "regression": [1.5, -2, 0.25, 3],
+}
+
+
+def rows(target: str = "class", **columns) -> list[Row]:
+    cells = zip(TEXTS, LABELS[target], [1, 0.5, 0, 2], strict=True)
+    return [
+        Row({"text": text, "other": "a b", "label": label, "weight": weight}, f"rows:{line}")
+        for line, (text, label, weight) in enumerate(cells)
+    ]
+
+
+def options(target: str = "class", **more) -> SequenceConfig:
+    return SequenceConfig(target=target, weight="weight", **more)
+
+
+@pytest.mark.parametrize("text", ["text", ["text", "other"]])
+@pytest.mark.parametrize("target", LABELS)
+def test_the_sequence_task_keeps_its_contract(target, text):
+    config = options(target, text=text)
+    check_task(SequenceTask(config), rows(target), objective=lambda s: SequenceObjective(config, s))
+
+
+def test_class_weights_and_smoothing_keep_the_contract():
+    config = options(class_weights="balanced", label_smoothing=0.1)
+    check_task(SequenceTask(config), rows(), objective=lambda s: SequenceObjective(config, s))
+
+
+@pytest.mark.parametrize("target", LABELS)
+def test_the_transformer_keeps_its_contract(target):
+    task = SequenceTask(options(target))
+    schema, batch = check_task(task, rows(target))
+    small = TransformerConfig(layers=1, hidden=8, heads=2, feed_forward=16)
+    check_model(build_transformer, small, batch, head=task.head(schema))
+
+
+class MeanObjective(SequenceObjective):
+    def total(self, logits, targets):
+        return super().total(logits, targets) / len(logits)
+
+
+def test_an_objective_that_gives_a_mean_is_refused():
+    with pytest.raises(PluginError, match=r"objective MeanObjective: .* never a mean"):
+        check_task(SequenceTask(options()), rows(), objective=lambda s: MeanObjective(options(), s))
+
+
+class CountingTask(SequenceTask):
+    def collate(self, examples, seeds):
+        batch = super().collate(examples, seeds)
+        batch.inputs["token_type_ids"][:] = len(examples)
+        return batch
+
+
+def test_a_collate_that_mixes_samples_is_refused():
+    with pytest.raises(PluginError, match="token_type_ids of row 0 depends on its neighbours"):
+        check_task(CountingTask(options()), rows())
+
+
+class Averaging:
+    def __init__(self):
+        self.better = {"share": "higher"}
+        self.state = np.zeros(1)
+
+    def update(self, output, batch):
+        self.state[0] = output.mean()
+
+    def compute(self, state):
+        return {"share": float(state[0])}
+
+    def details(self, state):
+        return {}
+
+
+def test_a_metric_that_does_not_add_up_is_refused():
+    _, batch = check_task(SequenceTask(options()), rows())
+    with pytest.raises(PluginError, match=r"metric Averaging: .* do not add up"):
+        check_metric(Averaging, [np.ones(2), np.ones(2)], [batch, batch])
+
+
+class Bag(nn.Module):
+    """Sums embeddings, padding too."""
+
+    inputs = ("input_ids",)
+
+    def __init__(self, options, head, vocabulary, *, weights):
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary.size, 4)
+        self.head = Head(4, head, pooling="cls", dropout=0.0)
+        if options == "unused":
+            self.pooler = nn.Linear(4, 4)
+
+    def forward(self, input_ids):
+        hidden = self.embedding(input_ids)
+        return self.head(hidden.sum(1, keepdim=True), torch.ones_like(input_ids))
+
+
+@pytest.mark.parametrize(
+    ("options_", "message"),
+    [("", "padding changes the logits of row 0"), ("unused", "no gradient reaches pooler.weight")],
+)
+def test_broken_models_are_refused(options_, message):
+    task = SequenceTask(options())
+    schema, batch = check_task(task, rows())
+    with pytest.raises(PluginError, match=message):
+        check_model(Bag, options_, batch, head=task.head(schema))
