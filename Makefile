@@ -8,7 +8,7 @@ INSTALLED := .venv/.installed
 INSTALLED_FLOOR := $(FLOOR)/.installed
 CODE := nlpkit plugins tests benchmarks
 
-.PHONY: demo test test-slow test-floor check format exactness clean
+.PHONY: demo test test-slow test-floor check format exactness accuracy clean
 
 demo: $(INSTALLED)
 	$(BIN)/nlpkit demo
@@ -36,7 +36,11 @@ format: $(INSTALLED)
 
 # Writes docs/exactness.md: law 1, measured.
 exactness: $(INSTALLED)
-	$(BIN)/python benchmarks/exactness.py
+	$(BIN)/python -m benchmarks.exactness
+
+# Writes docs/benchmarks.md: accuracy on real data, a quarter of an hour.
+accuracy: $(INSTALLED)
+	$(BIN)/python -m benchmarks.accuracy
 
 clean:
 	rm -rf .venv $(FLOOR) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from nlpkit.nn import call
-from nlpkit.training.step import to_device
+from nlpkit.training.step import naming_the_device, to_device
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -58,7 +58,7 @@ def evaluate(
     with torch.inference_mode():
         for batch in batches:
             moved = to_device(batch, strategy.device)
-            with precision.autocast():
+            with naming_the_device(strategy.device), precision.autocast():
                 logits = call(module.model, moved.inputs)
             total += module.objective.total(logits, moved.targets)
             output = module.objective.output(logits, moved.targets).cpu().numpy()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import traceback
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +15,7 @@ from nlpkit.errors import PluginError
 from nlpkit.training.precision import Precision, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from torch import nn
 
@@ -42,7 +45,8 @@ def optimizer_step(
     loss = torch.zeros((), dtype=torch.float64, device=strategy.device)
     for index, batch in enumerate(batches):
         moved = to_device(batch, strategy.device)
-        with strategy.window(last=index == len(batches) - 1):
+        last = index == len(batches) - 1
+        with naming_the_device(strategy.device), strategy.window(last=last):
             with precision.autocast():
                 total = module(moved.inputs, moved.targets).sum()
             precision.backward(total * (batch.weight * strategy.size / count))
@@ -58,6 +62,27 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
         return {name: value.to(device, non_blocking=True) for name, value in tensors.items()}
 
     return replace(batch, inputs=moved(batch.inputs), targets=moved(batch.targets))
+
+
+@contextmanager
+def naming_the_device(device: torch.device) -> Iterator[None]:
+    """Turns torch's complaint about a tensor made on another device into one that says where.
+
+    Raises:
+        PluginError: With the line of the component, its text, both devices and a remedy.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "same device" not in str(error) and "expected device" not in str(error):
+            raise
+        own = Path(torch.__file__).parent
+        frames = traceback.extract_tb(error.__traceback__)
+        frame = [each for each in frames if own not in Path(each.filename).parents][-1]
+        raise PluginError(
+            f"{frame.filename}:{frame.lineno}: `{frame.line}`: {error}; the run is on {device}: "
+            "make tensors with the device of the inputs (torch.zeros(3, device=x.device))"
+        ) from error
 
 
 def check_placement(module: nn.Module, device: torch.device, component: str) -> None:

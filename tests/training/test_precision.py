@@ -5,7 +5,7 @@ import torch
 
 from nlpkit.errors import ConfigError, PluginError
 from nlpkit.training.precision import Precision, resolve_device, resolve_precision
-from nlpkit.training.step import check_placement
+from nlpkit.training.step import check_placement, naming_the_device
 
 
 def test_absent_device_is_an_error_with_a_remedy():
@@ -45,3 +45,16 @@ def test_tensor_left_on_another_device_is_named_with_its_component_and_both_devi
 
     with pytest.raises(PluginError, match=r'model "mine": tensor inner.table is on meta, .* cpu'):
         check_placement(Model(), torch.device("cpu"), 'model "mine"')
+
+
+def test_tensor_made_on_another_device_is_found_by_line_with_both_devices():
+    made = torch.ones(3)
+    with pytest.raises(PluginError, match=r"test_precision.py:\d+: `made \+ .*meta.* on cpu"):
+        with naming_the_device(torch.device("cpu")):
+            made + torch.zeros(3, device="meta")
+
+
+def test_other_errors_of_a_model_stay_what_they_are():
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        with naming_the_device(torch.device("cpu")):
+            torch.ones(2, 3) @ torch.ones(2, 3)
