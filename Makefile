@@ -6,7 +6,7 @@ BIN := .venv/bin
 FLOOR := .venv-floor
 INSTALLED := .venv/.installed
 INSTALLED_FLOOR := $(FLOOR)/.installed
-CODE := nlpkit plugins tests benchmarks
+CODE := nlpkit plugins tests benchmarks examples
 
 .PHONY: demo test test-slow test-floor check format exactness accuracy clean
 

@@ -1,0 +1,81 @@
+"""What the documentation is made of: fenced blocks, tables, headings, links."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+README = REPOSITORY / "README.md"
+GUIDE = REPOSITORY / "docs" / "guide.md"
+PLUGINS = REPOSITORY / "docs" / "plugins.md"
+PAGES = [README, *sorted((REPOSITORY / "docs").glob("*.md"))]
+
+_BLOCK = re.compile(r'^( *)```(\w*)(?: title="(.+?)")?\n(.*?)^\1```$', re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, the file that it is (or ""), and what it holds."""
+
+    language: str
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of a table under its heading; `cells` have no back quotes."""
+
+    heading: str
+    cells: tuple[str, ...]
+
+
+def blocks(page: Path, language: str = "") -> list[Block]:
+    """The blocks of a page, of one language or of all."""
+    found = [
+        Block(match[2], match[3] or "", re.sub(rf"^{match[1]}", "", match[4], flags=re.MULTILINE))
+        for match in _BLOCK.finditer(page.read_text("utf-8"))
+    ]
+    return [block for block in found if language in ("", block.language)]
+
+
+def titled(page: Path) -> dict[str, str]:
+    """The files that a page holds, by name."""
+    return {block.title: block.text for block in blocks(page) if block.title}
+
+
+def prose(page: Path) -> str:
+    """A page without its fenced blocks."""
+    return _BLOCK.sub("", page.read_text("utf-8"))
+
+
+def headings(page: Path) -> list[str]:
+    """The headings, as they are written."""
+    return re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+
+
+def section(page: Path, heading: str) -> str:
+    """What stands under a heading, up to the next one."""
+    after = re.split(rf"^#+ {re.escape(heading)}$", page.read_text("utf-8"), flags=re.MULTILINE)[1]
+    return re.split(r"^#+ ", after, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def table(page: Path) -> list[Line]:
+    """All rows of all tables."""
+    lines, heading = [], ""
+    for line in prose(page).splitlines():
+        if line.startswith("#"):
+            heading = line.lstrip("# ")
+        elif line.startswith("|"):
+            cells = (cell.strip().replace("`", "") for cell in line.strip("|").split("|"))
+            lines.append(Line(heading, tuple(cells)))
+    return lines
+
+
+def commands(text: str) -> list[str]:
+    """The command lines of `nlpkit` in a block: without comments, pipes and redirections."""
+    lines = (line.partition("#")[0] for line in text.splitlines())
+    parts = (part.strip() for line in lines for part in re.split(r"[|>]", line))
+    return [part for part in parts if part.startswith("nlpkit ")]

