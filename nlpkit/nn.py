@@ -65,16 +65,39 @@ def widened(values: Tensor) -> Tensor:
 
 
 class StepModule(nn.Module):
-    """A model with its objective: the one module that a strategy wraps."""
+    """A model with its objective: the one module that a strategy wraps.
 
-    def __init__(self, model: nn.Module, objective: Objective) -> None:
+    Args:
+        model: Gives the logits.
+        objective: Gives their loss.
+        head: The shape that the logits must have.
+    """
+
+    def __init__(self, model: nn.Module, objective: Objective, head: HeadSpec) -> None:
         super().__init__()
         self.model = model
         self.objective = objective
+        self.head = head
 
     def forward(self, inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
         """The summed loss of a batch, of shape [1] so that replicas can be concatenated."""
-        return self.objective.total(call(self.model, inputs), targets).reshape(1)
+        return self.objective.total(self.logits(inputs), targets).reshape(1)
+
+    def logits(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """The logits of a batch; 16-bit logits become float32.
+
+        Raises:
+            PluginError: They are no logits, or their shape is not what the task wants.
+        """
+        logits = call(self.model, inputs)
+        batch_BT = next(iter(inputs.values())).shape
+        wanted = (*batch_BT[: 1 if self.head.level == "sequence" else 2], self.head.size)
+        if tuple(logits.shape) != wanted or not logits.is_floating_point():
+            raise PluginError(
+                f"model {type(self.model).__name__} gave {list(logits.shape)} of {logits.dtype}; "
+                f"the task wants logits of shape {list(wanted)}"
+            )
+        return logits
 
 
 def input_names(model: nn.Module) -> tuple[str, ...]:
@@ -90,7 +113,7 @@ def call(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     """The logits of a batch; 16-bit logits become float32, float64 stays.
 
     Raises:
-        PluginError: The model takes an input that the task does not give.
+        PluginError: The model takes an input that the task does not give, or gives no tensor.
     """
     names = input_names(model)
     for name in names:
@@ -100,4 +123,8 @@ def call(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
                 f"(it gives {', '.join(inputs)}); "
                 "a model names what it takes in its attribute `inputs`"
             )
-    return widened(model(*(inputs[name] for name in names)))
+    logits = model(*(inputs[name] for name in names))
+    if not isinstance(logits, Tensor):
+        kind = type(logits).__name__
+        raise PluginError(f"model {type(model).__name__} gave {kind}, not a tensor of logits")
+    return widened(logits)

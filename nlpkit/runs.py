@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +20,12 @@ from nlpkit.data.prepare import REJECTED, prepare
 from nlpkit.data.rows import write_rows
 from nlpkit.environment import git_commit, runs_folder, threads_per_rank, versions
 from nlpkit.errors import BundleError, InputError
+from nlpkit.metrics import monitor_of
 from nlpkit.plugin.host import Host, load
 from nlpkit.plugin.records import KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
-    from nlpkit.plugin.host import Entry
+    from collections.abc import Iterable, Iterator
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,10 @@ class Run:
     @property
     def result(self) -> dict[str, Any]:
         """What result.json holds: metrics, details, timings, honest numbers."""
-        result: dict[str, Any] = _read_json(self.path / "result.json")
+        path = self.path / "result.json"
+        if not path.exists():
+            raise BundleError(f"{self.path}: the run did not finish; result.json is missing")
+        result: dict[str, Any] = json.loads(path.read_bytes(), object_hook=_numbers)
         return result
 
     @property
@@ -53,7 +57,7 @@ class Run:
     def history(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl."""
         lines = (self.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines]
+        return [json.loads(line, object_hook=_numbers) for line in lines]
 
     @property
     def bundle(self) -> Path:
@@ -84,16 +88,16 @@ def train(
     terminal = terminal or Terminal()
     loaded = config if isinstance(config, Config) else load_config(config)
     host = Host.discover()
-    with _new_folder(loaded.name, out) as folder:
+    with _claimed(loaded.name, out) as folder:
         if data is not None:
             loaded = _with_rows(loaded, data, folder)
         resolved = _with_plugins(resolve(loaded, host), host, folder)
         prepared = prepare(resolved, host, terminal)
         if (prepared.path / REJECTED).exists():
             shutil.copyfile(prepared.path / REJECTED, folder / REJECTED)
+        monitor_of(resolved, build(resolved.task, "task", host), prepared.schema)
         _describe(folder, resolved, host, tokens=prepared.path)
-        launcher = build(resolved.launch, "launcher", host)
-    launcher.launch(folder)
+        build(resolved.launch, "launcher", host).launch(folder)
     return Run(folder)
 
 
@@ -115,45 +119,61 @@ def local_launcher(options: None) -> LocalLauncher:
 
 
 @contextmanager
-def _new_folder(name: str, out: str | Path | None) -> Iterator[Path]:
-    """Claims a run folder; where the block fails, what it made is removed again."""
-    folder = _claim(name, out).absolute()
-    before = set(folder.iterdir())
+def _claimed(name: str, out: str | Path | None) -> Iterator[Path]:
+    """A run folder of one's own; what fails before anything is learned leaves nothing behind."""
+    try:
+        folder, made = _given(out) if out is not None else (_numbered(name), True)
+    except OSError as error:
+        raise InputError(f"{error.filename}: {error.strerror}; choose another --out") from error
+    folder = folder.absolute()
     try:
         yield folder
     except BaseException:
-        for path in set(folder.iterdir()) - before:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        if not before:
-            folder.rmdir()
+        if not (folder / "metrics.jsonl").exists():
+            for path in folder.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            if made:
+                folder.rmdir()
         raise
 
 
-def _claim(name: str, out: str | Path | None) -> Path:
-    if out is not None:
-        folder = Path(out).expanduser()
-        if (folder / "config.yaml").exists():
-            raise InputError(f"{folder}: there is a run already; choose another --out or remove it")
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+def _given(out: str | Path) -> tuple[Path, bool]:
+    """The folder that was asked for, and whether it is new. Two runs cannot both get it."""
+    folder = Path(out).expanduser()
+    if not str(out):
+        raise InputError("--out: names no folder")
+    if (folder / "config.yaml").exists():
+        raise InputError(f"{folder}: there is a run already; choose another --out or remove it")
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise InputError(f"{folder}: is not empty; choose another --out")
+    try:
+        (folder / "environment.json").touch(exist_ok=False)
+    except FileExistsError:
+        raise InputError(f"{folder}: another run has just taken it") from None
+    return folder, made
+
+
+def _numbered(name: str) -> Path:
+    """`name` in the folder of runs, or the first `name-2`, `name-3`, … that is free."""
     parent = runs_folder()
     parent.mkdir(parents=True, exist_ok=True)
-    for number in range(1, 10_000):
+    for number in count(1):
         folder = parent / (name if number == 1 else f"{name}-{number}")
-        try:
+        with suppress(FileExistsError):
             folder.mkdir()
-        except FileExistsError:
-            continue
-        return folder
-    raise InputError(f"{parent}: has 10,000 runs named {name}; choose another name")
+            break
+    return folder
 
 
 def _with_rows(config: Config, data: Mapping[str, Any], folder: Path) -> Config:
     """Rows in memory as files of the run folder: from here on it is an ordinary run on files."""
-    unknown = set(data) - {"train", "validation", "test"}
-    if unknown or "train" not in data:
+    splits = ("train", "validation", "test")
+    if not isinstance(data, Mapping) or "train" not in data or not set(data) <= set(splits):
+        given = ", ".join(map(str, data)) if isinstance(data, Mapping) else type(data).__name__
         raise InputError(
-            f"data: {', '.join(sorted(unknown)) or 'no train'}; "
+            f"data: is {given or 'empty'}; "
             'give rows by split: {"train": rows, "validation": rows, "test": rows}'
         )
     (folder / "inputs").mkdir()
@@ -161,8 +181,13 @@ def _with_rows(config: Config, data: Mapping[str, Any], folder: Path) -> Config:
     for split, rows in data.items():
         locations[split] = str(folder / "inputs" / f"{split}.jsonl")
         write_rows(rows, Path(locations[split]), split)
-    kept = {"validation": config.data.validation, "test": config.data.test}
-    kept["on_bad_rows"] = config.data.on_bad_rows
+    kept: dict[str, Any] = {"on_bad_rows": config.data.on_bad_rows}
+    if config.data.name == "files":
+        kept |= {"validation": config.data.validation, "test": config.data.test}
+    elif not isinstance(
+        config.data.validation, str
+    ):  # another source's locations mean nothing here
+        kept["validation"] = config.data.validation
     section = type(config.data).model_validate({**kept, **locations})
     return config.model_copy(update={"data": section})
 
@@ -200,12 +225,11 @@ def _origins(config: Config, host: Host) -> Iterable[str]:
     chosen += [("exporter", each) for each in config.export]
     chosen += [("observer", each) for each in config.observers]
     for kind, component in chosen:
-        entry: Entry = host.entry(kind, component.name)
-        origin = entry.origin
-        yield f"{kind} {component.name}: {origin.plugin} of {origin.distribution} {origin.version}"
+        origin = host.entry(kind, component.name).origin
+        yield f"{kind} {component.name}: {origin if origin.version else origin.plugin}"
 
 
-def _read_json(path: Path) -> Any:
-    if not path.exists():
-        raise BundleError(f"{path.parent}: the run did not finish; {path.name} is missing")
-    return json.loads(path.read_text(encoding="utf-8"))
+def _numbers(values: dict[str, Any]) -> dict[str, Any]:
+    """What is no number was written as text, for JSON has no NaN."""
+    texts = ("nan", "inf", "-inf")
+    return {key: float(each) if each in texts else each for key, each in values.items()}

@@ -36,14 +36,15 @@ def work(run_dir: Path, stop: Callable[[], bool] = lambda: False) -> None:
 
 @contextmanager
 def _as_found() -> Iterator[None]:
-    """Leaves the process's random generators and its number of threads as they were."""
-    threads = torch.get_num_threads()
+    """Leaves the process's random generators, threads and gradient mode as they were."""
+    threads, gradients = torch.get_num_threads(), torch.is_grad_enabled()
     of_python, of_numpy = random.getstate(), np.random.get_state()
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             yield
     finally:
         torch.set_num_threads(threads)
+        torch.set_grad_enabled(gradients)
         random.setstate(of_python)
         np.random.set_state(of_numpy)
 

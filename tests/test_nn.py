@@ -88,7 +88,7 @@ def test_dropout_works_in_training_only():
 
 def test_a_step_is_the_objectives_sum_in_a_vector_of_one():
     inputs = {"input_ids": torch.tensor([[1, 2]]), "attention_mask": torch.tensor([[1, 1]])}
-    total = StepModule(Scale(), Sum())(inputs, {"factor": torch.tensor(2.0)})
+    total = StepModule(Scale(), Sum(), HeadSpec(size=2))(inputs, {"factor": torch.tensor(2.0)})
     assert total.shape == (1,)
     assert total.item() == 6.0
 
@@ -105,7 +105,9 @@ def test_a_step_is_the_objectives_sum_in_a_vector_of_one():
 def test_an_objective_sees_float32_at_least(computed, seen):
     inputs = {"input_ids": torch.ones(1, 2), "attention_mask": torch.ones(1, 2)}
     inputs = {name: each.to(computed) for name, each in inputs.items()}
-    total = StepModule(Scale(computed), Sum())(inputs, {"factor": torch.tensor(1.0)})
+    total = StepModule(Scale(computed), Sum(), HeadSpec(size=2))(
+        inputs, {"factor": torch.tensor(1.0)}
+    )
     assert total.dtype == seen
 
 
@@ -126,3 +128,25 @@ def test_inputs_that_a_model_does_not_take_are_left_out():
 def test_an_input_that_the_task_lacks_is_named_with_the_model():
     with pytest.raises(PluginError, match=r'Stranger takes "pixels".* \(it gives input_ids\)'):
         call(Stranger(), {"input_ids": torch.zeros(1, 2)})
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        (HeadSpec(size=3), r"model Scale gave \[1, 2\] .* the task wants .*\[1, 3\]"),
+        (HeadSpec(size=2, level="token"), r"wants .*\[1, 2, 2\]"),
+    ],
+)
+def test_logits_of_a_shape_that_the_task_does_not_want_are_refused(head, message):
+    inputs = {"input_ids": torch.ones(1, 2), "attention_mask": torch.ones(1, 2)}
+    with pytest.raises(PluginError, match=message):
+        StepModule(Scale(), Sum(), head).logits(inputs)
+
+
+def test_what_is_no_tensor_is_refused():
+    class Pair(nn.Module):
+        def forward(self, input_ids):
+            return input_ids, input_ids
+
+    with pytest.raises(PluginError, match="model Pair gave tuple, not a tensor of logits"):
+        call(Pair(), {"input_ids": torch.ones(1, 2)})

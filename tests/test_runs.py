@@ -9,6 +9,7 @@ import torch
 
 import nlpkit
 from nlpkit.config.load import load_config
+from nlpkit.runs import _claimed
 
 ROWS = [
     {"text": f"{text} {number}", "label": label}
@@ -31,9 +32,10 @@ def test_a_run_folder_holds_what_the_run_was(tmp_path):
     config = load_config(run.path / "config.yaml")
     assert config.precision in ("fp32", "bf16")
     assert config.train.learning_rate == 5e-4
-    assert "# model transformer: transformer of nlpkit-sdk" in (run.path / "config.yaml").read_text()
+    text = (run.path / "config.yaml").read_text()
+    assert "# model transformer: transformer (nlpkit-sdk" in text
     environment = json.loads((run.path / "environment.json").read_text())
-    assert environment["device"] == "cpu" or torch.cuda.is_available()
+    assert environment["device"].startswith("cpu") or torch.cuda.is_available()
     assert environment["packages"]["torch"] == torch.__version__
     names = {path.name for path in run.path.iterdir()}
     assert names >= {"config.yaml", "environment.json", "metrics.jsonl", "result.json", "bundle"}
@@ -80,7 +82,7 @@ def test_an_existing_run_is_refused(tmp_path):
     ("data", "message"),
     [
         ({"train": [{"text": "a", "label": None}]}, 'train row 0: column "label"'),
-        ({"trian": ROWS}, "data: trian; give rows by split"),
+        ({"trian": ROWS}, "data: is trian; give rows by split"),
         ({"train": []}, "no train rows were given"),
     ],
 )
@@ -88,3 +90,104 @@ def test_bad_input_leaves_no_run_folder_behind(tmp_path, data, message):
     with pytest.raises(nlpkit.InputError, match=message):
         nlpkit.train(CONFIG, data=data, out=tmp_path / "run")
     assert not Path(tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "change", [{"eval": {"monitor": "acc"}}, {"device": "cuda:63"}, {"plugins": ["./nothing.py"]}]
+)
+def test_what_is_wrong_before_the_first_step_leaves_no_run_folder_behind(tmp_path, change):
+    with pytest.raises(nlpkit.ConfigError):
+        nlpkit.train({**CONFIG, **change}, data={"train": ROWS}, out=tmp_path / "run")
+    assert not Path(tmp_path / "run").exists()
+
+
+def test_a_folder_that_was_there_stays_and_is_empty_again(tmp_path):
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(nlpkit.ConfigError):
+        nlpkit.train({**CONFIG, "device": "cuda:63"}, data={"train": ROWS}, out=tmp_path / "mine")
+    assert list((tmp_path / "mine").iterdir()) == []
+
+
+def test_a_folder_with_something_in_it_is_refused_and_keeps_it(tmp_path):
+    (tmp_path / "plugins").mkdir()
+    with pytest.raises(nlpkit.InputError, match="is not empty; choose another --out"):
+        nlpkit.train(CONFIG, data={"train": ROWS}, out=tmp_path)
+    assert (tmp_path / "plugins").is_dir()
+
+
+def test_a_second_run_cannot_take_a_folder_that_is_being_used(tmp_path):
+    with _claimed("a", tmp_path / "run"):
+        with (
+            pytest.raises(nlpkit.InputError, match="is not empty"),
+            _claimed("b", tmp_path / "run"),
+        ):
+            raise AssertionError
+        assert (tmp_path / "run" / "environment.json").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_with_its_path(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(nlpkit.InputError, match="file/run: .*choose another --out"):
+        nlpkit.train(CONFIG, data={"train": ROWS}, out=tmp_path / "file" / "run")
+    with pytest.raises(nlpkit.InputError, match="--out: names no folder"):
+        nlpkit.train(CONFIG, data={"train": ROWS}, out="")
+
+
+PLUGIN = """
+import torch
+from torch import nn
+import nlpkit
+from nlpkit.nn import Head
+
+
+class Bag(nn.Module):
+    def __init__(self, head, vocabulary):
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary.size, 8)
+        self.head = Head(8, head, pooling="mean", dropout=0.0)
+        self.spare = nn.Linear(2, 2)
+
+    def forward(self, input_ids, attention_mask):
+        return {forward}
+
+
+def build(options, head, vocabulary, *, weights):
+    model = Bag(head, vocabulary)
+    {built}
+    return model
+
+
+@nlpkit.hookimpl
+def nlpkit_models():
+    yield nlpkit.ModelRecord(name="bag", target="{stem}:build")
+"""
+WHOLE = "self.head(self.embedding(input_ids), attention_mask)"
+
+
+@pytest.mark.parametrize(
+    ("stem", "forward", "built", "message"),
+    [
+        ("bag_unused", WHOLE, "", r"get no gradient: model\.spare\.weight, model\.spare\.bias"),
+        ("bag_frozen", WHOLE, "model.requires_grad_(False)", "nothing to train"),
+        (
+            "bag_builds",
+            WHOLE,
+            "raise KeyError('size')",
+            r'model "bag": KeyError.*bag_builds\.py:21',
+        ),
+        (
+            "bag_raises",
+            "self.nothing(input_ids)",
+            "",
+            r"bag_raises\.py:16: .*no attribute 'nothing'",
+        ),
+        ("bag_none", "None", "", "model Bag gave NoneType, not a tensor"),
+        ("bag_is_none", WHOLE, "model = None", "its target gave NoneType"),
+    ],
+)
+def test_a_faulty_model_is_named_with_its_fault(tmp_path, stem, forward, built, message):
+    text = PLUGIN.format(forward=forward, built=built or "pass", stem=stem)
+    (tmp_path / f"{stem}.py").write_text(text)
+    config = {**CONFIG, "model": "bag", "plugins": [str(tmp_path / f"{stem}.py")]}
+    with pytest.raises(nlpkit.PluginError, match=message):
+        nlpkit.train(config, data={"train": ROWS}, out=tmp_path / "run")

@@ -62,7 +62,7 @@ def evaluate(
         source, location = _source(model, data, Path(folder))
         store = _encoded(model, source, location, Path(folder), terminal or Terminal())
         found = evaluation.evaluate(
-            StepModule(engine.model, objective).to(engine.device),
+            StepModule(engine.model, objective, model.bundle.head).to(engine.device),
             evaluation_batches(
                 store,
                 model.task,

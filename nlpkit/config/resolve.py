@@ -9,8 +9,9 @@ from pydantic import BaseModel, ValidationError
 
 from nlpkit.config.explain import explain, unknown_key
 from nlpkit.config.schema import Component, ComponentConfig, Config, TrainConfig, dotted
-from nlpkit.errors import ConfigError, InputError, PluginError, Problem
+from nlpkit.errors import ConfigError, InputError, NlpkitError, PluginError, Problem
 from nlpkit.plugin.host import load
+from nlpkit.plugin.imports import describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -77,7 +78,13 @@ def options_of(component: Component, kind: str, host: Host) -> ComponentConfig |
 def build(component: Component, kind: str, host: Host, *args: Any, **kwargs: Any) -> Any:
     """The object that a resolved component's record builds from its options and the arguments."""
     record = host.entry(kind, component.name).record
-    return load(record, record.target)(options_of(component, kind, host), *args, **kwargs)
+    target, options = load(record, record.target), options_of(component, kind, host)
+    try:
+        return target(options, *args, **kwargs)
+    except NlpkitError:
+        raise
+    except Exception as error:
+        raise PluginError(f'{kind} "{component.name}": {describe(error)}') from error
 
 
 def _options_class(kind: str, name: str, host: Host) -> type[ComponentConfig] | None:
@@ -98,6 +105,7 @@ class _Resolver:
             self.host.bring(config.plugins, config.origin.base)
         except InputError as error:
             self._complain(("plugins",), str(error))
+            raise ConfigError(self.problems) from error
         model, resolution = self._model()
         update: dict[str, Any] = {
             "task": self._component(("task",), config.task),

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from nlpkit.nn import call
-from nlpkit.training.step import naming_the_device, to_device
+from nlpkit.training.step import explained, to_device
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -58,8 +57,8 @@ def evaluate(
     with torch.inference_mode():
         for batch in batches:
             moved = to_device(batch, strategy.device)
-            with naming_the_device(strategy.device), precision.autocast():
-                logits = call(module.model, moved.inputs)
+            with explained(strategy.device), precision.autocast():
+                logits = module.logits(moved.inputs)
             total += module.objective.total(logits, moved.targets)
             output = module.objective.output(logits, moved.targets).cpu().numpy()
             targets = {name: value.numpy() for name, value in batch.targets.items()}

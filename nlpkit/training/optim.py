@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from nlpkit.errors import PluginError
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -19,13 +21,18 @@ def adamw(model: nn.Module, *, weight_decay: float) -> torch.optim.AdamW:
     Args:
         model: On its device already; frozen parameters are left out.
         weight_decay: Decoupled decay of matrices, times the learning rate per step.
+
+    Raises:
+        PluginError: There is nothing to train.
     """
     trainable = [p for p in model.parameters() if p.requires_grad]
+    if not trainable:
+        raise PluginError("the model has nothing to train: all of its parameters are frozen")
     groups = [
         {"params": [p for p in trainable if p.dim() > 1], "weight_decay": weight_decay},
         {"params": [p for p in trainable if p.dim() <= 1], "weight_decay": 0.0},
     ]
-    fused = bool(trainable) and trainable[0].device.type in ("cpu", "cuda")
+    fused = trainable[0].device.type in ("cpu", "cuda")
     return torch.optim.AdamW([group for group in groups if group["params"]], fused=fused)
 
 

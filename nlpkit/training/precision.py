@@ -36,10 +36,12 @@ class Precision:
     Attributes:
         name: "fp32" or "bf16".
         device: The type of the device, "cpu" or "cuda".
+        reason: Why it was taken.
     """
 
     name: str
     device: str
+    reason: str = "as the config says"
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Surrounds a forward pass."""
@@ -90,15 +92,19 @@ def resolve_device(name: str) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """What the device is called, such as "NVIDIA H100 80GB HBM3"; "cpu" for a CPU."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    """What the device is called, such as "cuda:0 (NVIDIA H100 80GB HBM3)"; "cpu" for a CPU."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return "cpu" if torch.cuda.is_available() else "cpu (no CUDA device found)"
 
 
 def resolve_precision(name: str, device: torch.device) -> Precision:
     """The precision that a config's `precision` means on `device`; auto: bf16 where it is fast."""
-    if name == "auto":
-        name = "bf16" if _fast_bf16(device) else "fp32"
-    return Precision(name, device.type)
+    if name != "auto":
+        return Precision(name, device.type)
+    fast = _fast_bf16(device)
+    reason = f"for the {device.type} has {'' if fast else 'no '}bf16 instructions"
+    return Precision("bf16" if fast else "fp32", device.type, reason)
 
 
 def _fast_bf16(device: torch.device) -> bool:

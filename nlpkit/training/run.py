@@ -21,8 +21,9 @@ from nlpkit.data.loader import evaluation_batches, training_steps
 from nlpkit.data.plan import mix
 from nlpkit.data.prepare import Prepared
 from nlpkit.environment import versions
-from nlpkit.errors import ConfigError, Problem, closest
+from nlpkit.errors import PluginError
 from nlpkit.events import Evaluated, RunEnded, RunStarted
+from nlpkit.metrics import monitor_of
 from nlpkit.nn import StepModule, input_names
 from nlpkit.plugin.host import Host, load
 from nlpkit.training.evaluation import Evaluation, evaluate
@@ -236,27 +237,27 @@ def build_session(
     Raises:
         InputError: The config, its plugins or the device are not usable here.
     """
-    config = load_config(run_dir / "config.yaml")
+    stored = load_config(run_dir / "config.yaml")
     host = Host.discover()
-    host.bring(config.plugins, run_dir)
-    strategy = build(config.strategy, "strategy", host, resolve_device(config.device))
-    precision = resolve_precision(config.precision, strategy.device)
-    config = config.model_copy(update={"precision": precision.name})
+    host.bring(stored.plugins, run_dir)
+    strategy = build(stored.strategy, "strategy", host, resolve_device(stored.device))
+    precision = resolve_precision(stored.precision, strategy.device)
+    config = stored.model_copy(update={"precision": precision.name})
     environment = json.loads((run_dir / "environment.json").read_text(encoding="utf-8"))
     if strategy.rank == 0:
-        _record(run_dir, precision, {**environment, "device": device_name(strategy.device)})
+        name = device_name(strategy.device)
+        if "auto" in (stored.device, stored.precision):
+            terminal.note(f"device: {name}; precision: {precision.name}, {precision.reason}")
+        _record(run_dir, precision, {**environment, "device": name})
     prepared = Prepared.open(Path(environment["tokens"]))
     task = build(config.task, "task", host)
+    head = task.head(prepared.schema)
+    vocabulary = vocabulary_of(prepared.tokenizer_path, config)
     torch.manual_seed(mix(config.seed, 0, 0))
-    model = build(
-        config.model,
-        "model",
-        host,
-        task.head(prepared.schema),
-        vocabulary_of(prepared.tokenizer_path, config),
-        weights=True,
-    )
-    module = StepModule(model, build_objective(config.task, host, prepared.schema))
+    model = build(config.model, "model", host, head, vocabulary, weights=True)
+    if not isinstance(model, torch.nn.Module):
+        raise PluginError(f'model "{config.model.name}": its target gave {type(model).__name__}')
+    module = StepModule(model, build_objective(config.task, host, prepared.schema), head)
     module.to(strategy.device)
     check_placement(module, strategy.device, f'model "{config.model.name}"')
     observers = [
@@ -283,23 +284,6 @@ def build_objective(task: Component, host: Host, schema: Mapping[str, Any]) -> O
     record = cast("TaskRecord", host.entry("task", task.name).record)
     objective: Objective = load(record, record.objective)(options_of(task, "task", host), schema)
     return objective
-
-
-def monitor_of(config: Config, task: Task, schema: Mapping[str, Any]) -> tuple[str, str]:
-    """The value that selects the best model, and which way is better.
-
-    Raises:
-        ConfigError: `eval.monitor` names no value of the task.
-    """
-    better = {name: way for metric in task.metrics(schema) for name, way in metric.better.items()}
-    name = config.eval.monitor or next(iter(better), "loss")
-    better["loss"] = "lower"
-    if name not in better:
-        meant = closest(name, better)
-        remedy = f'did you mean "{meant}"?' if meant else f"choose one of {', '.join(better)}"
-        message = f'"{name}" is no value of task "{config.task.name}"'
-        raise ConfigError([Problem(key="eval.monitor", message=message, remedy=remedy)])
-    return name, better[name]
 
 
 def _record(run_dir: Path, precision: Precision, environment: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from nlpkit.errors import PluginError
+from nlpkit.errors import NlpkitError, PluginError, RunError
 from nlpkit.training.precision import Precision, Step
 
 if TYPE_CHECKING:
@@ -46,11 +46,19 @@ def optimizer_step(
     for index, batch in enumerate(batches):
         moved = to_device(batch, strategy.device)
         last = index == len(batches) - 1
-        with naming_the_device(strategy.device), strategy.window(last=last):
+        with explained(strategy.device), torch.enable_grad(), strategy.window(last=last):
             with precision.autocast():
                 total = module(moved.inputs, moved.targets).sum()
-            precision.backward(total * (batch.weight * strategy.size / count))
+            scale = torch.full_like(total, batch.weight * strategy.size / count)
+            # A loss that is no number makes the gradient none either, so that all ranks see it.
+            precision.backward(total * scale.where(total.isfinite(), torch.nan))
         loss += batch.weight * total.detach()
+    without = [name for name, p in module.named_parameters() if p.requires_grad and p.grad is None]
+    if without:
+        raise PluginError(
+            f"these parameters get no gradient: {', '.join(without[:5])}; use them in the forward "
+            "pass or freeze them (requires_grad_(False))"
+        )
     value, norm, taken = precision.step(optimizer, max_norm, loss / count)
     return Step(loss=value, norm=norm, taken=taken, stopping=stopping > 0)
 
@@ -65,24 +73,32 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
 
 @contextmanager
-def naming_the_device(device: torch.device) -> Iterator[None]:
-    """Turns torch's complaint about a tensor made on another device into one that says where.
+def explained(device: torch.device) -> Iterator[None]:
+    """Says where in a model or objective the fault is, and what helps.
 
     Raises:
-        PluginError: With the line of the component, its text, both devices and a remedy.
+        RunError: The device's memory is full.
+        PluginError: With the line of the component and its text; with both devices and a remedy
+            where it made a tensor on another one.
     """
     try:
         yield
-    except RuntimeError as error:
-        if "same device" not in str(error) and "expected device" not in str(error):
-            raise
+    except NlpkitError:
+        raise
+    except torch.OutOfMemoryError as error:
+        remedy = "set a smaller train.micro_batch_size, which does not change the result"
+        raise RunError(f"{device}: out of memory; {remedy}") from error
+    except Exception as error:
         own = Path(torch.__file__).parent
         frames = traceback.extract_tb(error.__traceback__)
         frame = [each for each in frames if own not in Path(each.filename).parents][-1]
-        raise PluginError(
-            f"{frame.filename}:{frame.lineno}: `{frame.line}`: {error}; the run is on {device}: "
-            "make tensors with the device of the inputs (torch.zeros(3, device=x.device))"
-        ) from error
+        text = f"{frame.filename}:{frame.lineno}: `{frame.line}`: {type(error).__name__}: {error}"
+        if "same device" in str(error) or "expected device" in str(error):
+            text += (
+                f"; the run is on {device}: make tensors with the device of the inputs "
+                "(torch.zeros(3, device=x.device))"
+            )
+        raise PluginError(text) from error
 
 
 def check_placement(module: nn.Module, device: torch.device, component: str) -> None:

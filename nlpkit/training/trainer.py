@@ -197,7 +197,7 @@ class Trainer:
         """The mean loss of the steps since the last line; each rank holds a share of it."""
         loss, steps = self.strategy.sum(np.array(self._interval))
         self._interval = [0.0, 0.0]
-        return float(loss * self.strategy.size / steps) if steps else 0.0
+        return float(loss * self.strategy.size / steps) if steps else math.nan
 
     def _nonfinite(self, batches: StepBatches, step: Step) -> str:
         samples = [self.address(int(sample)) for sample in batches.ids[:8]]

@@ -42,7 +42,7 @@ class Watchers:
             started = time.perf_counter()
             try:
                 getattr(watched.observer, method)(event)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 watched.failures += 1
                 watched.last_error = f"{method}: {type(error).__name__}: {error}"
             watched.seconds += time.perf_counter() - started

@@ -162,15 +162,16 @@ def build_module(case: Case, dtype: torch.dtype) -> StepModule:
     """The from-scratch Transformer, dropout off, the same weights in every process."""
     torch.manual_seed(5)
     size = 1 if case.options and case.options.target == "regression" else 3
+    head = HeadSpec(size=size, level=case.level)
     model = build_transformer(
         TransformerConfig(layers=2, hidden=16, heads=2, dropout=0.0),
-        HeadSpec(size=size, level=case.level),
+        head,
         Vocabulary(size=50, max_length=64),
         weights=True,
     )
     schema = {"labels": LABELS}
     objective = SequenceObjective(case.options, schema) if case.options else TokenObjective()
-    return StepModule(model, objective).to(dtype)
+    return StepModule(model, objective, head).to(dtype)
 
 
 class Recorder(torch.optim.SGD):

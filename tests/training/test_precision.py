@@ -5,7 +5,9 @@ import torch
 
 from nlpkit.errors import ConfigError, PluginError
 from nlpkit.training.precision import Precision, resolve_device, resolve_precision
-from nlpkit.training.step import check_placement, naming_the_device
+from nlpkit.training.step import check_placement, explained, optimizer_step
+from nlpkit_strategies.single import Single
+from tests.laws.experiment import CASES, build_module, collate, examples
 
 
 def test_absent_device_is_an_error_with_a_remedy():
@@ -50,11 +52,32 @@ def test_tensor_left_on_another_device_is_named_with_its_component_and_both_devi
 def test_tensor_made_on_another_device_is_found_by_line_with_both_devices():
     made = torch.ones(3)
     with pytest.raises(PluginError, match=r"test_precision.py:\d+: `made \+ .*meta.* on cpu"):
-        with naming_the_device(torch.device("cpu")):
+        with explained(torch.device("cpu")):
             made + torch.zeros(3, device="meta")
 
 
-def test_other_errors_of_a_model_stay_what_they_are():
-    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
-        with naming_the_device(torch.device("cpu")):
+def test_other_errors_of_a_model_are_found_by_line_too():
+    message = r"test_precision.py:\d+: `torch.ones.2, 3. @ .*RuntimeError: .*shapes cannot be mult"
+    with pytest.raises(PluginError, match=message):
+        with explained(torch.device("cpu")):
             torch.ones(2, 3) @ torch.ones(2, 3)
+
+
+def test_loss_that_is_no_number_takes_no_step_even_where_its_gradient_is_one():
+    case = CASES["class"]
+    module = build_module(case, torch.float32)
+    module.objective = Infinite()
+    before = [p.detach().clone() for p in module.parameters()]
+    optimizer = torch.optim.SGD(module.parameters(), lr=1.0)
+    single = Single(torch.device("cpu"))
+    batches = [collate(case, examples(case, 4))]
+    step = optimizer_step(batches, module, single, Precision("fp32", "cpu"), optimizer, 1.0)
+    assert not step.taken
+    assert all(map(torch.equal, before, module.parameters()))
+
+
+class Infinite:
+    """A loss that overflows, with a gradient that does not."""
+
+    def total(self, logits, targets):
+        return logits.sum() + torch.inf

@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import sys
 import time
 
+import torch
+
+from nlpkit.cli.render import Terminal
 from nlpkit.contracts import Observer
-from nlpkit.events import RunEnded
+from nlpkit.events import RunEnded, StepEnded
+from nlpkit.training.run import build_session
 from nlpkit.training.watchers import Watchers
+from tests.training.test_trainer import train
 
 EVENT = RunEnded(result={})
 
@@ -43,3 +49,16 @@ def test_a_slow_observer_is_reported_with_its_share_of_the_time():
     for _ in range(5):
         watchers.tell("run_ended", EVENT)
     assert 0.5 <= watchers.report(elapsed=0.1)["ledger"]["share_of_time"] < 5
+
+
+def test_an_observer_can_neither_leave_nor_switch_gradients_off(tmp_path):
+    class Leaver(Observer):
+        def step_ended(self, event: StepEnded) -> None:
+            torch.set_grad_enabled(False)
+            sys.exit(0)
+
+    session = build_session(train(tmp_path / "run", train={"epochs": 1}).path, terminal=Terminal())
+    session.watchers = Watchers([("leaver", Leaver())])
+    with torch.enable_grad():
+        session.fit()
+    assert session.watchers.report(1.0)["leaver"]["disabled"]
