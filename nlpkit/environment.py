@@ -56,6 +56,14 @@ def git_commit() -> str | None:
     return run.stdout.strip() or None
 
 
+def cache_folder() -> Path:
+    """Where what can be made again is kept: NLPKIT_CACHE, else `nlpkit` in the user's cache."""
+    cache = os.environ.get("NLPKIT_CACHE")
+    if not cache:
+        cache = os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "nlpkit")
+    return Path(os.path.expanduser(cache)).absolute()
+
+
 def runs_folder() -> Path:
     """Where runs go without `--out`: NLPKIT_RUNS, else `runs` in the working directory."""
     return Path(os.environ.get("NLPKIT_RUNS") or "runs")

@@ -12,6 +12,7 @@ NlpkitError
 
 from __future__ import annotations
 
+import copyreg
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 class NlpkitError(Exception):
     """Base of every error that nlpkit raises on purpose."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickles message and attributes, whatever the class is constructed from."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__
 
 
 class InputError(NlpkitError, ValueError):
@@ -54,10 +59,10 @@ class Problem:
 
 
 class ConfigError(InputError):
-    """A config cannot be used; `problems` lists everything that is wrong with it."""
+    """A config cannot be used; `problems` lists everything that is wrong, by file and line."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems: Sequence[Problem] = tuple(problems)
+        self.problems: Sequence[Problem] = tuple(sorted(problems, key=_place))
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
@@ -108,6 +113,11 @@ class RunError(NlpkitError, RuntimeError):
 
 class NonFiniteError(RunError):
     """The loss or the gradient norm of a step is infinite or not a number."""
+
+
+def _place(problem: Problem) -> tuple[str, int]:
+    file, _, line = problem.address.rpartition(":")
+    return (file, int(line)) if line.isdecimal() else ("", 0)
 
 
 def closest(value: str, choices: Iterable[str]) -> str | None:

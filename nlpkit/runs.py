@@ -184,9 +184,7 @@ def _with_rows(config: Config, data: Mapping[str, Any], folder: Path) -> Config:
     kept: dict[str, Any] = {"on_bad_rows": config.data.on_bad_rows}
     if config.data.name == "files":
         kept |= {"validation": config.data.validation, "test": config.data.test}
-    elif not isinstance(
-        config.data.validation, str
-    ):  # another source's locations mean nothing here
+    elif not isinstance(config.data.validation, str):  # another source's locations do not count
         kept["validation"] = config.data.validation
     section = type(config.data).model_validate({**kept, **locations})
     return config.model_copy(update={"data": section})

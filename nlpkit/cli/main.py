@@ -2,20 +2,22 @@
 
 Every command is given the `Terminal` as its click object (`@click.pass_obj`) and raises what is
 wrong; the exit code is made here: 0 done, 1 the run failed, 2 the user's input is at fault, 130
-interrupted. An exception that is none of nlpkit's own is a bug and keeps its traceback.
+interrupted. What the system refuses (a full disk, no permission) is an error of one line; any other
+exception that is none of nlpkit's own is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 import nlpkit
 from nlpkit.cli.render import Terminal
-from nlpkit.errors import InputError, NlpkitError, PluginError
+from nlpkit.errors import InputError, NlpkitError, PluginError, RunError
 from nlpkit.plugin.host import Host, load
 
 if TYPE_CHECKING:
@@ -24,7 +26,23 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line (default: this process's) and returns its exit code."""
+    sys.stdout = sys.stdout or _nowhere()  # None where it was closed: `>&-`
+    sys.stderr = sys.stderr or _nowhere()
     terminal = Terminal()
+    try:
+        return _code(arguments, terminal)
+    except OSError as error:
+        try:
+            sys.stdout.flush()
+        except OSError:  # it is the output itself; else it would fail once more at the exit
+            os.dup2(_nowhere().fileno(), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # the reader of our output has left, `head` say
+            place = f"{error.filename}: " if error.filename else ""
+            terminal.error(RunError(f"{place}{error.strerror or error}"))
+        return 1
+
+
+def _code(arguments: Sequence[str] | None, terminal: Terminal) -> int:
     try:
         code = _run(arguments, terminal)
         sys.stdout.flush()
@@ -40,9 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return 130
-    except BrokenPipeError:  # the reader of our output has left, `head` say
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+
+
+def _nowhere() -> TextIO:
+    return Path(os.devnull).open("w", encoding="utf-8")
 
 
 def _run(arguments: Sequence[str] | None, terminal: Terminal) -> int:

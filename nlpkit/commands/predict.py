@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import sys
 from collections import deque
@@ -10,6 +11,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -64,7 +66,7 @@ def command(
     """
     if bool(texts) + (source is not None) > 1:
         raise click.UsageError("give TEXTs or --input, not both")
-    if not texts and source is None and sys.stdin.isatty():
+    if not texts and source is None and (sys.stdin is None or sys.stdin.isatty()):
         raise click.UsageError("give TEXTs, --input FILE, or texts on standard input")
     if output is not None:
         _check_output(Path(output))
@@ -86,6 +88,13 @@ def _check_output(path: Path) -> None:
         raise InputError(f"--output {path}: must end in .jsonl or .csv")
     if not path.parent.is_dir():
         raise InputError(f"--output {path}: there is no folder {path.parent}")
+    if path.is_dir():
+        raise InputError(f"--output {path}: is a folder; name a file in it")
+    try:
+        with TemporaryDirectory(dir=path.parent, prefix=path.name):
+            pass
+    except OSError as error:
+        raise InputError(f"--output {path}: {error.strerror}") from None
 
 
 class Lines:
@@ -188,6 +197,8 @@ def _check_columns(row: Row, columns: tuple[str, ...], location: str) -> None:
 
 def _text_lines(path: str | None) -> Iterator[str]:
     place = path or "standard input"
+    if path is None and isinstance(sys.stdin, io.TextIOWrapper):  # the locale has no say in it
+        sys.stdin.reconfigure(encoding="utf-8-sig", errors="strict")
     try:
         opened = Path(path).open(encoding="utf-8-sig") if path else nullcontext(sys.stdin)
         with opened as file:

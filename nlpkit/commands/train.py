@@ -15,6 +15,8 @@ from nlpkit.runs import Run, train
 if TYPE_CHECKING:
     from nlpkit.cli.render import Terminal
 
+_SLOW = 0.05  # of the run's time: from here on an observer is named
+
 
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path))
@@ -61,6 +63,9 @@ def report(run: Run, terminal: Terminal) -> None:
     for name, account in result["observers"].items():
         if account["failures"]:
             terminal.note(f'warning: observer "{name}" failed: {account["last_error"]}')
+        share = account["share_of_time"]
+        if share >= _SLOW:
+            terminal.note(f'warning: observer "{name}" took {share:.1%} of the time')
 
 
 def shown(path: Path) -> str:

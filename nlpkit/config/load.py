@@ -20,6 +20,7 @@ from nlpkit.config.schema import Config, KeyPath, Origin, dotted
 from nlpkit.errors import ConfigError, Problem, shorten
 
 _DEEPEST = 50
+_LARGEST = 1 << 20  # bytes of a file
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -36,8 +37,10 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     if isinstance(source, Mapping):
         problems: list[Problem] = []
         tree, origin = _plain(source, (), problems), Origin()
-    else:
+    elif isinstance(source, str | os.PathLike):
         tree, origin, problems = _read(source)
+    else:
+        raise _fault("", f"a config is a file or a mapping, not {shorten(repr(source))}")
     chosen, faults = overriding.parse(overrides)
     if problems or faults:
         raise ConfigError([*problems, *faults])
@@ -61,7 +64,11 @@ def dump_config(config: Config) -> str:
 def _read(source: str | Path) -> tuple[dict[str, Any], Origin, list[Problem]]:
     file = os.fspath(source)
     try:
-        text = Path(file).read_text(encoding="utf-8-sig")
+        with Path(file).open("rb") as opened:
+            content = opened.read(_LARGEST + 1)
+        if len(content) > _LARGEST:
+            raise _fault(file, "is larger than 1 MiB, so it is no config")
+        text = content.decode("utf-8-sig")
     except FileNotFoundError:
         raise _fault(file, "there is no such file", "`nlpkit init` writes one") from None
     except IsADirectoryError:

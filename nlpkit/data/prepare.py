@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from nlpkit.config.resolve import build
 from nlpkit.data import recipe
@@ -23,7 +22,7 @@ from nlpkit.data.store import StoreWriter, TokenStore, write_synced
 from nlpkit.errors import DataError, InputError, RunError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from tokenizers import Tokenizer
 
@@ -35,6 +34,8 @@ if TYPE_CHECKING:
 
 REJECTED = "rejected.jsonl"
 """The quarantined rows in a prepared folder: address, reason and values."""
+
+_NO_STORES = "set NLPKIT_CACHE to a folder that can be written to"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,8 @@ class Prepared:
         stores: The examples of "train" and, where there are such rows, "validation" and "test".
         report: `rows`, `tokens` and `truncated` (a share of the rows) by split; `rejected`, how
             many rows, and `problems`, what was wrong with them.
+        starts: What the addresses of rows begin with now, by split of the config.
+        moves: What they began with when the rows were tokenized, and do now, where that differs.
     """
 
     path: Path
@@ -55,10 +58,16 @@ class Prepared:
     tokenizer_path: Path
     stores: dict[str, TokenStore]
     report: dict[str, Any]
+    starts: dict[str, str]
+    moves: Sequence[tuple[str, str]]
 
     @classmethod
-    def open(cls, path: Path) -> Prepared:
-        """Opens a prepared folder.
+    def open(cls, path: Path, *, starts: Mapping[str, str] | None = None) -> Prepared:
+        """Opens a prepared folder, which nothing writes to: other processes may be using it.
+
+        Args:
+            path: The folder.
+            starts: What the addresses of rows begin with where the same rows lie elsewhere now.
 
         Raises:
             RunError: It is missing or damaged.
@@ -66,8 +75,12 @@ class Prepared:
         names = ("recipe", "schema", "tokenizer", "report")
         try:
             parts = {name: json.loads((path / f"{name}.json").read_bytes()) for name in names}
-            starts = parts["recipe"]["starts"]
-            splits = list(parts["report"]["rows"])
+            made, report = parts["recipe"]["starts"], parts["report"]
+            begin = {**made, **(starts or {})}
+            moves = [(made[split], begin[split]) for split in made if made[split]]
+            for kind in report["problems"]:
+                kind["problem"] = _moved(kind["problem"], moves)
+            splits = {split: begin.get(split, begin["train"]) for split in report["rows"]}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"{path}: the prepared data are damaged ({error})") from error
         return cls(
@@ -75,11 +88,25 @@ class Prepared:
             schema=parts["schema"],
             tokenizer_path=path / "tokenizer.json",
             stores={
-                split: TokenStore.open(path / split, location=starts.get(split, starts["train"]))
-                for split in splits
+                split: TokenStore.open(path / split, location=start)
+                for split, start in splits.items()
             },
-            report=parts["report"],
+            report=report,
+            starts=begin,
+            moves=moves,
         )
+
+    def write_rejected(self, folder: Path) -> None:
+        """Writes the quarantined rows, if there are any, into a folder."""
+        if not (self.path / REJECTED).exists():
+            return
+        with ExitStack() as files:
+            kept = files.enter_context((self.path / REJECTED).open(encoding="utf-8"))
+            written = files.enter_context(_opened(folder / REJECTED))
+            for line in kept:
+                row = json.loads(line)
+                row |= {name: _moved(row[name], self.moves) for name in ("address", "reason")}
+                written.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def prepare(config: Config, host: Host, terminal: Terminal) -> Prepared:
@@ -93,19 +120,19 @@ def prepare(config: Config, host: Host, terminal: Terminal) -> Prepared:
     damage = ""
     if folder.exists():
         try:
-            prepared = Prepared.open(folder)
+            prepared = Prepared.open(folder, starts=work.starts)
         except RunError as error:
             damage = str(error)
         else:
-            terminal.note(f"tokens: unchanged, from {folder}")
-            return work.announced(work.relocated(prepared))
+            terminal.note("tokens: unchanged since they were made")
+            return work.announced(prepared)
     terminal.note(work.reason(folder.parent, damage))
-    with TemporaryDirectory(dir=folder.parent, prefix=".") as temporary:
+    with _temporary(folder.parent) as temporary:
         made = Path(temporary) / "made"
         made.mkdir()
         work.make(made)
         _publish(made, folder)
-    return work.announced(Prepared.open(folder))
+    return work.announced(Prepared.open(folder, starts=work.starts))
 
 
 def _stores() -> Path:
@@ -116,8 +143,15 @@ def _stores() -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{folder}: {error.strerror}; set NLPKIT_CACHE to a folder") from error
+        raise InputError(f"{folder}: {error.strerror}; {_NO_STORES}") from error
     return folder
+
+
+def _temporary(folder: Path) -> TemporaryDirectory[str]:
+    try:
+        return TemporaryDirectory(dir=folder, prefix=".")
+    except OSError as error:
+        raise InputError(f"{folder}: {error.strerror}; {_NO_STORES}") from error
 
 
 def _publish(made: Path, folder: Path) -> None:
@@ -165,8 +199,7 @@ class _Preparation:
         with ExitStack() as files:
             bad = BadRows(self.config.data.on_bad_rows)
             if bad.policy == "quarantine":
-                opened = (folder / REJECTED).open("w", encoding="utf-8", errors="backslashreplace")
-                bad.quarantine = files.enter_context(opened)
+                bad.quarantine = files.enter_context(_opened(folder / REJECTED))
             splits = self._splits(bad)
             schema = self._schema(splits["train"])
             _write_json(folder / "schema.json", schema)
@@ -175,7 +208,8 @@ class _Preparation:
             encoder = Encoder(task=self.task, tokenizer=tokenizer, schema=schema)
             report = self._encode(encoder, splits, folder, bad)
         _write_json(folder / "report.json", report)
-        self._write_recipe(folder)
+        content = {"recipe": self.recipe, "locations": self.locations, "starts": self.starts}
+        _write_json(folder / recipe.FILE, content)
 
     def announced(self, prepared: Prepared) -> Prepared:
         """Says how many rows are left out."""
@@ -185,41 +219,19 @@ class _Preparation:
             self.terminal.note(f"data: {rows} left out, the first: {problems[0]['problem']}")
         return prepared
 
-    def relocated(self, prepared: Prepared) -> Prepared:
-        """Puts the addresses right where the same rows now lie elsewhere."""
-        old = json.loads((prepared.path / recipe.FILE).read_bytes())["starts"]
-        moves = {
-            _quoted(old[split]): _quoted(start)
-            for split, start in self.starts.items()
-            if old[split] not in ("", start)
-        }
-        if not moves:
-            return prepared
-        pattern = re.compile("|".join(map(re.escape, moves)))
-        for name in (REJECTED, "report.json"):
-            path = prepared.path / name
-            if path.exists():
-                text = path.read_text(encoding="utf-8")
-                _replace(path, pattern.sub(lambda found: moves[found.group()], text))
-        self._write_recipe(prepared.path)
-        return Prepared.open(prepared.path)
-
-    def _write_recipe(self, folder: Path) -> None:
-        content = {"recipe": self.recipe, "locations": self.locations, "starts": self.starts}
-        _replace(folder / recipe.FILE, json.dumps(content, indent=1, ensure_ascii=False))
-
     def _splits(self, bad: BadRows) -> dict[str, Rows]:
         """The good rows by split; every location is read before anything is made of one."""
-        scans = {
-            split: scan(self.source, location, self.task, bad)
-            for split, location in self.locations.items()
-        }
+        scans: dict[str, tuple[Rows, Any]] = {}
+        unusable: list[InputError] = []
+        for split, location in self.locations.items():
+            bad.first = None
+            scans[split] = scan(self.source, location, self.task, bad)
+            if not scans[split][0]:
+                unusable.append(self._unusable(split, bad))
         bad.check(good=sum(len(rows) for rows, _ in scans.values()))
+        if unusable:
+            raise unusable[0]
         splits = {split: rows for split, (rows, _) in scans.items()}
-        for split, rows in splits.items():
-            if not rows:
-                where = self.starts[split] or rows.location
-                raise InputError(f"{where}: there are no {split} rows that can be used")
         fraction = self.config.data.validation
         if not isinstance(fraction, float):
             return splits
@@ -231,6 +243,12 @@ class _Preparation:
             )
         tests = {"test": splits["test"]} if "test" in splits else {}
         return {"train": train, "validation": validation, **tests}
+
+    def _unusable(self, split: str, bad: BadRows) -> InputError:
+        of = split if split in self.starts else "train"
+        where = self.starts[of] or self.locations[of]
+        why = f"; the first problem: {bad.first}" if bad.first else ""
+        return InputError(f"{where}: there are no {split} rows that can be used{why}")
 
     def _schema(self, rows: Rows) -> dict[str, Any]:
         try:
@@ -255,12 +273,13 @@ class _Preparation:
         total = sum(map(len, splits.values()))
         with self.terminal.bar("tokens", total, "rows") as bar:
             for split, rows in splits.items():
+                bad.first = None
                 start = self.starts.get(split, self.starts["train"])
                 with StoreWriter(folder / split, location=start) as writer:
                     truncated = encoder.write(rows, writer, bad, bar)
                 if not writer.count:
                     bad.check(good=0)
-                    raise InputError(f"{start or rows.location}: no {split} row can be used")
+                    raise self._unusable(split, bad)
                 lengths = TokenStore.open(folder / split).lengths
                 report["rows"][split] = writer.count
                 report["tokens"][split] = int(lengths.sum())
@@ -304,13 +323,13 @@ def _write_json(path: Path, value: Any) -> None:
     write_synced(path, json.dumps(value, indent=1, ensure_ascii=False))
 
 
-def _quoted(start: str) -> str:
-    """How JSON text begins an address that begins with `start`."""
-    return json.dumps(start, ensure_ascii=False)[:-1] + ":"
+def _moved(text: str, moves: Sequence[tuple[str, str]]) -> str:
+    """A text that begins with an address, where the rows lie now."""
+    for old, new in moves:
+        if text.startswith(f"{old}:"):
+            return new + text.removeprefix(old)
+    return text
 
 
-def _replace(path: Path, text: str) -> None:
-    """Writes a text file so that a reader sees the old text or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    write_synced(temporary, text)
-    temporary.replace(path)
+def _opened(path: Path) -> IO[str]:
+    return path.open("w", encoding="utf-8", errors="backslashreplace")

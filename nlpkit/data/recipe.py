@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import nlpkit
 from nlpkit.plugin.host import load
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ def recipe(
         tokenizer: The tokenizer.json of one that is not trained; None: it is trained on the rows.
     """
     data, seen = config.data, dict[str, Any](format=FORMAT)
+    seen |= {"nlpkit's version": nlpkit.__version__, "tokenizers' version": version("tokenizers")}
     seen |= {f"rows of data.{split}": value for split, value in fingerprints.items()}
     seen |= _component("data", data, "source", host)
     seen["data.on_bad_rows"] = data.on_bad_rows
@@ -68,16 +71,25 @@ def changes(stores: Path, seen: Mapping[str, Any], train: str) -> list[str]:
 
 
 def _component(section: str, component: Component, kind: str, host: Host) -> dict[str, Any]:
-    """A component's options, and which code it is: its plugin's version, and the file it is in."""
+    """A component's options, and which code it is: its plugin's version, and its files."""
     entry = host.entry(kind, component.name)
     load(entry.record, entry.record.target)
-    file = Path(sys.modules[entry.record.target.partition(":")[0]].__file__ or "")
-    code = _sha256(file.read_bytes()) if file.is_file() else ""
+    code = _code(entry.record.target.partition(":")[0].partition(".")[0])
     options = {f"{section}.{name}": value for name, value in component.options.items()}
     identity = [component.name, entry.origin.distribution, entry.origin.version, code]
     if not entry.origin.version:  # a file or module of the config: where it lies is no matter
         identity = [component.name, code]
     return {section: identity, **options}
+
+
+def _code(package: str) -> str:
+    """A hash of the Python files of an imported package, or of the file of a module."""
+    module = sys.modules[package]
+    folders = [Path(folder) for folder in getattr(module, "__path__", ())]
+    files = {str(path.relative_to(folder)): path for folder in folders for path in _files(folder)}
+    if not folders and module.__file__:
+        files = {"": Path(module.__file__)}
+    return _sha256(str([(name, _sha256(files[name].read_bytes())) for name in sorted(files)]).encode())
 
 
 def _sha256(content: bytes) -> str:

@@ -6,11 +6,14 @@ row is a bit or a number.
 
 from __future__ import annotations
 
+import datetime
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import IO, TYPE_CHECKING, Any, Literal
+from uuid import UUID
 
 import numpy as np
 
@@ -27,6 +30,8 @@ Policy = Literal["error", "skip", "quarantine"]
 
 _SPLIT = 3  # keeps the hashes of the split apart from those of the plan
 _KINDS = 100  # of problems that are remembered; messages may differ from row to row
+_AS_TEXT = (datetime.date, datetime.time, datetime.timedelta, Decimal, UUID)
+_AS_TEXT += (np.datetime64, np.timedelta64)
 
 
 @dataclass
@@ -37,16 +42,19 @@ class BadRows:
         policy: What becomes of bad rows.
         quarantine: Where they are written to as JSON lines, under that policy.
         count: How many there were.
+        first: The first since this was set to None.
     """
 
     policy: Policy
     quarantine: IO[str] | None = None
     count: int = 0
+    first: DataError | None = None
     _alike: dict[tuple[str | None, str], tuple[DataError, int]] = field(default_factory=dict)
 
     def add(self, error: DataError, row: Row | None = None) -> None:
         """Takes note of a bad row; `row` is None where it could not even be read."""
         self.count += 1
+        self.first = self.first or error
         kind = (error.column, error.problem)
         if kind in self._alike or len(self._alike) < _KINDS:
             first, count = self._alike.get(kind, (error, 0))
@@ -159,11 +167,14 @@ def _quotas(sizes: np.ndarray, fraction: float) -> np.ndarray:
 
 
 def write_rows(rows: Any, path: Path, split: str) -> int:
-    """Writes rows in memory as JSON Lines, each with its address (`train row 7 (index 'T-77')`).
+    """Writes rows in memory as JSON Lines of `[address, values]`, as the source `files` reads them.
+
+    An address is `train row 7 (index 'T-77')`.
 
     Args:
         rows: Mappings of columns to values: a list, a datasets.Dataset, or a pandas DataFrame,
-            whose index is in the addresses where it is not the default one. NaN becomes null.
+            whose index is in the addresses where it is not the default one. NaN becomes null, a
+            set a sorted list, a date or a Decimal its text.
         path: The file.
         split: What the addresses start with.
 
@@ -171,7 +182,7 @@ def write_rows(rows: Any, path: Path, split: str) -> int:
         How many rows there are.
 
     Raises:
-        InputError: There are none, or one is no mapping.
+        InputError: There are none, one is no mapping, or holds what cannot be written.
     """
     count = 0
     with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
@@ -182,9 +193,8 @@ def write_rows(rows: Any, path: Path, split: str) -> int:
             if not isinstance(values, Mapping):
                 kind = type(values).__name__
                 raise DataError(address, problem=f"is {kind}, not a mapping of columns to values")
-            line = {str(column): _plain(value) for column, value in values.items()}
-            line["__address__"] = address
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            line = {str(name): _cell(value, address, name) for name, value in values.items()}
+            file.write(json.dumps([address, line], ensure_ascii=False) + "\n")
             count += 1
     if not count:
         raise InputError(f"data: no {split} rows were given")
@@ -193,9 +203,11 @@ def write_rows(rows: Any, path: Path, split: str) -> int:
 
 def _enumerated(rows: Any, split: str) -> Iterable[tuple[Any, Any]]:
     if hasattr(rows, "itertuples"):  # a DataFrame
-        columns = list(rows.columns)
+        columns = list(map(str, rows.columns))
+        if twice := next((name for name in columns if columns.count(name) > 1), None):
+            raise DataError(f"{split} rows", column=twice, problem="stands twice in the DataFrame")
         for index, values in zip(rows.index, rows.itertuples(index=False, name=None), strict=True):
-            yield _plain(index), dict(zip(columns, values, strict=True))
+            yield index, dict(zip(columns, values, strict=True))
     elif isinstance(rows, Iterable) and not isinstance(rows, str | bytes | Mapping):
         yield from enumerate(rows)
     else:
@@ -205,8 +217,15 @@ def _enumerated(rows: Any, split: str) -> Iterable[tuple[Any, Any]]:
         )
 
 
+def _cell(value: Any, address: str, column: Any) -> Any:
+    try:
+        return _plain(value)
+    except TypeError as error:
+        raise DataError(address, column=str(column), problem=str(error)) from None
+
+
 def _plain(value: Any) -> Any:
-    """A value as JSON has it; what marks a missing one becomes None."""
+    """A value as JSON has it; what marks a missing one becomes None. Raises TypeError."""
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):
@@ -215,7 +234,14 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
+    if isinstance(value, Set):
+        return sorted(map(_plain, value), key=str)
+    if isinstance(value, _AS_TEXT):
+        text = str(value)
+        return None if text in ("NaT", "NaN") else text
     if isinstance(value, np.ndarray | np.generic):
         return _plain(value.tolist())
-    missing = type(value).__name__ in ("NAType", "NaTType")  # pandas has them, and is not imported
-    return None if missing else str(value)
+    kind = type(value).__name__
+    if kind == "NAType":  # pandas has it, and is not imported
+        return None
+    raise TypeError(f"is {kind}; give text, a number, a date, or a list of them")

@@ -9,8 +9,10 @@ from __future__ import annotations
 import csv
 import gzip
 import hashlib
+import io
 import json
 import os
+import threading
 import zlib
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,11 +26,10 @@ if TYPE_CHECKING:
 
     from nlpkit_data.config import FilesConfig
 
-ADDRESS = "__address__"
-"""The key of a jsonl row that holds its address: rows from memory say where they were there."""
-
 _BOM = b"\xef\xbb\xbf"
 _BLOCK = 1 << 20
+_LONGEST = 2**31 - 1  # characters of a csv field; the default stops at 128 KiB
+_LIMIT = threading.Lock()  # held while csv has this limit, which is the whole process's
 
 
 class Files:
@@ -48,6 +49,7 @@ class Files:
             DataError: The file is missing, empty, not of a known kind, not UTF-8, or its header is
                 unusable.
         """
+        location = os.path.expanduser(location)
         address = shown(location)
         read = reader(location)
         with _opened(location, address) as file:
@@ -55,6 +57,7 @@ class Files:
 
     def fingerprint(self, location: str) -> str:
         """The sha256 of the file."""
+        location = os.path.expanduser(location)
         digest = hashlib.sha256()
         with _opened(location, shown(location), unpack=False) as file:
             while block := file.read(_BLOCK):
@@ -97,7 +100,9 @@ def _opened(location: str, address: str, *, unpack: bool = True) -> Iterator[IO[
                     yield cast("IO[bytes]", file)
             else:
                 yield raw
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if isinstance(error.__cause__, OSError):  # how fsspec says that there is no connection
+            raise DataError(address, problem=f"cannot be reached ({error.__cause__})") from None
         folder = Path(location).parent
         names = os.listdir(folder) if "://" not in location and folder.is_dir() else []
         raise DataError(
@@ -129,7 +134,7 @@ def _lines(file: IO[bytes], address: str) -> Iterator[str]:
     for number, line in enumerate(file, 1):
         bare = line.removeprefix(_BOM) if number == 1 else line
         try:
-            yield bare.decode()
+            text = bare.decode()
         except UnicodeDecodeError as error:
             at = offset + len(line) - len(bare) + error.start
             raise DataError(
@@ -138,23 +143,31 @@ def _lines(file: IO[bytes], address: str) -> Iterator[str]:
                 remedy="save the file as UTF-8",
             ) from None
         offset += len(line)
+        if number == 1:  # all there is where the lines end as on old Macs, in lone CRs
+            yield from io.StringIO(text, newline="")
+        else:
+            yield text
 
 
 def read_csv(file: IO[bytes], address: str, *, delimiter: str = ",") -> Iterator[Row | DataError]:
-    """Rows of a csv file with a header; quoted values may hold line breaks and doubled quotes."""
-    csv.field_size_limit(2**31 - 1)  # the default stops at 128 KiB; a long text is no error
+    """Rows of a csv file with a header; quoted values may hold line breaks and doubled quotes.
+
+    Raises:
+        DataError: The header is unusable, or a quote never closes: all rows behind it are lost.
+    """
     table = csv.reader(_lines(file, address), delimiter=delimiter, strict=True)
     header: list[str] = []
     while True:
         line = table.line_num + 1
         here = f"{address}:{line}"
         try:
-            cells = next(table)
+            cells = _next(table)
         except StopIteration:
             break
         except csv.Error as error:
-            broken = DataError(here, problem=_explained(str(error)))
-            if not header:
+            lines = f"lines {line} to {table.line_num}" if table.line_num > line else "that line"
+            broken, unclosed = _broken(str(error), here, lines)
+            if unclosed or not header:
                 raise broken from None
             yield broken
             continue
@@ -176,10 +189,25 @@ def read_csv(file: IO[bytes], address: str, *, delimiter: str = ",") -> Iterator
         raise DataError(address, problem="the file is empty")
 
 
-def _explained(error: str) -> str:
+def _next(table: Iterator[list[str]]) -> list[str]:
+    with _LIMIT:
+        before = csv.field_size_limit(_LONGEST)
+        try:
+            return next(table)
+        finally:
+            csv.field_size_limit(before)
+
+
+def _broken(error: str, address: str, lines: str) -> tuple[DataError, bool]:
+    """A row's error from csv's text, and whether it is that of a quote that never closes."""
     if error == "unexpected end of data":
-        return "a quote opens in this row and never closes"
-    return f"is not valid ({error})"
+        problem = f"a quote opens in this row and never closes: it swallows {lines}"
+        return DataError(address, problem=problem, remedy="close it, or double it"), True
+    if error.startswith("new-line character"):
+        problem, remedy = "holds a lone carriage return", "quote the value"
+    else:
+        problem, remedy = f"is not valid ({error})", f"it takes {lines}"
+    return DataError(address, problem=problem, remedy=remedy), False
 
 
 def _checked_header(header: list[str], address: str) -> list[str]:
@@ -195,7 +223,10 @@ def read_tsv(file: IO[bytes], address: str) -> Iterator[Row | DataError]:
 
 
 def read_jsonl(file: IO[bytes], address: str) -> Iterator[Row | DataError]:
-    """A JSON object a line; values keep their types."""
+    """A JSON object a line; values keep their types, and NaN and infinities are null.
+
+    A line may also be `[address, object]`: rows from memory say where they were there.
+    """
     empty = True
     for number, line in enumerate(_lines(file, address), 1):
         if not line.strip():
@@ -203,20 +234,36 @@ def read_jsonl(file: IO[bytes], address: str) -> Iterator[Row | DataError]:
         empty = False
         here = f"{address}:{number}"
         try:
-            values: Any = json.loads(line)
+            values = _DECODER.decode(line)
+        except DataError as error:
+            yield DataError(here, column=error.column, problem=error.problem)
+            continue
         except (ValueError, RecursionError) as error:
             yield DataError(here, problem="is not JSON", remedy=str(error))
             continue
+        if isinstance(values, list) and [type(part) for part in values] == [str, dict]:
+            here, values = values
         if not isinstance(values, dict):
             yield DataError(here, problem="is JSON, but not an object with the columns as keys")
             continue
-        here = str(values.pop(ADDRESS, here))
         if "\\ud" in line.lower() and not _encodable(values):
             yield DataError(here, problem="holds half a surrogate pair, which is no character")
         else:
             yield Row(values, here)
     if empty:
         raise DataError(address, problem="the file is empty")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError("", column=twice, problem="stands twice in the row")
+    return values
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=lambda _: None)
 
 
 def _encodable(values: Any) -> bool:

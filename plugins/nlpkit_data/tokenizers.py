@@ -5,6 +5,7 @@ What is trained is a function of the texts and the options: the same in every pr
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from itertools import chain, repeat
 from pathlib import Path
@@ -34,6 +35,8 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 _INNER = "##"  # marks a piece that does not begin a word
 _FILE = "tokenizer.json"
+_LONGEST = 100  # characters; a word beyond it teaches nothing, and training is quadratic in it
+_UNBROKEN = re.compile(r"\w{%d,}|[^\w\s]{%d,}|\s{%d,}" % ((_LONGEST + 1,) * 3))
 
 
 def pretrained(options: PretrainedConfig, texts: None) -> Tokenizer:
@@ -54,7 +57,8 @@ def wordpiece(options: SubwordConfig, texts: Iterable[TextInput]) -> Tokenizer:
 
     The library's trainer numbers the pieces of the alphabet in the order of a hash map, and breaks
     ties by these numbers, so each process would find another vocabulary. Here the alphabet comes
-    sorted, as tokens given beforehand, and the vocabulary goes into a fresh model.
+    sorted, as tokens given beforehand, and the vocabulary goes into a fresh model. Words of more
+    than 100 characters, which the model takes for [UNK], give their characters only.
     """
     normalizer = _normalizer(
         options.normalize,
@@ -81,7 +85,10 @@ def wordpiece(options: SubwordConfig, texts: Iterable[TextInput]) -> Tokenizer:
     )
     trained = Tokenizer(models.WordPiece(unk_token=SPECIAL[1]))
     trained.train_from_iterator(
-        chain.from_iterable(repeat(word, words[word]) for word in sorted(words)), trainer
+        chain.from_iterable(
+            repeat(word, words[word]) for word in sorted(words) if len(word) <= _LONGEST
+        ),
+        trainer,
     )
     model = models.WordPiece(
         trained.get_vocab(), unk_token=SPECIAL[1], continuing_subword_prefix=_INNER
@@ -106,7 +113,7 @@ def bpe(options: SubwordConfig, texts: Iterable[TextInput]) -> Tokenizer:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_strings(texts), trainer)
+    tokenizer.train_from_iterator((_UNBROKEN.sub(" ", text) for text in _strings(texts)), trainer)
     return _with_special(tokenizer)
 
 

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 
 def cell(row: Row, column: str) -> Any:
-    """The value of a column that must exist."""
+    """The value of a column that must exist; None for NaN, which marks a missing one."""
     if column in row.values:
-        return row.values[column]
+        value = row.values[column]
+        return None if isinstance(value, float) and math.isnan(value) else value
     names = [str(name) for name in row.values]
     raise DataError(
         row.address,
@@ -38,7 +39,7 @@ def text(row: Row, column: str) -> str:
 
 
 def label(row: Row, column: str) -> str:
-    """A label as text: JSON's true is "true", 1 is "1"."""
+    """A label as text: JSON's true is "true", 1 is "1", and so is 1.0."""
     value = cell(row, column)
     name = _name(row, column, value)
     if not name:
@@ -70,7 +71,7 @@ def number(row: Row, column: str) -> float:
         raise DataError(row.address, column=column, problem="the number is missing")
     try:
         result = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         result = math.nan
     if not math.isfinite(result):
         raise DataError(row.address, column=column, value=value, problem="is not a finite number")
@@ -88,4 +89,6 @@ def _name(row: Row, column: str, value: Any) -> str:
         )
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, float):  # whole numbers beside a missing one: pandas makes them floats
+        value = None if math.isnan(value) else int(value) if value.is_integer() else value
     return "" if value is None else str(value).strip()

@@ -81,12 +81,12 @@ def component_keys() -> list[tuple[str, str, str, str]]:
     return keys
 
 
-@pytest.mark.parametrize(("key", "value"), frame_keys().items())
+@pytest.mark.parametrize(("key", "value"), sorted(frame_keys().items(), key=str))
 def test_every_key_of_the_frame_is_explained_with_its_default(key, value):
     assert value in [cell for (_, name), cell in ROWS.items() if name == key]
 
 
-@pytest.mark.parametrize(("kind", "name", "key", "value"), component_keys())
+@pytest.mark.parametrize(("kind", "name", "key", "value"), sorted(component_keys(), key=str))
 def test_every_option_of_a_component_is_explained_under_its_heading(kind, name, key, value):
     found = {
         cell
