@@ -16,7 +16,7 @@ from nlpkit.cli.render import Terminal
 from nlpkit.config.load import dump_config, load_config
 from nlpkit.config.resolve import build, resolve
 from nlpkit.config.schema import Config
-from nlpkit.data.prepare import REJECTED, prepare
+from nlpkit.data.prepare import prepare
 from nlpkit.data.rows import write_rows
 from nlpkit.environment import git_commit, runs_folder, threads_per_rank, versions
 from nlpkit.errors import BundleError, InputError
@@ -26,6 +26,8 @@ from nlpkit.plugin.records import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from nlpkit.data.prepare import Prepared
 
 
 @dataclass(frozen=True)
@@ -93,10 +95,9 @@ def train(
             loaded = _with_rows(loaded, data, folder)
         resolved = _with_plugins(resolve(loaded, host), host, folder)
         prepared = prepare(resolved, host, terminal)
-        if (prepared.path / REJECTED).exists():
-            shutil.copyfile(prepared.path / REJECTED, folder / REJECTED)
+        prepared.write_rejected(folder)
         monitor_of(resolved, build(resolved.task, "task", host), prepared.schema)
-        _describe(folder, resolved, host, tokens=prepared.path)
+        _describe(folder, resolved, host, prepared)
         build(resolved.launch, "launcher", host).launch(folder)
     return Run(folder)
 
@@ -203,7 +204,7 @@ def _with_plugins(config: Config, host: Host, folder: Path) -> Config:
     return config.model_copy(update={"plugins": plugins})
 
 
-def _describe(folder: Path, config: Config, host: Host, *, tokens: Path) -> None:
+def _describe(folder: Path, config: Config, host: Host, prepared: Prepared) -> None:
     """Writes config.yaml, with where each component comes from, and environment.json."""
     origins = "".join(f"# {line}\n" for line in _origins(config, host))
     (folder / "config.yaml").write_text(dump_config(config) + origins, encoding="utf-8")
@@ -211,7 +212,8 @@ def _describe(folder: Path, config: Config, host: Host, *, tokens: Path) -> None
         "packages": versions(),
         "threads": threads_per_rank(1),
         "git_commit": git_commit(),
-        "tokens": str(tokens),
+        "tokens": str(prepared.path),
+        "token_addresses": prepared.starts,
     }
     text = json.dumps(environment, indent=2)
     (folder / "environment.json").write_text(text + "\n", encoding="utf-8")

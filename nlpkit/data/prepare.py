@@ -24,6 +24,7 @@ from nlpkit.errors import DataError, InputError, RunError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    import numpy as np
     from tokenizers import Tokenizer
 
     from nlpkit.cli.render import Terminal
@@ -50,7 +51,7 @@ class Prepared:
         report: `rows`, `tokens` and `truncated` (a share of the rows) by split; `rejected`, how
             many rows, and `problems`, what was wrong with them.
         starts: What the addresses of rows begin with now, by split of the config.
-        moves: What they began with when the rows were tokenized, and do now, where that differs.
+        moves: What they began with when the rows were tokenized, and what they begin with now.
     """
 
     path: Path
@@ -98,15 +99,12 @@ class Prepared:
 
     def write_rejected(self, folder: Path) -> None:
         """Writes the quarantined rows, if there are any, into a folder."""
-        if not (self.path / REJECTED).exists():
-            return
-        with ExitStack() as files:
-            kept = files.enter_context((self.path / REJECTED).open(encoding="utf-8"))
-            written = files.enter_context(_opened(folder / REJECTED))
-            for line in kept:
-                row = json.loads(line)
-                row |= {name: _moved(row[name], self.moves) for name in ("address", "reason")}
-                written.write(json.dumps(row, ensure_ascii=False) + "\n")
+        path = self.path / REJECTED
+        if path.exists():
+            with path.open(encoding="utf-8") as lines, _opened(folder / REJECTED) as file:
+                for row in map(json.loads, lines):
+                    row |= {name: _moved(row[name], self.moves) for name in ("address", "reason")}
+                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def prepare(config: Config, host: Host, terminal: Terminal) -> Prepared:
@@ -221,7 +219,7 @@ class _Preparation:
 
     def _splits(self, bad: BadRows) -> dict[str, Rows]:
         """The good rows by split; every location is read before anything is made of one."""
-        scans: dict[str, tuple[Rows, Any]] = {}
+        scans: dict[str, tuple[Rows, np.ndarray]] = {}
         unusable: list[InputError] = []
         for split, location in self.locations.items():
             bad.first = None

@@ -85,11 +85,11 @@ def _component(section: str, component: Component, kind: str, host: Host) -> dic
 def _code(package: str) -> str:
     """A hash of the Python files of an imported package, or of the file of a module."""
     module = sys.modules[package]
-    folders = [Path(folder) for folder in getattr(module, "__path__", ())]
-    files = {str(path.relative_to(folder)): path for folder in folders for path in _files(folder)}
-    if not folders and module.__file__:
-        files = {"": Path(module.__file__)}
-    return _sha256(str([(name, _sha256(files[name].read_bytes())) for name in sorted(files)]).encode())
+    folders = map(Path, getattr(module, "__path__", ()))
+    files = [path for folder in folders for path in sorted(folder.rglob("*.py"))]
+    files = files or [Path(module.__file__ or "")]
+    contents = [path.name.encode() + path.read_bytes() for path in files if path.is_file()]
+    return _sha256(b"\0".join(contents))
 
 
 def _sha256(content: bytes) -> str:

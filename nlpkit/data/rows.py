@@ -30,8 +30,7 @@ Policy = Literal["error", "skip", "quarantine"]
 
 _SPLIT = 3  # keeps the hashes of the split apart from those of the plan
 _KINDS = 100  # of problems that are remembered; messages may differ from row to row
-_AS_TEXT = (datetime.date, datetime.time, datetime.timedelta, Decimal, UUID)
-_AS_TEXT += (np.datetime64, np.timedelta64)
+_TIMES = datetime.date | datetime.time | datetime.timedelta | np.datetime64 | np.timedelta64
 
 
 @dataclass
@@ -188,7 +187,7 @@ def write_rows(rows: Any, path: Path, split: str) -> int:
     with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
         for index, values in _enumerated(rows, split):
             address = f"{split} row {count}"
-            if index != count:
+            if not (isinstance(index, int) and index == count):
                 address += f" (index {index!r})"
             if not isinstance(values, Mapping):
                 kind = type(values).__name__
@@ -204,7 +203,8 @@ def write_rows(rows: Any, path: Path, split: str) -> int:
 def _enumerated(rows: Any, split: str) -> Iterable[tuple[Any, Any]]:
     if hasattr(rows, "itertuples"):  # a DataFrame
         columns = list(map(str, rows.columns))
-        if twice := next((name for name in columns if columns.count(name) > 1), None):
+        twice = next((name for name in columns if columns.count(name) > 1), None)
+        if twice is not None:
             raise DataError(f"{split} rows", column=twice, problem="stands twice in the DataFrame")
         for index, values in zip(rows.index, rows.itertuples(index=False, name=None), strict=True):
             yield index, dict(zip(columns, values, strict=True))
@@ -236,7 +236,7 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, Set):
         return sorted(map(_plain, value), key=str)
-    if isinstance(value, _AS_TEXT):
+    if isinstance(value, _TIMES | Decimal | UUID):
         text = str(value)
         return None if text in ("NaT", "NaN") else text
     if isinstance(value, np.ndarray | np.generic):

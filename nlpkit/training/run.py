@@ -249,7 +249,7 @@ def build_session(
         if "auto" in (stored.device, stored.precision):
             terminal.note(f"device: {name}; precision: {precision.name}, {precision.reason}")
         _record(run_dir, precision, {**environment, "device": name})
-    prepared = Prepared.open(Path(environment["tokens"]))
+    prepared = Prepared.open(Path(environment["tokens"]), starts=environment["token_addresses"])
     task = build(config.task, "task", host)
     head = task.head(prepared.schema)
     vocabulary = vocabulary_of(prepared.tokenizer_path, config)

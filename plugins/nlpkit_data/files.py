@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _BOM = b"\xef\xbb\xbf"
 _BLOCK = 1 << 20
 _LONGEST = 2**31 - 1  # characters of a csv field; the default stops at 128 KiB
+_UNCLOSED = "unexpected end of data"  # csv's words
 _LIMIT = threading.Lock()  # held while csv has this limit, which is the whole process's
 
 
@@ -101,8 +102,9 @@ def _opened(location: str, address: str, *, unpack: bool = True) -> Iterator[IO[
             else:
                 yield raw
     except FileNotFoundError as error:
-        if isinstance(error.__cause__, OSError):  # how fsspec says that there is no connection
-            raise DataError(address, problem=f"cannot be reached ({error.__cause__})") from None
+        cause = error.__cause__  # fsspec's http says so too where a connection fails
+        if location.startswith("http") and cause and getattr(cause, "status", 0) != 404:
+            raise DataError(address, problem=f"cannot be reached ({cause})") from None
         folder = Path(location).parent
         names = os.listdir(folder) if "://" not in location and folder.is_dir() else []
         raise DataError(
@@ -165,9 +167,9 @@ def read_csv(file: IO[bytes], address: str, *, delimiter: str = ",") -> Iterator
         except StopIteration:
             break
         except csv.Error as error:
-            lines = f"lines {line} to {table.line_num}" if table.line_num > line else "that line"
-            broken, unclosed = _broken(str(error), here, lines)
-            if unclosed or not header:
+            lines = f"lines {line} to {table.line_num}" if table.line_num > line else ""
+            broken = _broken(str(error), here, lines)
+            if str(error) == _UNCLOSED or not header:
                 raise broken from None
             yield broken
             continue
@@ -198,16 +200,16 @@ def _next(table: Iterator[list[str]]) -> list[str]:
             csv.field_size_limit(before)
 
 
-def _broken(error: str, address: str, lines: str) -> tuple[DataError, bool]:
-    """A row's error from csv's text, and whether it is that of a quote that never closes."""
-    if error == "unexpected end of data":
-        problem = f"a quote opens in this row and never closes: it swallows {lines}"
-        return DataError(address, problem=problem, remedy="close it, or double it"), True
+def _broken(error: str, address: str, lines: str) -> DataError:
+    """A row's error from csv's text; `lines` are those that it takes, "" for one."""
+    if error == _UNCLOSED:
+        problem = "a quote opens in this row and never closes"
+        problem += f": it swallows {lines}" if lines else ""
+        return DataError(address, problem=problem, remedy="close it, or double it")
     if error.startswith("new-line character"):
-        problem, remedy = "holds a lone carriage return", "quote the value"
-    else:
-        problem, remedy = f"is not valid ({error})", f"it takes {lines}"
-    return DataError(address, problem=problem, remedy=remedy), False
+        return DataError(address, problem="holds a lone carriage return", remedy="quote the value")
+    remedy = f"{lines} are lost" if lines else ""
+    return DataError(address, problem=f"is not valid ({error})", remedy=remedy)
 
 
 def _checked_header(header: list[str], address: str) -> list[str]:

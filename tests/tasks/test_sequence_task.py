@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -44,6 +45,23 @@ def test_labels_are_sorted_text_whatever_their_type():
     assert schema["labels"] == ["1", "2.5", "false", "refund", "true"]
     assert schema["counts"]["refund"] == 2
     assert json.loads(json.dumps(schema)) == schema
+
+
+def test_a_whole_number_is_one_label_whatever_its_type():
+    rows = [row(label=value) for value in (1, 1.0, "1", 0.0, 2.5)]
+    assert task().fit_schema(rows)["counts"] == {"0": 1, "1": 3, "2.5": 1}
+
+
+@pytest.mark.parametrize("target", ["class", "multilabel", "regression"])
+def test_nan_is_a_missing_value(target):
+    of = task(target=target)
+    if target == "multilabel":
+        assert of.fit_schema([row(label=[math.nan, "a"]), row(label=math.nan)])["labels"] == ["a"]
+        return
+    with pytest.raises(DataError, match="the label is empty|the number is missing"):
+        of.stratum(row(label=math.nan))
+    with pytest.raises(DataError, match="the text is empty"):
+        of.texts(Row({"text": math.nan}, "x:1"))
 
 
 def test_balanced_weights_are_rows_by_labels_and_count():
@@ -145,6 +163,7 @@ def test_without_targets_no_label_is_needed():
         ({"target": "multilabel"}, {"label": '["a'}, "is no JSON list"),
         ({"target": "regression"}, {"label": "good"}, '"good" is not a finite number'),
         ({"target": "regression"}, {"label": "nan"}, '"nan" is not a finite number'),
+        ({"target": "regression"}, {"label": 10**400}, "is not a finite number"),
         ({"target": "regression"}, {"label": True}, '"True" is not a finite number'),
         ({"target": "regression"}, {"label": ""}, "the number is missing"),
         ({"weight": "w"}, {"label": "neutral", "w": "-1"}, 'column "w": "-1.0" is below 0'),
