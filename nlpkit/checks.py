@@ -15,6 +15,7 @@ from nlpkit.config.schema import Config
 from nlpkit.contracts import Row
 from nlpkit.data.rows import BadRows, Rows, scan, split_off
 from nlpkit.errors import ConfigError, DataError, InputError, Problem
+from nlpkit.metrics import monitor_of
 from nlpkit.plugin.host import Host
 
 if TYPE_CHECKING:
@@ -141,11 +142,17 @@ class _Data:
         }
         splits = {split: rows for split, (rows, _) in scans.items()}
         fraction = self.config.data.validation
+        if fraction is None:
+            self._check_effect()
         if splits.get("train") and isinstance(fraction, float):
             splits |= self._split_off(*scans["train"], fraction)
         self.findings.rows = {split: len(rows) for split, rows in splits.items()}
         if splits.get("train"):
-            self._check_labels(splits)
+            try:
+                self._check_labels(splits)
+            except ConfigError as error:
+                for problem in error.problems:
+                    self._complain(problem.key, problem.message, problem.remedy)
         for split, bad in self.bad.items():
             good = self.findings.rows.get(split, 0)
             self.findings.problems += bad.problems(self.config.data.on_bad_rows, good=good)
@@ -160,6 +167,13 @@ class _Data:
                 severity="warning" if warning else "error",
             )
         )
+
+    def _check_effect(self) -> None:
+        train, evaluation = self.config.train, self.config.eval
+        given = {"train.early_stopping": train.early_stopping, "eval.monitor": evaluation.monitor}
+        for key in (key for key, value in given.items() if value is not None):
+            message = "has no effect: data.validation is null"
+            self._complain(key, message, "give validation rows", warning=True)
 
     def _locations(self) -> dict[str, str]:
         data = self.config.data
@@ -207,10 +221,6 @@ class _Data:
     def _check_labels(self, splits: Mapping[str, Rows]) -> None:
         try:
             schema = self.task.fit_schema(splits["train"])
-        except ConfigError as error:
-            for problem in error.problems:
-                self._complain(problem.key, problem.message, problem.remedy)
-            return
         except DataError as error:
             self._complain("data.train", str(error))
             return
@@ -228,6 +238,7 @@ class _Data:
             for row in rows:
                 self._encode(row, schema, tokenizer, bad)
             self.findings.rows[split] -= bad.count - before
+        monitor_of(self.config, self.task, schema)
 
     def _encode(self, row: Row, schema: Schema, tokenizer: Tokenizer, bad: BadRows) -> None:
         text = self.task.texts(row)

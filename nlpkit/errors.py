@@ -12,7 +12,6 @@ NlpkitError
 
 from __future__ import annotations
 
-import copyreg
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -25,7 +24,7 @@ class NlpkitError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickles message and attributes, whatever the class is constructed from."""
-        return copyreg.__newobj__, (type(self), *self.args), self.__dict__
+        return type(self).__new__, (type(self), *self.args), self.__dict__
 
 
 class InputError(NlpkitError, ValueError):
@@ -115,9 +114,10 @@ class NonFiniteError(RunError):
     """The loss or the gradient norm of a step is infinite or not a number."""
 
 
-def _place(problem: Problem) -> tuple[str, int]:
+def _place(problem: Problem) -> tuple[bool, str, int]:
+    """Sorts by file and line; what has no line stays in its order, at the end."""
     file, _, line = problem.address.rpartition(":")
-    return (file, int(line)) if line.isdecimal() else ("", 0)
+    return (False, file, int(line)) if line.isdecimal() else (True, "", 0)
 
 
 def closest(value: str, choices: Iterable[str]) -> str | None:

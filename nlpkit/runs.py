@@ -23,6 +23,7 @@ from nlpkit.errors import BundleError, InputError
 from nlpkit.metrics import monitor_of
 from nlpkit.plugin.host import Host, load
 from nlpkit.plugin.records import KINDS
+from nlpkit.plugin.trust import remember
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -98,6 +99,8 @@ def train(
         prepared.write_rejected(folder)
         monitor_of(resolved, build(resolved.task, "task", host), prepared.schema)
         _describe(folder, resolved, host, prepared)
+        modules = (plugin for plugin in resolved.plugins if not plugin.endswith(".py"))
+        remember([*host.files.values(), *modules])
         build(resolved.launch, "launcher", host).launch(folder)
     return Run(folder)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
-from nlpkit.bundle.predict import load
+from nlpkit.bundle.predict import check_batch_size, load
 from nlpkit.cli.render import Terminal
 from nlpkit.config.load import load_config
 from nlpkit.config.resolve import build
@@ -54,6 +54,7 @@ def evaluate(
         BundleError: There is no whole bundle.
         DataError: A row cannot be used, or there are none.
     """
+    check_batch_size(batch_size)
     model = load(run, device=device, precision=precision, trust_plugins=trust_plugins)
     engine = cast("TorchEngine", model.engine)
     schema = model.bundle.schema
@@ -86,8 +87,9 @@ def _source(model: Model, data: Any, folder: Path) -> tuple[Source, str]:
         location = folder / "rows.jsonl"
         write_rows(data, location, "data")
         return build(_FILES, "source", model.host), str(location)
-    config = model.bundle.path.parent / "config.yaml"
-    component = load_config(config).data if model.bundle.owned else _FILES
+    config = model.bundle.path.with_name("config.yaml")
+    in_run = model.bundle.path.name == "bundle" and config.is_file()
+    component = load_config(config).data if in_run else _FILES
     return build(component, "source", model.host), str(data)
 
 

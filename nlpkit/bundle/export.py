@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import nlpkit
 from nlpkit.bundle.format import FORMAT, hashes, read_bundle
-from nlpkit.bundle.predict import load
+from nlpkit.bundle.predict import host_of, load
 from nlpkit.config.resolve import build, options_of
 from nlpkit.config.schema import Component
 from nlpkit.errors import InputError
@@ -54,16 +55,17 @@ def export(
         PluginError: There is no such format.
         InputError: `out` holds something that is no export, or an option is wrong.
     """
-    component = Component(name=format, **options)
     bundle = read_bundle(run)
-    folder = Path(out).expanduser() if out is not None else bundle.path / component.name
+    host = host_of(bundle, trust_plugins=trust_plugins)
+    host.entry("exporter", str(format))  # before its name becomes that of a folder
+    component = Component.model_validate({**options, "name": format})
+    none = options_of(component, "exporter", host) is None
+    if unknown := [key for key in options if none or key == "name"]:
+        raise InputError(f'exporter "{format}" has no options: {", ".join(unknown)}')
+    folder = Path(os.path.expanduser(out)) if out is not None else bundle.path / format
     _refuse_foreign(folder)
     model = load(run, device="cpu", trust_plugins=trust_plugins)
     module = cast("TorchEngine", model.engine).model
-    if options_of(component, "exporter", model.host) is None and component.options:
-        raise InputError(
-            f'exporter "{component.name}" has no options: {", ".join(component.options)}'
-        )
     exporter: Exporter = build(component, "exporter", model.host)
     with _appearing(folder) as partial:
         artifact = exporter.export(module, bundle.inputs, _sample(model), partial)
@@ -97,7 +99,7 @@ def _sample(model: Model) -> dict[str, np.ndarray]:
 @contextmanager
 def _appearing(folder: Path) -> Iterator[Path]:
     """A folder beside `folder` that takes its place when the block ends well."""
-    partial = folder.with_name(f".{folder.name}.partial")
+    partial = folder.resolve().with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:

@@ -13,12 +13,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
 from tokenizers import Tokenizer
 
 import nlpkit
@@ -40,6 +42,8 @@ DESCRIPTION = "nlpkit.json"
 TOKENIZER = "tokenizer.json"
 WEIGHTS = "model.safetensors"
 
+_PLUGIN = re.compile(r"plugins/[^\W\d]\w*\.py|[^\W\d]\w*(\.[^\W\d]\w*)*")
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -48,12 +52,10 @@ class Bundle:
     Attributes:
         path: Its folder.
         description: What nlpkit.json holds.
-        owned: Whether it was found in a run folder, whose plugins are its owner's.
     """
 
     path: Path
     description: Mapping[str, Any]
-    owned: bool
 
     @property
     def task(self) -> Component:
@@ -192,7 +194,9 @@ def read_bundle(path: str | Path) -> Bundle:
     Raises:
         BundleError: There is none, it is unfinished or damaged, or its format is newer.
     """
-    folder, owned = _find(Path(path).expanduser())
+    if not isinstance(path, str | os.PathLike):
+        raise BundleError(f"a run folder or a bundle is named by its path, not by {path!r}")
+    folder = _find(Path(os.path.expanduser(path)))
     description = _read_json(folder / DESCRIPTION)
     found = description.get("format")
     if found != FORMAT:
@@ -209,9 +213,14 @@ def read_bundle(path: str | Path) -> Bundle:
         )
     if description["seal"] != _seal_of(description):
         raise BundleError(f"{folder / DESCRIPTION}: was changed or is damaged; {_AGAIN}")
-    for name, expected in description["files"].items():
-        _verify(folder / name, expected, content=name != WEIGHTS)
-    return Bundle(folder, description, owned)
+    bundle = Bundle(folder, description)
+    try:
+        _check(bundle)
+    except (AttributeError, KeyError, TypeError, ValidationError) as error:
+        raise BundleError(
+            f"{folder / DESCRIPTION}: is not as nlpkit writes it ({type(error).__name__}: {error})"
+        ) from None
+    return bundle
 
 
 def hashes(folder: Path, paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
@@ -231,6 +240,10 @@ def replacing(path: Path) -> Iterator[Path]:
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         partial.replace(path)
+    except OSError as error:
+        if error.strerror and not error.filename:  # a full disk does not say where
+            error.filename = str(path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 
@@ -238,10 +251,24 @@ def replacing(path: Path) -> Iterator[Path]:
 _AGAIN = "copy it again from where it is whole, or train again"
 
 
-def _find(path: Path) -> tuple[Path, bool]:
-    for folder, owned in ((path / "bundle", True), (path, False)):
+def _check(bundle: Bundle) -> None:
+    """Raises BundleError where a file is damaged, or the description, which anybody can seal."""
+    path, files = bundle.path / DESCRIPTION, bundle.description["files"]
+    for plugin in bundle.plugins:
+        if not _PLUGIN.fullmatch(plugin):
+            raise BundleError(f"{path}: {plugin} is neither plugins/<name>.py nor a module's name")
+    code = {plugin for plugin in bundle.plugins if plugin.endswith(".py")}
+    for name in sorted({*files, TOKENIZER, WEIGHTS, *code}):
+        _verify(bundle.path / name, files[name], content=name != WEIGHTS)
+    parts = (bundle.task, bundle.model, bundle.inputs, bundle.head, bundle.vocabulary)
+    if not all(parts) or not isinstance(bundle.schema, dict):
+        raise TypeError("a part is empty or of a wrong kind")
+
+
+def _find(path: Path) -> Path:
+    for folder in (path / "bundle", path):
         if (folder / DESCRIPTION).is_file():
-            return folder, owned
+            return folder
     if not path.exists():
         runs = _runs_in(path.parent)
         meant = closest(path.name, runs)

@@ -6,6 +6,7 @@ import importlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tokenizers import Tokenizer
@@ -15,6 +16,7 @@ from nlpkit.config.resolve import build
 from nlpkit.contracts import Batch, Example, Prediction, Row
 from nlpkit.errors import BundleError, DataError, InputError, PluginError
 from nlpkit.plugin.host import Host, Origin
+from nlpkit.plugin.trust import trusted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,13 +81,13 @@ class Model:
             texts: Texts, or what a source gives: rows with the task's text columns, and errors.
             batch_size: Texts that go through the model together.
         """
-        if isinstance(texts, str | Mapping) or hasattr(texts, "columns"):
+        single = isinstance(texts, str | bytes | Mapping) or hasattr(texts, "columns")
+        if single or not isinstance(texts, Iterable):
             raise InputError(
                 f"predict takes a list of texts, not a {type(texts).__name__}: "
                 "put one text into a list, and take the column of a table"
             )
-        if batch_size < 1:
-            raise InputError(f"batch_size must be at least 1, not {batch_size}")
+        check_batch_size(batch_size)
         numbered = enumerate(texts)
         while window := list(islice(numbered, _WINDOW * batch_size)):
             yield from self._window(window, batch_size)
@@ -162,19 +164,20 @@ def load(
         path: The run folder, or the bundle's own folder.
         device: "auto", "cpu", "cuda" or "cuda:1".
         precision: "fp32", or "auto": bf16 where the device is fast at it.
-        trust_plugins: Whether plugins that a bundle brings are executed; those of a run folder are.
+        trust_plugins: Whether plugins that it brings are executed even if this user has not trained
+            with them here.
 
     Raises:
         BundleError: There is none, it is damaged, or it brings plugins that are not trusted.
         PluginError: A component's plugin is not installed.
         InputError: The device or the precision is unknown or not there.
     """
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(device)):
         raise InputError(f'device "{device}" is none of auto, cpu, cuda, cuda:0, cuda:1, …')
     if precision not in ("fp32", "auto"):
         raise InputError(f'precision "{precision}" is none of fp32, auto')
     bundle = read_bundle(path)
-    host = _host_of(bundle, trust_plugins=trust_plugins)
+    host = host_of(bundle, trust_plugins=trust_plugins)
     try:
         module = importlib.import_module("nlpkit.bundle.torch_engine")
     except ModuleNotFoundError as error:
@@ -190,12 +193,27 @@ def _absent(value: object) -> bool:
     return nan or type(value).__name__ in ("NAType", "NaTType")
 
 
-def _host_of(bundle: Bundle, *, trust_plugins: bool) -> Host:
-    if bundle.plugins and not (bundle.owned or trust_plugins):
-        files = ", ".join(str(bundle.path / plugin) for plugin in bundle.plugins)
+def check_batch_size(batch_size: object) -> None:
+    """Raises InputError where it is no whole number of at least 1."""
+    if not isinstance(batch_size, Integral) or batch_size < 1:
+        raise InputError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
+
+
+def host_of(bundle: Bundle, *, trust_plugins: bool) -> Host:
+    """A host with the plugins that a bundle brings.
+
+    Raises:
+        BundleError: One is not trusted.
+        PluginError: One cannot be imported, or the plugin of a component is missing.
+    """
+    files = {name: bundle.path / name for name in bundle.plugins if name.endswith(".py")}
+    brought: list[Path | str] = [files.get(name, name) for name in bundle.plugins]
+    strange = [str(plugin) for plugin in brought if not trust_plugins and not trusted(plugin)]
+    if strange:
         raise BundleError(
-            f"{bundle.path}: brings code of its own ({files}), which is not executed unless you "
-            "trust it: read it, then use --trust-plugins or trust_plugins=True"
+            f"{bundle.path}: brings code that was not trained with here ({', '.join(strange)}), "
+            "which is not executed unless you trust it: read it, then use --trust-plugins or "
+            "trust_plugins=True"
         )
     host = Host.discover()
     host.bring(bundle.plugins, bundle.path)
@@ -204,6 +222,8 @@ def _host_of(bundle: Bundle, *, trust_plugins: bool) -> Host:
         try:
             host.entry(kind, described["name"])
         except PluginError as error:
-            origin = Origin(*(described[key] for key in ("plugin", "distribution", "version")))
+            origin = Origin(
+                *(str(described.get(key)) for key in ("plugin", "distribution", "version"))
+            )
             raise PluginError(f"{error}\n  {bundle.path} was made with {origin}") from None
     return host

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 import safetensors.torch
@@ -41,7 +42,10 @@ def save_weights(folder: Path, model: nn.Module) -> None:
         if first[name] == name
     }
     with replacing(folder / WEIGHTS) as partial:
-        safetensors.torch.save_file(tensors, partial)
+        try:
+            safetensors.torch.save_file(tensors, partial)
+        except safetensors.SafetensorError as error:  # the disk is full, say
+            raise OSError(errno.EIO, str(error)) from error
 
 
 def load_weights(folder: Path, model: nn.Module) -> None:

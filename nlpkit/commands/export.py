@@ -37,6 +37,8 @@ def command(
     if problems:
         raise ConfigError(problems)
     values = {".".join(map(str, override.path)): override.value for override in overrides}
+    if taken := values.keys() & {"run", "format", "out", "trust_plugins"}:
+        raise click.UsageError(f"{', '.join(taken)}: a format has no such option; see --help")
     artifact = export(run, format_name, out=out, trust_plugins=trust_plugins, **values)
     for path in artifact.files:
         terminal.say(str(path))

@@ -88,9 +88,9 @@ def _check_output(path: Path) -> None:
         raise InputError(f"--output {path}: must end in .jsonl or .csv")
     if not path.parent.is_dir():
         raise InputError(f"--output {path}: there is no folder {path.parent}")
-    if path.is_dir():
-        raise InputError(f"--output {path}: is a folder; name a file in it")
     try:
+        if path.is_dir():
+            raise InputError(f"--output {path}: is a folder; name a file in it")
         with TemporaryDirectory(dir=path.parent, prefix=path.name):
             pass
     except OSError as error:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,10 @@ from pydantic import ValidationError
 from nlpkit.config import overrides as overriding
 from nlpkit.config import strict_yaml
 from nlpkit.config.explain import Complaint, explain, unknown_key
+from nlpkit.config.resolve import resolve
 from nlpkit.config.schema import Config, KeyPath, Origin, dotted
 from nlpkit.errors import ConfigError, Problem, shorten
+from nlpkit.plugin.host import Host
 
 _DEEPEST = 50
 _LARGEST = 1 << 20  # bytes of a file
@@ -32,7 +36,8 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
         overrides: Dotted assignments such as `train.epochs=1`, applied all together.
 
     Raises:
-        ConfigError: With every problem of the frame; the options of components are `resolve`'s.
+        ConfigError: With every problem of the frame, and then of the components' options too; where
+            the frame is sound, these are `resolve`'s to find.
     """
     if isinstance(source, Mapping):
         problems: list[Problem] = []
@@ -50,7 +55,9 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
         config = Config.model_validate_json(json.dumps(tree), context={"base": origin.base})
     except ValidationError as error:
         complaints = explain(error, Config, tree)
-        raise ConfigError([*faults, *_problems(complaints, origin)]) from None
+        faults = [*faults, *_problems(complaints, origin)]
+        _check_the_rest(tree, complaints, origin, faults)
+        raise ConfigError(faults) from None
     if faults:
         raise ConfigError(faults)
     return config.with_origin(origin)
@@ -66,18 +73,18 @@ def _read(source: str | Path) -> tuple[dict[str, Any], Origin, list[Problem]]:
     try:
         with Path(file).open("rb") as opened:
             content = opened.read(_LARGEST + 1)
-        if len(content) > _LARGEST:
-            raise _fault(file, "is larger than 1 MiB, so it is no config")
-        text = content.decode("utf-8-sig")
     except FileNotFoundError:
         raise _fault(file, "there is no such file", "`nlpkit init` writes one") from None
     except IsADirectoryError:
         raise _fault(file, "is a folder, not a config file") from None
-    except UnicodeDecodeError as error:
-        raise _fault(file, f"is not UTF-8 at byte {error.start}", "save it as UTF-8") from None
     except (OSError, ValueError) as error:
         raise _fault(file, f"cannot be read: {error}") from None
-    document = strict_yaml.read(text)
+    if len(content) > _LARGEST:
+        raise _fault(file, "is larger than 1 MiB, so it is no config")
+    try:
+        document = strict_yaml.read(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise _fault(file, f"is not UTF-8 at byte {error.start}", "save it as UTF-8") from None
     addresses = {path: f"{file}:{line}" for path, line in document.lines.items()}
     origin = Origin(file, Path(file).absolute().parent, addresses)
     problems = [
@@ -154,6 +161,26 @@ def _problems(complaints: Sequence[Complaint], origin: Origin) -> list[Problem]:
             complaint = unknown_key(complaint.path, _choices(complaint.path))
         problems.append(origin.problem(complaint.path, complaint.message, complaint.remedy))
     return problems
+
+
+def _check_the_rest(
+    tree: dict[str, Any], complaints: Sequence[Complaint], origin: Origin, found: list[Problem]
+) -> None:
+    """Raises what was found with what is wrong with the options of components too."""
+    sound = {"name": "unnamed", **copy.deepcopy(tree)}
+    for complaint in complaints:
+        part: Any = sound
+        for key in complaint.path[:-1]:
+            inner = part.get(key)
+            if not isinstance(inner, dict):
+                break
+            part = inner
+        else:
+            key = complaint.path[-1]
+        part.pop(key, None)
+    with suppress(ValidationError):  # then it cannot be told: the model is missing, say
+        config = Config.model_validate_json(json.dumps(sound), context={"base": origin.base})
+        resolve(config.with_origin(origin), Host.discover(), found=found)
 
 
 def _choices(path: KeyPath) -> Sequence[str]:

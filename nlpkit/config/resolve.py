@@ -14,7 +14,7 @@ from nlpkit.plugin.host import load
 from nlpkit.plugin.imports import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from nlpkit.config.schema import KeyPath
     from nlpkit.contracts import Resolution
@@ -38,16 +38,21 @@ KINDS = {
 _LEARNING_RATE = 5e-4
 
 
-def resolve(config: Config, host: Host) -> Config:
+def resolve(config: Config, host: Host, *, found: Sequence[Problem] = ()) -> Config:
     """The config with all options of its components checked and completed, as plain values.
 
     Fills in what depends on other components: the tokenizer's name and folder, the learning rate,
     the longest text that the model can take. A resolved config resolves to itself.
 
+    Args:
+        config: From `load_config`.
+        host: Has the components; the config's plugins are added to it.
+        found: What was wrong before; it is raised with the rest, and no model is looked for then.
+
     Raises:
         ConfigError: With every problem found.
     """
-    return _Resolver(config, host).run()
+    return _Resolver(config, host, list(found)).run()
 
 
 def options_of(component: Component, kind: str, host: Host) -> ComponentConfig | None:
@@ -95,9 +100,8 @@ def _options_class(kind: str, name: str, host: Host) -> type[ComponentConfig] | 
 
 
 class _Resolver:
-    def __init__(self, config: Config, host: Host) -> None:
-        self.config, self.host = config, host
-        self.problems: list[Problem] = []
+    def __init__(self, config: Config, host: Host, problems: list[Problem]) -> None:
+        self.config, self.host, self.problems = config, host, problems
 
     def run(self) -> Config:
         config = self.config

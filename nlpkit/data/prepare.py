@@ -7,7 +7,6 @@ each split and, where bad rows are quarantined, rejected.jsonl. It appears whole
 from __future__ import annotations
 
 import json
-import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from nlpkit.data import recipe
 from nlpkit.data.encode import Encoder
 from nlpkit.data.rows import BadRows, Rows, scan, split_off
 from nlpkit.data.store import StoreWriter, TokenStore, write_synced
+from nlpkit.environment import cache_folder
 from nlpkit.errors import DataError, InputError, RunError
 
 if TYPE_CHECKING:
@@ -134,10 +134,7 @@ def prepare(config: Config, host: Host, terminal: Terminal) -> Prepared:
 
 
 def _stores() -> Path:
-    cache = os.environ.get("NLPKIT_CACHE")
-    if not cache:
-        cache = os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "nlpkit")
-    folder = Path(cache).expanduser().absolute() / "tokens"
+    folder = cache_folder() / "tokens"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -118,7 +118,7 @@ class Host:
             if plugin.endswith(".py"):
                 path = (base / Path(plugin).expanduser()).resolve()
                 origin = Origin(path.stem, str(path))
-                module = import_file(path)
+                module = import_file(path, replace=path.stem not in self.files)
                 self.files[path.stem] = path
             else:
                 origin = Origin(plugin)

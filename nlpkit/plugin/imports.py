@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _DIGEST = "__nlpkit_sha256__"
+_LIBRARIES = (Path(__file__).parents[1], Path(importlib.__file__).parents[1])  # ours, Python's
 _OWN_FOLDERS = {Path(file).parent for file in (__file__, importlib.__file__)}
 
 
@@ -29,10 +30,15 @@ def import_module(name: str) -> ModuleType:
         raise PluginError(f"plugin {name}: {describe(error)}") from error
 
 
-def import_file(path: Path) -> ModuleType:
+def import_file(path: Path, *, replace: bool = True) -> ModuleType:
     """Loads a file as the module of its stem, so that records and pickles find it by that name.
 
     A file with the same content is loaded once, wherever it lies (a run folder has copies).
+
+    Args:
+        path: The file.
+        replace: Whether it may take the place of a file that was loaded before; it may have been
+            edited since, and a run folder has a copy of how it was.
 
     Raises:
         PluginError: It cannot be imported (with the line of the fault), or its name is taken.
@@ -48,7 +54,8 @@ def import_file(path: Path) -> ModuleType:
     loaded = sys.modules.get(name)
     if loaded is not None and _digest(loaded) == digest:
         return loaded
-    _refuse_a_taken_name(name, path, digest)
+    if not (replace and hasattr(loaded, _DIGEST)):
+        _refuse_a_taken_name(name, path, digest)
     module_spec = importlib.util.spec_from_file_location(name, path)
     if module_spec is None:
         raise PluginError(f"plugin {path}: it cannot be imported")
@@ -79,8 +86,6 @@ def _refuse_a_taken_name(name: str, path: Path, digest: str) -> None:
     loaded = sys.modules.get(name)
     if loaded is not None:
         file = getattr(loaded, "__file__", None)
-        if hasattr(loaded, _DIGEST) and file == str(path):
-            return  # edited since, in a notebook say: it is executed anew
     else:
         found = importlib.util.find_spec(name)
         if found is None or _file_digest(found.origin) == digest:
@@ -93,7 +98,7 @@ def _refuse_a_taken_name(name: str, path: Path, digest: str) -> None:
 
 
 def describe(error: BaseException, file: Path | None = None) -> str:
-    """What was raised, and at which line: of `file` if the trace has one, else the innermost."""
+    """What was raised, and at which line: of `file`, else the innermost that is no library's."""
     if isinstance(error, PluginError | pluggy.PluginValidationError):
         return str(error)
     text = f"{type(error).__name__}: {error}"
@@ -104,5 +109,13 @@ def describe(error: BaseException, file: Path | None = None) -> str:
         for frame in traceback.extract_tb(error.__traceback__)
         if frame.filename[0] != "<" and Path(frame.filename).parent not in _OWN_FOLDERS
     ]
-    frames = [frame for frame in frames if file and frame.filename == str(file)] or frames
+    own = [frame for frame in frames if file and frame.filename == str(file)]
+    frames = own or [frame for frame in frames if not _in_library(frame.filename)] or frames
     return f"{text} ({frames[-1].filename}:{frames[-1].lineno})" if frames else text
+
+
+def _in_library(file: str) -> bool:
+    path = Path(file)
+    installed = not {"site-packages", "dist-packages"}.isdisjoint(path.parts)
+    compiled = not path.is_absolute()
+    return installed or compiled or any(path.is_relative_to(folder) for folder in _LIBRARIES)

@@ -102,7 +102,7 @@ class Session:
                 ended = self._result(trainer, evaluations, seconds)
                 _write_json(self.run_dir / "result.json", ended)
                 for component in self.config.export:
-                    export(self.run_dir, component.name, **component.options)
+                    export(self.run_dir, component.name, trust_plugins=True, **component.options)
         finally:
             self.watchers.tell("run_ended", RunEnded(result=ended))
 

@@ -9,7 +9,7 @@ import pytest
 from tokenizers import Tokenizer
 
 import nlpkit
-from nlpkit.bundle.format import read_bundle
+from nlpkit.bundle.format import _seal_of, read_bundle
 from nlpkit.bundle.predict import load
 from tests.bundle.bundles import make_run
 
@@ -24,6 +24,13 @@ def change(path: Path, **values: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
 
+def reseal(path: Path, **values: object) -> None:
+    """Edits nlpkit.json as somebody would who knows of the seal."""
+    description = {**json.loads(path.read_text()), **values}
+    description = {k: v for k, v in description.items() if v != "gone" and k != "seal"}
+    path.write_text(json.dumps({**description, "seal": _seal_of(description)}))
+
+
 def test_same_run_twice_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:
     again = make_run(tmp_path / "elsewhere" / "another-name")
     assert sorted(path.name for path in (run / "bundle").iterdir()) == sorted(FILES)
@@ -34,7 +41,6 @@ def test_same_run_twice_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:
 def test_a_run_folder_and_its_bundle_are_the_same_bundle(run: Path) -> None:
     from_run, from_bundle = read_bundle(run), read_bundle(run / "bundle")
     assert from_run.path == from_bundle.path
-    assert (from_run.owned, from_bundle.owned) == (True, False)
 
 
 def test_description_says_what_the_model_is_and_who_gave_its_parts(run: Path) -> None:
@@ -97,6 +103,40 @@ def test_changed_labels_are_found(run: Path) -> None:
     change(run / "bundle" / "nlpkit.json", schema={"labels": ["lost", "arrival", "balance"]})
     with pytest.raises(nlpkit.BundleError, match="was changed or is damaged"):
         read_bundle(run)
+
+
+@pytest.mark.parametrize(
+    "key", ["task", "schema", "model", "vocabulary", "head", "plugins", "files"]
+)
+@pytest.mark.parametrize("value", [None, 5, "gone"])
+def test_a_description_that_was_sealed_without_what_it_needs_is_refused(
+    run: Path, key: str, value: object
+) -> None:
+    path = run / "bundle" / "nlpkit.json"
+    reseal(path, **{key: value})
+    with pytest.raises(nlpkit.BundleError, match=r"nlpkit\.json: "):
+        read_bundle(run)
+
+
+@pytest.mark.parametrize("plugin", ["../x.py", "/tmp/x.py", "plugins/../x.py", "x.py", "a b", 5])
+def test_a_plugin_outside_of_its_place_is_refused(run: Path, plugin: object) -> None:
+    reseal(run / "bundle" / "nlpkit.json", plugins=[plugin])
+    with pytest.raises(nlpkit.BundleError, match=r"nlpkit\.json: "):
+        load(run, trust_plugins=True)
+
+
+def test_a_plugin_that_is_not_sealed_is_not_executed(run: Path) -> None:
+    reseal(run / "bundle" / "nlpkit.json", plugins=["plugins/late.py"])
+    (run / "bundle" / "plugins").mkdir()
+    (run / "bundle" / "plugins" / "late.py").write_text("raise SystemExit('executed')")
+    with pytest.raises(nlpkit.BundleError, match=r"plugins/late\.py"):
+        load(run, trust_plugins=True)
+
+
+@pytest.mark.parametrize("path", [None, 5, ["runs/cards"]])
+def test_what_is_no_path_is_no_bundle(path: object) -> None:
+    with pytest.raises(nlpkit.BundleError, match="is named by its path"):
+        load(path)  # type: ignore[arg-type]
 
 
 def test_a_run_that_did_not_finish_is_told_from_a_damaged_one(tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from nlpkit.runs import Run
 
 
-def trained(folder: Path) -> Run:
+def trained(folder: Path, source: str = PLUGIN) -> Run:
     """One epoch of a model from a single file, on rows in memory."""
     plugin = folder.parent / "bag_of_a_run.py"
-    plugin.write_text(PLUGIN.replace("{name}", plugin.stem))
+    plugin.write_text(source.replace("{name}", plugin.stem))
     config = {
         "name": folder.name,
         "plugins": [str(plugin)],
@@ -35,21 +35,47 @@ def trained(folder: Path) -> Run:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def _run(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Run:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NLPKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("NLPKIT_CACHE", str(cache))
         return trained(tmp_path_factory.mktemp("runs") / "bag")
+
+
+@pytest.fixture
+def run(_run: Run, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The run, and the cache of the user who trained it."""
+    monkeypatch.setenv("NLPKIT_CACHE", str(cache))
+    return _run
 
 
 def test_evaluating_the_run_gives_the_number_that_training_reported(run: Run) -> None:
     assert nlpkit.evaluate(run.path, ROWS) == pytest.approx(run.metrics["test"], abs=1e-6)
 
 
-def test_the_run_predicts_with_its_own_plugin_and_its_bundle_when_trusted(run: Run) -> None:
+def test_plugins_are_executed_for_whoever_trained_with_them_and_for_others_when_trusted(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = nlpkit.load(run.path).predict(TEXTS)
-    assert nlpkit.load(run.bundle, trust_plugins=True).predict(TEXTS) == expected
-    with pytest.raises(nlpkit.BundleError, match=r"plugins/bag_of_a_run\.py"):
-        nlpkit.load(run.bundle)
+    assert nlpkit.load(run.bundle).predict(TEXTS) == expected
+    monkeypatch.setenv("NLPKIT_CACHE", str(tmp_path / "of-somebody-else"))
+    for path in (run.path, run.bundle):
+        with pytest.raises(nlpkit.BundleError, match=r"plugins/bag_of_a_run\.py"):
+            nlpkit.load(path)
+    assert nlpkit.load(run.path, trust_plugins=True).predict(TEXTS) == expected
+
+
+def test_a_run_is_as_it_was_after_its_plugin_was_edited(tmp_path: Path) -> None:
+    first = trained(tmp_path / "first")
+    plugin = tmp_path / "bag_of_a_run.py"
+    text = plugin.read_text().replace("self.embedding(input_ids)", "self.embedding(input_ids) * 2")
+    second = trained(tmp_path / "second", text)
+    for run in (first, second, first):
+        assert nlpkit.evaluate(run.path, ROWS) == pytest.approx(run.metrics["test"], abs=1e-6)
 
 
 def test_training_twice_gives_the_same_bundle_byte_for_byte(run: Run, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 import nlpkit
 from nlpkit.bundle.predict import load
+from nlpkit.plugin.trust import remember
 from tests.bundle.bundles import LABELS, NUMBERS, PAIRS, PLUGIN, TEXTS, make_run
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def plugged(tmp_path: Path) -> Path:
     source.parent.mkdir()
     source.write_text(PLUGIN.replace("{name}", source.stem))
     run = make_run(tmp_path / "plugged", model=source.stem, plugins=[str(source)])
+    remember([source])
     shutil.rmtree(source.parent)
     return run
 
@@ -88,10 +90,23 @@ def test_a_text_that_is_none_is_an_error_with_its_position(run: Path, bad: objec
         load(run).predict(["a", "b", bad, "c"])  # type: ignore[list-item]
 
 
-@pytest.mark.parametrize("texts", ["one text", {"text": "a"}, pd.DataFrame({"text": ["a"]})])
+@pytest.mark.parametrize(
+    "texts", ["one text", b"a", {"text": "a"}, None, 5, pd.DataFrame({"text": ["a"]})]
+)
 def test_what_only_looks_like_texts_is_refused(run: Path, texts: object) -> None:
     with pytest.raises(nlpkit.InputError, match="takes a list of texts"):
         load(run).predict(texts)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 2.5, "8", None])
+def test_a_batch_size_that_is_no_positive_whole_number_is_refused(
+    run: Path, batch_size: object
+) -> None:
+    with pytest.raises(nlpkit.InputError, match="batch_size must be a whole number"):
+        load(run).predict(TEXTS, batch_size=batch_size)  # type: ignore[arg-type]
+    with pytest.raises(nlpkit.InputError, match="batch_size must be a whole number"):
+        nlpkit.evaluate(run, [{}], batch_size=batch_size)  # type: ignore[arg-type]
+    assert load(run).predict(TEXTS, batch_size=np.int64(4))  # type: ignore[arg-type]
 
 
 def test_a_text_beyond_max_length_is_cut(run: Path) -> None:
@@ -122,16 +137,29 @@ def test_pairs_are_taken_by_a_task_of_two_columns_and_only_there(tmp_path: Path)
         model.predict([("my card", "money"), ("my card", "")])
 
 
-def test_a_run_folder_brings_its_own_plugins(plugged: Path) -> None:
-    assert len(load(plugged).predict(TEXTS)) == len(TEXTS)
+def test_plugins_that_this_user_trained_with_are_executed_wherever_the_bundle_lies(
+    plugged: Path, tmp_path: Path
+) -> None:
+    expected = load(plugged).predict(TEXTS)
+    bundle = shutil.move(plugged / "bundle", tmp_path / "moved")
+    assert load(bundle).predict(TEXTS) == expected
 
 
-def test_plugins_of_a_bundle_are_executed_only_when_they_are_trusted(plugged: Path) -> None:
-    name = next((plugged / "bundle" / "plugins").iterdir()).name
-    with pytest.raises(nlpkit.BundleError, match=rf"plugins/{name}.*--trust-plugins"):
-        load(plugged / "bundle")
-    trusted = load(plugged / "bundle", trust_plugins=True)
-    assert trusted.predict(TEXTS) == load(plugged).predict(TEXTS)
+@pytest.mark.parametrize("place", ["given", "given/bundle"])
+def test_no_place_makes_plugins_trusted(
+    plugged: Path, tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NLPKIT_CACHE", str(tmp_path / "of-somebody-else"))
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given" / "config.yaml").write_text("name: x\n")
+    given = shutil.copytree(plugged / "bundle", tmp_path / place, dirs_exist_ok=True)
+    (plugin,) = (given / "plugins").iterdir()
+    with pytest.raises(
+        nlpkit.BundleError,
+        match=rf"plugins/{plugin.name}.*--trust-plugins or trust_plugins=True",
+    ):
+        load(tmp_path / "given")
+    assert load(given, trust_plugins=True).predict(TEXTS)
 
 
 def test_a_changed_plugin_of_a_bundle_is_never_executed(plugged: Path) -> None:
@@ -143,12 +171,18 @@ def test_a_changed_plugin_of_a_bundle_is_never_executed(plugged: Path) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"device": "gpu"}, {"device": "cuda:99"}, {"precision": "bf16"}, {"precision": "half"}],
+    [
+        {"device": "gpu"},
+        {"device": 5},
+        {"device": "cuda:99"},
+        {"precision": "bf16"},
+        {"precision": "half"},
+    ],
 )
 def test_a_device_or_precision_that_is_not_there_is_an_error(
     run: Path, options: dict[str, str]
 ) -> None:
-    with pytest.raises(nlpkit.InputError, match=next(iter(options.values()))):
+    with pytest.raises(nlpkit.InputError, match=str(next(iter(options.values())))):
         load(run, **options)  # type: ignore[arg-type]
 
 

@@ -48,6 +48,12 @@ def test_weights_of_another_model_are_refused_with_what_does_not_fit(tmp_path: P
         load_weights(tmp_path, Tied(1))
 
 
+def test_weights_that_the_disk_refuses_are_an_os_error_with_the_file(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No such file") as caught:
+        save_weights(tmp_path / "gone", nn.Linear(2, 2))
+    assert caught.value.filename == str(tmp_path / "gone" / "model.safetensors")
+
+
 def test_a_failed_save_leaves_the_old_weights(tmp_path: Path) -> None:
     save_weights(tmp_path, nn.Linear(2, 2))
     before = (tmp_path / "model.safetensors").read_bytes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from textwrap import dedent
 
 import pytest
 
@@ -56,6 +57,32 @@ def test_a_bad_config_is_told_line_by_line_and_leaves_nothing(config, tmp_path, 
     assert len(lines) == 2
     assert all(line.startswith("error: small.yaml:") for line in lines)
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_slow_observer_is_named_with_its_share_of_the_time(config, tmp_path, capsys):
+    source = """
+        import time
+        import nlpkit
+        from nlpkit.contracts import Observer
+
+        @nlpkit.hookimpl
+        def nlpkit_observers():
+            yield nlpkit.ObserverRecord(name="sleepy", target="sleepy_observer:build")
+
+        class Sleepy(Observer):
+            def run_started(self, event):
+                time.sleep(0.5)
+
+        def build(options, terminal):
+            return Sleepy()
+        """
+    (tmp_path / "sleepy_observer.py").write_text(dedent(source))
+    overrides = ["plugins=[./sleepy_observer.py]", "observers=[sleepy, progress]"]
+
+    assert main(["train", config, "train.max_steps=1", *overrides]) == 0
+    err = capsys.readouterr().err
+    assert re.search(r'^warning: observer "sleepy" took \d+\.\d% of the time$', err, re.MULTILINE)
+    assert 'observer "progress"' not in err
 
 
 @pytest.mark.slow

@@ -94,6 +94,21 @@ class TestProblems:
         assert problem.severity == "warning"
         assert problem.message == "1 of 3 labels have a single training row: doubt"
 
+    def test_options_that_need_validation_rows_are_warned_of_without_them(self) -> None:
+        found = check(config(train={"early_stopping": 2}, eval={"monitor": "accuracy"}))
+        assert [(problem.key, problem.severity) for problem in found] == [
+            ("train.early_stopping", "warning"),
+            ("eval.monitor", "warning"),
+        ]
+        assert "has no effect: data.validation is null" in found[0].message
+        both = {"train": {"early_stopping": 2}, "eval": {"monitor": "accuracy"}}
+        assert texts(data={"validation": "train.csv"}, **both) == []
+
+    def test_a_value_to_monitor_that_the_task_lacks_is_an_error(self) -> None:
+        (found,) = texts(data={"validation": "train.csv"}, eval={"monitor": "acuracy"})
+        assert found.startswith('eval.monitor: "acuracy" is no value of task "sequence"')
+        assert texts(data={"validation": "train.csv"}, eval={"monitor": "loss"}) == []
+
     def test_a_fraction_that_leaves_no_validation_row_is_an_error(self) -> None:
         assert texts(data={"validation": 0.01}) == [
             "data.validation: 0.01 of 6 training rows is no row; give a larger fraction, a file, "

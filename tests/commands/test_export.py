@@ -2,13 +2,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
+import nlpkit
 from nlpkit.cli.main import main
 from tests.bundle.bundles import make_run
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 def test_command_says_where_the_files_are(
@@ -32,3 +33,19 @@ def test_options_that_the_format_does_not_have_are_refused(
     assert "has no options: quantize" in capsys.readouterr().err
     assert main(["export", str(run), "state_dict", "quantize"]) == 2
     assert "is not KEY=VALUE" in capsys.readouterr().err
+    assert main(["export", str(run), "state_dict", "name=x"]) == 2
+    assert "has no options: name" in capsys.readouterr().err
+    assert main(["export", str(run), "state_dict", "trust_plugins=true"]) == 2
+    assert "trust_plugins: a format has no such option" in capsys.readouterr().err
+    with pytest.raises(nlpkit.InputError, match="has no options: name"):
+        nlpkit.export(run, "state_dict", name="x")
+
+
+@pytest.mark.parametrize("name", ["../..", "/tmp", "state_dct"])
+def test_an_unknown_format_is_named_and_is_no_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    run = make_run(tmp_path / "cards")
+    capsys.readouterr()
+    assert main(["export", str(run), name]) == 2
+    assert f'no exporter is called "{name}"' in capsys.readouterr().err

@@ -3,6 +3,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -127,6 +129,19 @@ def test_what_is_not_utf_8_is_named(
     assert "standard input: is not UTF-8" in capsys.readouterr().err
     assert main(["predict", str(run), "m\udcf6glich"]) == 2
     assert "a TEXT is not UTF-8" in capsys.readouterr().err
+    lenient = io.TextIOWrapper(io.BytesIO(b"m\xf6glich"), "ascii", errors="surrogateescape")
+    monkeypatch.setattr(sys, "stdin", lenient)  # as Python opens it in the C locale
+    assert main(["predict", str(run)]) == 2
+    assert "standard input: is not UTF-8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["m\xf6glich".encode(), "\ufeffm\xf6glich".encode()])
+def test_standard_input_is_utf_8_whatever_the_locale(
+    run: Path, content: bytes, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), "latin-1"))
+    assert main(["predict", str(run)]) == 0
+    assert printed(capsys)[0]["text"] == "m\xf6glich"
 
 
 @pytest.mark.parametrize("name", ["missing.csv", "missing.txt", "picture.png"])
@@ -192,12 +207,14 @@ def test_nothing_predictable_is_an_error(run: Path, capsys: pytest.CaptureFixtur
     assert 'TEXT 1: column "text": the text is empty' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["out.txt", "nowhere/out.csv"])
+@pytest.mark.parametrize("name", ["out.txt", "nowhere/out.csv", "folder.csv", f"{'x' * 300}.csv"])
 def test_an_output_that_cannot_be_written_is_refused_before_the_work(
-    run: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["predict", str(run), "money", "--output", str(tmp_path / name)]) == 2
+    (tmp_path / "folder.csv").mkdir()
+    assert main(["predict", "no-run-is-looked-for", "a", "--output", str(tmp_path / name)]) == 2
     assert f"{name}: " in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.csv"]
 
 
 def test_a_missing_run_is_one_readable_line(
@@ -205,3 +222,40 @@ def test_a_missing_run_is_one_readable_line(
 ) -> None:
     assert main(["predict", str(tmp_path / "nothing"), "money"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code", "said"),
+    [
+        (">/dev/full", 1, "error: No space left on device"),
+        (">&-", 0, ""),
+        ("2>&-", 0, ""),
+        ("<&-", 0, ""),
+    ],
+)
+def test_an_output_that_is_full_or_closed_is_no_traceback(
+    run: Path, redirection: str, code: int, said: str
+) -> None:
+    program = "import sys; from nlpkit.cli.main import main; sys.exit(main())"
+    line = f"exec {sys.executable} -c '{program}' predict {run} money {redirection}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.strip()) == (code, said)
+
+
+def test_a_disk_that_is_full_is_named_with_the_file(run: Path, tmp_path: Path) -> None:
+    source, output = tmp_path / "in.txt", tmp_path / "out.jsonl"
+    source.write_text("money\n" * 500)
+    program = "import sys; from nlpkit.cli.main import main; sys.exit(main())"
+    arguments = ["predict", str(run), "--input", str(source), "--output", str(output)]
+    line = f"ulimit -f 8; exec {sys.executable} -c '{program}' {shlex.join(arguments)}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.strip()) == (1, f"error: {output}: File too large")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.txt"]
+
+
+def test_closed_standard_input_without_texts_asks_for_some(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(["predict", "run"]) == 2
+    assert "give TEXTs, --input FILE" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import sys
 from textwrap import dedent
 
@@ -10,6 +11,7 @@ import pytest
 
 from nlpkit.errors import PluginError
 from nlpkit.plugin.host import Host, load
+from nlpkit.plugin.imports import describe, import_file
 
 SOURCE = """
     import nlpkit
@@ -70,14 +72,16 @@ def test_a_file_that_was_edited_is_executed_anew(folder):
     assert brought("./my_own_model.py", folder).entry("model", "edited")
 
 
-def test_another_file_of_the_same_name_is_refused(folder):
-    brought("./my_own_model.py", folder)
+def test_another_file_of_the_same_name_takes_its_place_but_not_in_one_config(folder):
+    host = brought("./my_own_model.py", folder)
     other = folder / "other"
     other.mkdir()
-    (other / "my_own_model.py").write_text(dedent(SOURCE) + "\n# another\n")
+    (other / "my_own_model.py").write_text(dedent(SOURCE).replace('"mine"', '"edited"'))
 
     with pytest.raises(PluginError, match=r'module name "my_own_model" is taken by .*rename'):
-        brought("my_own_model.py", other)
+        host.bring(["my_own_model.py"], other)
+    assert brought("my_own_model.py", other).entry("model", "edited")
+    assert brought("my_own_model.py", folder).entry("model", "mine")
 
 
 @pytest.mark.parametrize("name", ["json", "sys", "nbconvert"])  # loaded, built in, importable
@@ -164,3 +168,18 @@ def test_strict_mode_refuses_a_brought_plugin_that_claims_a_known_name(folder):
 
     with pytest.raises(PluginError, match='model "bert" is claimed by'):
         host.bring(["./my_own_model.py"], folder)
+
+
+def test_a_fault_is_told_at_the_innermost_line_that_is_no_librarys(folder):
+    source = """
+        import json, numpy
+
+        def build():
+            return numpy.random.default_rng("no seed") if json else None
+        """
+    (folder / "faulty.py").write_text(dedent(source))
+    module = import_file(folder / "faulty.py")
+    with pytest.raises(TypeError) as caught:
+        module.build()
+
+    assert re.search(r"^TypeError: .* \(.*/faulty\.py:5\)$", describe(caught.value))
