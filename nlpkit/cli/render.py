@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import sys
+import textwrap
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
@@ -83,7 +84,8 @@ class Terminal:
 
     def note(self, text: str) -> None:
         """A line about what is going on, on stderr (in a notebook, where it is red, on stdout)."""
-        _write(sys.stdout if self._notebook else sys.stderr, text)
+        file = sys.stdout if self._notebook else sys.stderr
+        _write(file, _fitted(text, file))
 
     def table(
         self, columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = ""
@@ -106,8 +108,9 @@ class Terminal:
         else:
             lines = [("error", str(error))]
         for severity, text in lines:
-            prefix = _styled(f"{severity}:", "1;31" if severity == "error" else "1;33", sys.stderr)
-            _write(sys.stderr, f"{prefix} {text}")
+            color = "1;31" if severity == "error" else "1;33"
+            fitted = _fitted(f"{severity}: {text}", sys.stderr).removeprefix(severity)
+            _write(sys.stderr, _styled(severity, color, sys.stderr) + fitted)
 
     @contextmanager
     def bar(self, label: str, total: int, unit: str = "") -> Iterator[Bar]:
@@ -118,6 +121,20 @@ class Terminal:
             yield bar
         finally:
             self._view.close(bar)
+
+
+def _fitted(text: str, file: TextIO) -> str:
+    """On a terminal, lines that break between words, which a path has none of; else as it is."""
+    if not file.isatty():
+        return text
+    wrapper = textwrap.TextWrapper(
+        shutil.get_terminal_size().columns,
+        subsequent_indent="  ",
+        replace_whitespace=False,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join(map(wrapper.fill, text.split("\n")))
 
 
 def duration(seconds: float) -> str:
