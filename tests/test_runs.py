@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def test_a_run_folder_holds_what_the_run_was(tmp_path):
     assert "# model transformer: transformer (nlpkit-sdk" in text
     environment = json.loads((run.path / "environment.json").read_text())
     assert environment["device"].startswith("cpu") or torch.cuda.is_available()
-    assert environment["packages"]["torch"] == torch.__version__
+    assert environment["packages"]["torch"] == version("torch")
     names = {path.name for path in run.path.iterdir()}
     assert names >= {"config.yaml", "environment.json", "metrics.jsonl", "result.json", "bundle"}
     assert run.history[-1]["split"] == "validation"
