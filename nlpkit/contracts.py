@@ -3,8 +3,7 @@
 A plugin yields records (`nlpkit.ModelRecord` and its siblings); a record's `target` is called as
 its docstring says and gives an object with one of the shapes below. Nothing here needs torch.
 
-Shapes are written [batch, tokens]. Texts go in as `Row`s, become `Example`s once, are kept in the
-token store, and come out as padded `Batch`es.
+Texts go in as `Row`s, become `Example`s once, and come out as padded `Batch`es [batch, tokens].
 """
 
 from __future__ import annotations
@@ -28,10 +27,8 @@ if TYPE_CHECKING:
 
 Schema = Mapping[str, Any]
 """What a task learned from the training rows (labels, counts): plain JSON."""
-
 Example = Mapping[str, Any]
 """One encoded row: 1-D arrays and scalars, the same in each row; `input_ids` gives its length."""
-
 TextInput = str | tuple[str, str] | list[str]
 """What a tokenizer is given for one row: a text, a pair of texts, or a list of words."""
 
@@ -46,14 +43,13 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Samples that go through the model together.
+    """Samples that go through the model together; the core sets `ids` and `weight`.
 
     Attributes:
         inputs: What models take, by name: padded arrays of shape [batch, tokens].
         targets: What the objective takes, by name; empty in prediction.
         count: The denominator of the loss: the sum of what each sample counts (law 1).
-        ids: Sample ids, [batch]; set by the core.
-        weight: 1, or 0 for the stand-in of a rank that has no samples; set by the core.
+        weight: 1, or 0 for the stand-in of a rank without samples.
     """
 
     inputs: Mapping[str, Any]
@@ -95,13 +91,13 @@ class Resolution:
 
 
 class Prediction(SimpleNamespace):
-    """What a task says of one text, such as `Prediction(label="refund", score=0.98, scores={…})`.
+    """What a task says of one text, such as `Prediction(label="refund", score=0.98)`."""
 
-    Fields that are mappings stay in Python; files get the others.
-    """
+    def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
+        printer.text(repr(self))
 
     def row(self) -> dict[str, Any]:
-        """The fields that a line of a file gets."""
+        """The fields that a line of a file gets: those that are no mappings."""
         return {name: value for name, value in vars(self).items() if not isinstance(value, Mapping)}
 
 
@@ -223,7 +219,7 @@ class Exporter(Protocol):
 
 
 class Launcher(Protocol):
-    """Starts the processes of a run; a run folder and the token store are all that they need."""
+    """Starts the processes of a run; its folder and the token store are all that they need."""
 
     def launch(self, run_dir: Path) -> None:
         """Runs to the end. Raises what the run raised."""

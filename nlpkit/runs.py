@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -111,10 +112,12 @@ class LocalLauncher:
     def launch(self, run_dir: Path) -> None:
         """Trains to the end."""
         work = load(KINDS["launcher"](name="local", target=_WORK, extra="train"), _WORK)
-        work(run_dir)
+        with _ONE_AT_A_TIME:
+            work(run_dir)
 
 
 _WORK = "nlpkit.worker:work"
+_ONE_AT_A_TIME = threading.Lock()  # random generators and threads belong to the whole process
 
 
 def local_launcher(options: None) -> LocalLauncher:
@@ -174,12 +177,13 @@ def _numbered(name: str) -> Path:
 def _with_rows(config: Config, data: Mapping[str, Any], folder: Path) -> Config:
     """Rows in memory as files of the run folder: from here on it is an ordinary run on files."""
     splits = ("train", "validation", "test")
-    if not isinstance(data, Mapping) or "train" not in data or not set(data) <= set(splits):
-        given = ", ".join(map(str, data)) if isinstance(data, Mapping) else type(data).__name__
-        raise InputError(
-            f"data: is {given or 'empty'}; "
-            'give rows by split: {"train": rows, "validation": rows, "test": rows}'
-        )
+    remedy = 'give rows by split: {"train": rows, "validation": rows, "test": rows}'
+    if not isinstance(data, Mapping):
+        raise InputError(f"data: is {type(data).__name__}; {remedy}")
+    if unknown := [split for split in data if split not in splits]:
+        raise InputError(f"data: {unknown[0]!r} is no split; {remedy}")
+    if "train" not in data:
+        raise InputError(f"data: train is missing; {remedy}")
     (folder / "inputs").mkdir()
     locations: dict[str, Any] = {"name": "files"}
     for split, rows in data.items():

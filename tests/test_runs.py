@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def test_an_existing_run_is_refused(tmp_path):
     ("data", "message"),
     [
         ({"train": [{"text": "a", "label": None}]}, 'train row 0: column "label"'),
-        ({"trian": ROWS}, "data: is trian; give rows by split"),
+        ({"trian": ROWS}, "data: 'trian' is no split; give rows by split"),
         ({"train": []}, "no train rows were given"),
     ],
 )
@@ -192,3 +193,28 @@ def test_a_faulty_model_is_named_with_its_fault(tmp_path, stem, forward, built, 
     config = {**CONFIG, "model": "bag", "plugins": [str(tmp_path / f"{stem}.py")]}
     with pytest.raises(nlpkit.PluginError, match=message):
         nlpkit.train(config, data={"train": ROWS}, out=tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"validation": ROWS}, "data: train is missing"),
+        ({"train": ROWS, "tset": ROWS}, "data: 'tset' is no split; give rows by split"),
+        ([ROWS], "data: is list; give rows by split"),
+    ],
+)
+def test_rows_in_memory_come_by_split(tmp_path, data, message):
+    with pytest.raises(nlpkit.InputError, match=message):
+        nlpkit.train(CONFIG, data=data, out=tmp_path / "run")
+
+
+def test_two_runs_at_once_in_one_process_give_what_each_gives_alone(tmp_path):
+    config = {**CONFIG, "model": {**CONFIG["model"], "dropout": 0.3}}
+
+    def weights(name: str) -> bytes:
+        run = nlpkit.train(config, data={"train": ROWS}, out=tmp_path / name)
+        return (run.bundle / "model.safetensors").read_bytes()
+
+    alone = weights("alone")
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(weights, ("one", "other"))) == [alone, alone]

@@ -103,8 +103,10 @@ def _encoded(
         with terminal.bar("tokenizing", len(rows), "rows") as bar:
             encoder.write(rows, writer, bad, bar)
     if bad.count:
-        first = bad.summary()[0]["problem"]
-        raise DataError("", problem=f"{first}\n{bad.count:,} bad rows; an evaluation takes none")
+        problems = "\n".join(each["problem"] for each in bad.summary()[:10])
+        rows_ = "1 bad row" if bad.count == 1 else f"{bad.count:,} bad rows"
+        remedy = "an evaluation takes none: correct or remove them"
+        raise DataError("", problem=f"{problems}\n{rows_}; {remedy}")
     if not writer.count:
         raise DataError(location, problem="has no rows")
     return TokenStore.open(folder / "store")

@@ -61,7 +61,7 @@ def export(
     component = Component.model_validate({**options, "name": format})
     none = options_of(component, "exporter", host) is None
     if unknown := [key for key in options if none or key == "name"]:
-        raise InputError(f'exporter "{format}" has no options: {", ".join(unknown)}')
+        raise InputError(f'exporter "{format}" takes no options; remove {", ".join(unknown)}')
     folder = Path(os.path.expanduser(out)) if out is not None else bundle.path / format
     _refuse_foreign(folder)
     model = load(run, device="cpu", trust_plugins=trust_plugins)

@@ -77,6 +77,8 @@ def command(
         lines.check()
     else:
         _save(lines, model, Path(output))
+    if not lines.total:
+        raise InputError(f"{source or 'standard input'}: has no texts")
     if lines.bad:
         terminal.note(f"{lines.bad} of {lines.total} texts could not be predicted; see their error")
     if output is not None:

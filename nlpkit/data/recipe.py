@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nlpkit
+from nlpkit.errors import PluginError
 from nlpkit.plugin.host import load
 
 if TYPE_CHECKING:
@@ -83,13 +84,31 @@ def _component(section: str, component: Component, kind: str, host: Host) -> dic
 
 
 def _code(package: str) -> str:
-    """A hash of the Python files of an imported package, or of the file of a module."""
+    """A hash of the Python files of an imported package, or of a module and those beside it.
+
+    Raises:
+        PluginError: They were edited after they were imported: their hash would not be that of the
+            code that runs.
+    """
     module = sys.modules[package]
     folders = map(Path, getattr(module, "__path__", ()))
     files = [path for folder in folders for path in sorted(folder.rglob("*.py"))]
-    files = files or [Path(module.__file__ or "")]
+    files = files or _together(Path(module.__file__ or ""))
     contents = [path.name.encode() + path.read_bytes() for path in files if path.is_file()]
-    return _sha256(b"\0".join(contents))
+    code = _sha256(b"\0".join(contents))
+    seen = module.__dict__.setdefault("__nlpkit_code__", code)  # a file that is reloaded forgets it
+    if seen != code:
+        raise PluginError(f"{package} was edited after it was imported; restart this process")
+    return code
+
+
+def _together(file: Path) -> list[Path]:
+    """The file of a module and, where it is not installed, the imported ones beside it."""
+    if "site-packages" in file.parts:
+        return [file]
+    others = [other for name, other in list(sys.modules.items()) if name != "__main__"]
+    imported = {Path(getattr(other, "__file__", None) or "") for other in others}
+    return sorted({file, *(path for path in imported if path.parent == file.parent)})
 
 
 def _sha256(content: bytes) -> str:

@@ -83,6 +83,9 @@ def reader(location: str) -> Callable[[IO[bytes], str], Iterator[Row | DataError
     """
     suffix = Path(location.lower().removesuffix(".gz")).suffix
     if suffix not in READERS:
+        if "://" not in location:
+            with _opened(location, shown(location), unpack=False):
+                pass  # there is a file, so its suffix is at fault
         known = ", ".join(READERS)
         raise DataError(
             shown(location),

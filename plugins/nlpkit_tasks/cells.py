@@ -19,12 +19,15 @@ def cell(row: Row, column: str) -> Any:
         value = row.values[column]
         return None if isinstance(value, float) and math.isnan(value) else value
     names = [str(name) for name in row.values]
+    remedy = f"the columns are: {', '.join(names)}"
+    if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
+        remedy = f"the only column is {names[0]!r}: separate with commas, or with tabs in a .tsv"
     raise DataError(
         row.address,
         column=column,
         problem="does not exist",
-        suggestion=closest(column, names),
-        remedy=f"the columns are: {', '.join(names)}",
+        suggestion=closest(column, names) if len(names) > 1 else None,
+        remedy=remedy,
     )
 
 

@@ -118,7 +118,7 @@ class TestProblems:
     def test_a_single_label_is_an_error(self, folder: Path) -> None:
         (folder / "train.csv").write_text("\n".join(ROWS[:4]))
         (found,) = texts()
-        assert found.startswith('data.train: column "label": the training rows have 1 labels')
+        assert found.startswith('data.train: column "label": the training rows have one label')
 
     def test_options_of_the_task_that_do_not_fit_the_rows_are_named(self) -> None:
         (found,) = texts(task={"class_weights": {"greting": 2.0}})

@@ -284,3 +284,13 @@ def test_real_rows_with_line_breaks_are_whole(real_data: Path) -> None:
     for address, values in rows[::500]:
         line = int(address.rpartition(":")[2])
         assert values["text"].split("\n")[0][:20] in lines[line - 1]
+
+
+def test_a_folder_and_a_missing_file_are_told_from_a_wrong_suffix(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is a folder; name a file in it"):
+        read(tmp_path)
+    with pytest.raises(DataError, match="there is no such file"):
+        read(tmp_path / "nothing")
+    (tmp_path / "rows.xyz").touch()
+    with pytest.raises(DataError, match='has the suffix ".xyz"'):
+        read(tmp_path / "rows.xyz")

@@ -211,7 +211,7 @@ def test_a_column_that_does_not_exist_suggests_no_skipping(shop: Shop) -> None:
         (
             "text,label\na,x\nb,x\n",
             ["data.validation=null"],
-            'train.csv: column "label": the training rows have 1 labels',
+            'train.csv: column "label": the training rows have one label',
         ),
     ],
 )

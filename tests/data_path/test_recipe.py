@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING
 
+import pytest
 import tokenizers
 
 from nlpkit.cli.render import Terminal
 from nlpkit.config.load import load_config
 from nlpkit.config.resolve import resolve
 from nlpkit.data.prepare import prepare
+from nlpkit.errors import PluginError
 from nlpkit.plugin.host import Host
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
     from conftest import Shop
 
@@ -37,6 +38,10 @@ def test_a_tasks_own_file_is_part_of_the_recipe(tmp_path: Path) -> None:
     assert prepare(resolved, host, Terminal()).path == first.path
     with (tmp_path / "shouting.py").open("a") as file:
         file.write("# another version\n")
+    with pytest.raises(PluginError, match="shouting was edited after it was imported; restart"):
+        prepare(resolved, host, Terminal())
+    host = Host.discover()  # brings the file anew
+    resolved = resolve(load_config(tmp_path / "shout.yaml"), host)
     assert prepare(resolved, host, Terminal()).path != first.path
 
 
@@ -64,8 +69,30 @@ def test_every_file_of_a_tasks_package_is_part_of_the_recipe(
     first = prepare(resolved, host, notes)
     assert prepare(resolved, host, notes).path == first.path
     (package / "helper.py").write_text("LOUDNESS = 2\n")
+    with pytest.raises(PluginError, match="whispering was edited after it was imported; restart"):
+        prepare(resolved, host, notes)
+    for name in ("whispering", "whispering.plugin"):  # as in another process
+        monkeypatch.delitem(sys.modules, name)
     assert prepare(resolved, host, notes).path != first.path
     assert notes.notes[-1] == "tokens: rebuilt, because task changed"
+
+
+def test_a_module_beside_a_plugins_module_is_part_of_the_recipe(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "flat_helper.py").write_text("LOUDNESS = 1\n")
+    text = TASK.replace('"shouting:build"', '"flat_plugin:build"')
+    (tmp_path / "flat_plugin.py").write_text("import flat_helper\n" + text)
+    monkeypatch.syspath_prepend(tmp_path)
+    config = {"name": "flat", "plugins": ["flat_plugin"], "task": "shouting", "data": "sample"}
+    host = Host.discover()
+    resolved = resolve(load_config({**config, "model": "transformer"}), host)
+    first = prepare(resolved, host, shop.terminal)
+    (tmp_path / "flat_helper.py").write_text("LOUDNESS = 2\n")
+    for name in ("flat_plugin", "flat_helper"):  # as in another process
+        monkeypatch.delitem(sys.modules, name)
+    __import__("flat_plugin")
+    assert prepare(resolved, host, shop.terminal).path != first.path
 
 
 def test_the_versions_of_what_tokenizes_are_part_of_the_recipe(

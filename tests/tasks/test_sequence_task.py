@@ -184,7 +184,7 @@ def test_too_little_to_learn_is_an_error(target):
 
 
 def test_one_class_cannot_be_learned():
-    with pytest.raises(DataError, match='column "label": the training rows have 1 labels'):
+    with pytest.raises(DataError, match='column "label": the training rows have one label'):
         task().fit_schema([row(label="a")])
 
 
@@ -225,3 +225,9 @@ def test_predictions_give_back_the_labels():
     assert several.probabilities == {"no": 0.5, "yes": pytest.approx(0.75)}
     [number] = task(target="regression").decode(logits[:, 1:], batch, {"labels": []})
     assert number.value == pytest.approx(np.log(3))
+
+
+def test_a_file_separated_by_something_else_is_told_from_a_misspelt_column():
+    odd = Row({"text;label": "good;track"}, "data/train.csv:2")
+    with pytest.raises(DataError, match=r"the only column is 'text;label': separate with commas"):
+        task().texts(odd)

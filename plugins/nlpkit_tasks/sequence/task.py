@@ -58,7 +58,8 @@ class SequenceTask:
             raise DataError(
                 "",
                 column=self._options.label,
-                problem=f"the training rows have {len(counts)} labels; at least {least} are needed",
+                problem=f"the training rows have {'one label' if counts else 'no labels'}; "
+                f"at least {least} are needed",
             )
         ordered = {label: counts[label] for label in sorted(counts)}
         weights = self._class_weights(ordered)
