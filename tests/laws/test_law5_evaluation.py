@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.laws.evaluation_ranks import OBJECTIVES, SAMPLES
-from tests.laws.experiment import run_ranks
+from tests.laws.experiment import CASES, DTYPES, build_module, collate, examples, run_ranks
 
 LIMITS = {"float64": 1e-12, "float32": 1e-6}
 
@@ -24,3 +24,13 @@ def test_evaluation_is_the_same_number_on_any_number_of_ranks(ranks):
         for name, value in alone["values"].items():
             limit = LIMITS[alone["dtype"]]
             assert together["values"][name] == pytest.approx(value, rel=limit, abs=limit), alone
+
+
+def test_the_loss_of_an_evaluation_is_that_of_all_its_samples_at_once():
+    for row in found(1):
+        case = CASES[row["objective"]]
+        batch = collate(case, examples(case, row["samples"]))
+        model = build_module(case, DTYPES[row["dtype"]]).model
+        logits = model(batch.inputs["input_ids"], batch.inputs["attention_mask"])
+        plain = case.plain(logits, batch).item()
+        assert row["values"]["loss"] == pytest.approx(plain, rel=LIMITS[row["dtype"]]), row

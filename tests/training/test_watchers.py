@@ -62,3 +62,16 @@ def test_an_observer_can_neither_leave_nor_switch_gradients_off(tmp_path):
     with torch.enable_grad():
         session.fit()
     assert session.watchers.report(1.0)["leaver"]["disabled"]
+
+
+def test_an_observer_that_draws_random_numbers_changes_nothing(tmp_path):
+    class Drawer(Observer):
+        def step_ended(self, event: StepEnded) -> None:
+            torch.rand(event.step)
+
+    run = train(tmp_path / "run", train={"epochs": 1}, dropout=0.3)
+    weights = (run.bundle / "model.safetensors").read_bytes()
+    session = build_session(run.path, terminal=Terminal())
+    session.watchers = Watchers([("drawer", Drawer())])
+    session.fit()
+    assert (run.bundle / "model.safetensors").read_bytes() == weights
