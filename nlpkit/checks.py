@@ -13,6 +13,7 @@ from nlpkit.config.load import load_config
 from nlpkit.config.resolve import build, resolve
 from nlpkit.config.schema import Config
 from nlpkit.contracts import Row
+from nlpkit.data.prepare import locations
 from nlpkit.data.rows import BadRows, Rows, scan, split_off
 from nlpkit.errors import ConfigError, DataError, InputError, Problem
 from nlpkit.metrics import monitor_of
@@ -135,9 +136,13 @@ class _Data:
 
     def check(self) -> None:
         """Reads every location, and adds what is wrong to the findings."""
+        places = locations(self.config, self.source)
+        if "train" not in places:
+            remedy = f'it names the training rows of "{self.config.data.name}"'
+            self._complain("data.train", "missing", remedy)
         scans = {
             split: found
-            for split, location in self._locations().items()
+            for split, location in places.items()
             if (found := self._scan(split, location)) is not None
         }
         splits = {split: rows for split, (rows, _) in scans.items()}
@@ -174,18 +179,6 @@ class _Data:
         for key in (key for key, value in given.items() if value is not None):
             message = "has no effect: data.validation is null"
             self._complain(key, message, "give validation rows", warning=True)
-
-    def _locations(self) -> dict[str, str]:
-        data = self.config.data
-        validation = data.validation if isinstance(data.validation, str) else None
-        found = {
-            "train": data.train or self.source.default("train"),
-            "validation": validation,
-            "test": data.test or self.source.default("test"),
-        }
-        if found["train"] is None:
-            self._complain("data.train", "missing", f'it names the training rows of "{data.name}"')
-        return {split: location for split, location in found.items() if location is not None}
 
     def _scan(self, split: str, location: str) -> tuple[Rows, np.ndarray] | None:
         """The usable rows of a location, and their strata; None where it cannot be read."""

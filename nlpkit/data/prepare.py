@@ -168,7 +168,10 @@ class _Preparation:
         self.config, self.host, self.terminal = config, host, terminal
         self.source: Source = build(config.data, "source", host)
         self.task: Task = build(config.task, "task", host)
-        self.locations = _locations(config, self.source)
+        self.locations = locations(config, self.source)
+        if "train" not in self.locations:
+            name = config.data.name
+            raise InputError(f'data.train: missing; name the training rows of "{name}"')
         fingerprints = {
             split: self.source.fingerprint(location) for split, location in self.locations.items()
         }
@@ -283,17 +286,15 @@ class _Preparation:
         return {**report, "rejected": bad.count, "problems": bad.summary()}
 
 
-def _locations(config: Config, source: Source) -> dict[str, str]:
+def locations(config: Config, source: Source) -> dict[str, str]:
+    """Where the rows of each split are, by the config or else by the source; those that are."""
     data = config.data
-    train = data.train or source.default("train")
-    if train is None:
-        raise InputError(f'data.train: missing; name the training rows of "{data.name}"')
-    found = {"train": train}
-    if isinstance(data.validation, str):
-        found["validation"] = data.validation
-    if test := data.test or source.default("test"):
-        found["test"] = test
-    return found
+    found = {
+        "train": data.train or source.default("train"),
+        "validation": data.validation if isinstance(data.validation, str) else None,
+        "test": data.test or source.default("test"),
+    }
+    return {split: location for split, location in found.items() if location is not None}
 
 
 def _start(source: Source, location: str) -> str:
