@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from nlpkit.errors import (
     BundleError,
+    CheckpointError,
     ConfigError,
     DataError,
     InputError,
+    Interrupted,
     NlpkitError,
     NonFiniteError,
     PluginError,
@@ -63,6 +65,7 @@ _LAZY = {
 
 __all__ = [
     "BundleError",
+    "CheckpointError",
     "CommandRecord",
     "ComponentConfig",
     "ConfigError",
@@ -70,6 +73,7 @@ __all__ = [
     "ExporterRecord",
     "FolderOrId",
     "InputError",
+    "Interrupted",
     "LauncherRecord",
     "Location",
     "ModelRecord",

@@ -8,7 +8,7 @@ Texts go in as `Row`s, become `Example`s once, and come out as padded `Batch`es 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor, device, nn
 
     from nlpkit.errors import DataError
-    from nlpkit.events import Evaluated, RunEnded, RunStarted, StepEnded
+    from nlpkit.events import CheckpointSaved, Evaluated, RunEnded, RunStarted, StepEnded
 
 Schema = Mapping[str, Any]
 """What a task learned from the training rows (labels, counts): plain JSON."""
@@ -183,6 +183,9 @@ class Strategy(Protocol):
     device: device
     rank: int
     size: int
+    """How many processes there are; gradients are averaged over them."""
+    replicas: int
+    """How many devices this process splits a micro-batch over: 1, but for data parallel."""
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """The module whose forward and backward keep the replicas together."""
@@ -221,8 +224,11 @@ class Exporter(Protocol):
 class Launcher(Protocol):
     """Starts the processes of a run; its folder and the token store are all that they need."""
 
-    def launch(self, run_dir: Path) -> None:
-        """Runs to the end. Raises what the run raised."""
+    def launch(self, run_dir: Path, ranks: int, stop: Callable[[], bool]) -> bool:
+        """Runs `ranks` processes to the end: true; or, once `stop` says so, saves: false.
+
+        `ranks` is 0 for a strategy that wants no processes of its own. Raises what the run raised.
+        """
 
 
 class Observer:
@@ -236,6 +242,9 @@ class Observer:
 
     def evaluated(self, event: Evaluated) -> None:
         """After each evaluation."""
+
+    def checkpoint_saved(self, event: CheckpointSaved) -> None:
+        """After a checkpoint was written, at the end of the step that training was in then."""
 
     def run_ended(self, event: RunEnded) -> None:
         """After the last evaluation, or when the run failed."""

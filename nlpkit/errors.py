@@ -5,9 +5,11 @@ NlpkitError
 │   ├── ConfigError            .problems: all of them at once
 │   ├── DataError              .address .column .value: a row that cannot be used
 │   ├── PluginError            a component is unknown, claimed twice, or its plugin is broken
-│   └── BundleError            no run or bundle, a damaged one, or one of a newer format
-└── RunError (RuntimeError)    the run failed: exit 1
-    └── NonFiniteError         the loss or the gradient is no longer a number
+│   ├── BundleError            no run or bundle, a damaged one, or one of a newer format
+│   └── CheckpointError        a checkpoint is damaged, or of a newer format
+├── RunError (RuntimeError)    the run failed: exit 1
+│   └── NonFiniteError         the loss or the gradient is no longer a number
+└── Interrupted                .run .signal: a signal ended it, after saving: exit 128 + signal
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from nlpkit.runs import Run
 
 
 class NlpkitError(Exception):
@@ -106,12 +110,30 @@ class BundleError(InputError):
     """A folder is no run and no bundle, is damaged, or is of a newer format."""
 
 
+class CheckpointError(InputError):
+    """A checkpoint is damaged, or of a newer format; the message names the file."""
+
+
 class RunError(NlpkitError, RuntimeError):
     """The run failed through no fault of its input."""
 
 
 class NonFiniteError(RunError):
     """The loss or the gradient norm of a step is infinite or not a number."""
+
+
+class Interrupted(NlpkitError):
+    """A signal or a notebook's stop button ended a run; what it had learned is saved.
+
+    Args:
+        message: How far it came, and how to go on.
+        signal: The signal's number, 2 for Ctrl-C.
+        run: The `nlpkit.Run` to resume; None where nothing was learned yet.
+    """
+
+    def __init__(self, message: str, *, signal: int, run: Run | None = None) -> None:
+        self.signal, self.run = signal, run
+        super().__init__(message)
 
 
 def _place(problem: Problem) -> tuple[bool, str, int]:

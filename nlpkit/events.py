@@ -9,21 +9,30 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    import numpy as np
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunStarted:
-    """Training begins. `config` is the resolved config as plain data."""
+    """Training begins, or goes on after `steps_done` steps.
+
+    `config` is the resolved config as plain data.
+    """
 
     run_dir: Path
     config: Mapping[str, Any]
     epochs: int
     total_steps: int
+    steps_done: int
     device: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepEnded:
-    """An optimizer step ended. `logged` is its line in metrics.jsonl, on steps that have one."""
+    """An optimizer step ended. `ids`: the samples of the whole batch; `loss` is its mean.
+
+    `logged` is its line in metrics.jsonl, on steps that have one.
+    """
 
     step: int
     epoch: int
@@ -31,6 +40,7 @@ class StepEnded:
     grad_norm: float
     learning_rate: float
     taken: bool
+    ids: np.ndarray
     logged: Mapping[str, Any] | None = None
 
 
@@ -42,6 +52,15 @@ class Evaluated:
     epoch: int
     split: str
     logged: Mapping[str, Any]
+    best: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointSaved:
+    """A checkpoint is on disk, whole. `best`: it holds the best model so far."""
+
+    step: int
+    path: Path
     best: bool
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nlpkit.errors import ConfigError, DataError, NlpkitError, Problem
+from nlpkit.errors import ConfigError, DataError, Interrupted, NlpkitError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +26,8 @@ def made(kind: type[NlpkitError]) -> NlpkitError:
         return kind([Problem(address="a.yaml:3", key="seed", message="is not a number")])
     if issubclass(kind, DataError):
         return kind("a.csv:2", problem="is unknown", column="label", value="x", suggestion="y")
+    if issubclass(kind, Interrupted):
+        return kind("what is saved", signal=2)
     return kind("what is wrong")
 
 

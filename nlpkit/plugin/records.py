@@ -82,11 +82,14 @@ class StrategyRecord(Record):
 
     Attributes:
         precisions: The precisions that it accepts.
+        ranks: Whether each device gets a process of its own, in one process group; the option
+            `devices` then says how many.
     """
 
     kind: ClassVar[str] = "strategy"
 
-    precisions: tuple[str, ...] = ("fp32", "bf16")
+    precisions: tuple[str, ...] = ("fp32", "bf16", "fp16")
+    ranks: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

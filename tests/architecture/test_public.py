@@ -6,6 +6,7 @@ import nlpkit
 
 NAMES = [
     "BundleError",
+    "CheckpointError",
     "CommandRecord",
     "ComponentConfig",
     "ConfigError",
@@ -13,6 +14,7 @@ NAMES = [
     "ExporterRecord",
     "FolderOrId",
     "InputError",
+    "Interrupted",
     "LauncherRecord",
     "Location",
     "ModelRecord",
