@@ -1,14 +1,17 @@
-"""Finds what is wrong with a config and its data before anything is trained: no weights, no torch.
+"""Finds what is wrong with a config and its data before anything is trained: without weights.
 
-It reads the rows as a run does, and gives every row to the task, with stand-in tokens.
+It reads the rows as a run does, and gives every row to the task, with stand-in tokens; torch is
+imported only where devices are in question.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+import shutil
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, cast
 
+from nlpkit.checkpoint.backup import backup_of
 from nlpkit.config.load import load_config
 from nlpkit.config.resolve import build, resolve
 from nlpkit.config.schema import Config
@@ -26,7 +29,8 @@ if TYPE_CHECKING:
     import numpy as np
     from tokenizers import Tokenizer
 
-    from nlpkit.contracts import Schema, Source, Task
+    from nlpkit.contracts import Schema, Source, Strategy, Task
+    from nlpkit.plugin.records import StrategyRecord
 
 _NAMED = 5  # labels in one message
 
@@ -80,30 +84,66 @@ def examine(config: Config | Mapping[str, Any] | str | Path, host: Host | None =
     except InputError as error:
         findings.problems.append(Problem(message=str(error)))
         return findings
-    _check_machine(findings.config, findings.problems)
+    findings.problems += machine_problems(findings.config, host)
+    try:
+        backup_of(findings.config, findings.config.name)
+    except ConfigError as error:
+        findings.problems += error.problems
     _Data(findings, findings.config, source, task).check()
     return findings
 
 
-def _check_machine(config: Config, problems: list[Problem]) -> None:
+def machine_problems(config: Config, host: Host) -> list[Problem]:
+    """What a resolved config asks for that this machine has not, and GPUs that stay idle."""
     if importlib.util.find_spec("torch") is None:
-        problems.append(
-            Problem(
-                message="torch is not installed here, and training needs it",
-                remedy="pip install 'nlpkit-sdk[train]'",
-                severity="warning",
-            )
-        )
-    elif config.device.startswith("cuda"):  # only then is it worth the seconds of importing torch
-        from nlpkit.training.precision import resolve_device
+        message = "torch is not installed here, and training needs it"
+        remedy = "pip install 'nlpkit-sdk[train]'"
+        return [Problem(message=message, remedy=remedy, severity="warning")]
+    if not _asks_for_devices(config):
+        return []
+    try:
+        return list(_devices(config, host))
+    except ConfigError as error:
+        return [
+            config.origin.problem(tuple(problem.key.split(".")), problem.message, problem.remedy)
+            for problem in error.problems
+        ]
+    except InputError as error:
+        return [Problem(message=str(error))]
 
-        try:
-            resolve_device(config.device)
-        except ConfigError as error:
-            problems += [
-                config.origin.problem(("device",), problem.message, problem.remedy)
-                for problem in error.problems
-            ]
+
+def _asks_for_devices(config: Config) -> bool:
+    """Whether it is worth the seconds of importing torch."""
+    open_ended = config.precision == "fp16" or shutil.which("nvidia-smi") is not None
+    return (
+        config.strategy.name != "single"
+        or config.device.startswith("cuda")
+        or (config.device == "auto" and open_ended)
+    )
+
+
+def _devices(config: Config, host: Host) -> Iterator[Problem]:
+    """What is wrong with devices and precision here, and which GPUs stay idle."""
+    import torch
+
+    from nlpkit.training.precision import resolve_device, resolve_precision
+    from nlpkit.training.ranks import ranks_of
+
+    def warning(message: str, remedy: str = "") -> Problem:
+        problem = config.origin.problem(("strategy",), message, remedy)
+        return replace(problem, severity="warning")
+
+    device = resolve_device(config.device)
+    record = cast("StrategyRecord", host.entry("strategy", config.strategy.name).record)
+    resolve_precision(config.precision, device, record.precisions)
+    used = ranks_of(config, host)
+    if not used:
+        strategy: Strategy = build(config.strategy, "strategy", host, device)
+        used = strategy.replicas
+        yield from map(warning, getattr(strategy, "notes", ()))
+    found = torch.cuda.device_count()
+    if device.type == "cuda" and device.index is None and used < found:
+        yield warning(f"{found - used} of {found} GPUs stay idle", "strategy: ddp uses them")
 
 
 class _Alike(BadRows):

@@ -35,6 +35,9 @@ KINDS = {
 }
 """The kind of the components that each section of a config names."""
 
+FP16_ON_CPU = ("fp16 is for CUDA devices, not for a CPU", "set precision: auto, or bf16")
+"""What is wrong with it, and the remedy."""
+
 _LEARNING_RATE = 5e-4
 
 
@@ -226,6 +229,8 @@ class _Resolver:
         if config.precision not in ("auto", *accepted):
             message = f'strategy "{config.strategy.name}" does not take {config.precision}'
             self._complain(("precision",), message, f"it takes {', '.join(accepted)}")
+        elif (config.precision, config.device) == ("fp16", "cpu"):
+            self._complain(("precision",), *FP16_ON_CPU)
 
 
 def _with_options(component: C, options: BaseModel) -> C:

@@ -188,6 +188,16 @@ class LoaderConfig(Frame):
     bucketing: bool = True
 
 
+class CheckpointConfig(Frame):
+    """When the state of training is saved, and where copies go."""
+
+    every: Literal["epoch"] | PositiveInt = "epoch"
+    keep: PositiveInt = Field(2, description="How many of the newest stay, besides the best one.")
+    backup: Location | None = Field(
+        None, description="A folder or fsspec URL that every checkpoint is copied to."
+    )
+
+
 class Config(Frame):
     """One run. Only `name`, `model` and, mostly, `data.train` have no default."""
 
@@ -213,7 +223,8 @@ class Config(Frame):
     eval: EvalConfig = EvalConfig()
     loader: LoaderConfig = LoaderConfig()
     strategy: Choice = Component(name="single")
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    checkpoint: CheckpointConfig = CheckpointConfig()
     export: tuple[Choice, ...] = ()
     observers: tuple[Choice, ...] = (Component(name="progress"),)
     launch: Choice = Component(name="local")

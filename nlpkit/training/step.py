@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import traceback
 from contextlib import contextmanager
 from dataclasses import replace
@@ -59,8 +60,10 @@ def optimizer_step(
             f"these parameters get no gradient: {', '.join(without[:5])}; use them in the forward "
             "pass or freeze them (requires_grad_(False))"
         )
-    value, norm, taken = precision.step(optimizer, max_norm, loss / count)
-    return Step(loss=value, norm=norm, taken=taken, stopping=stopping > 0)
+    step = precision.step(optimizer, max_norm, loss / count)
+    whole = float(strategy.sum(np.array([step.loss]))[0])  # of all ranks, so that they agree
+    overflow = step.overflow and math.isfinite(whole)
+    return step._replace(loss=whole, overflow=overflow, stopping=stopping > 0)
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

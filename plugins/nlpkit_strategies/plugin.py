@@ -12,10 +12,32 @@ if TYPE_CHECKING:
 
 @nlpkit.hookimpl
 def nlpkit_strategies() -> Iterator[nlpkit.StrategyRecord]:
-    """One device."""
+    """From one device to as many as the machine has."""
     yield nlpkit.StrategyRecord(
         name="single",
         target="nlpkit_strategies.single:build",
         summary="One device",
         extra="train",
+    )
+    yield nlpkit.StrategyRecord(
+        name="amp",
+        target="nlpkit_strategies.single:build",
+        summary="One device, in 16 bits",
+        extra="train",
+        precisions=("bf16", "fp16"),
+    )
+    yield nlpkit.StrategyRecord(
+        name="data_parallel",
+        target="nlpkit_strategies.data_parallel:build",
+        config="nlpkit_strategies.config:DataParallelConfig",
+        summary="Several GPUs, one process; ddp is the better choice",
+        extra="train",
+    )
+    yield nlpkit.StrategyRecord(
+        name="ddp",
+        target="nlpkit_strategies.ddp:build",
+        config="nlpkit_strategies.config:DdpConfig",
+        summary="Several devices, a process for each",
+        extra="train",
+        ranks=True,
     )

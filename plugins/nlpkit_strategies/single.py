@@ -16,6 +16,7 @@ class Single:
 
     rank = 0
     size = 1
+    replicas = 1
 
     def __init__(self, device: torch.device) -> None:
         self.device = device

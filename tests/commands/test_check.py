@@ -23,14 +23,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "train.csv").write_text("\n".join(ROWS))
     (tmp_path / "test.csv").write_text("text,label\nhello,greeting\nciao,farewel\nhum,farewel\n")
     (tmp_path / "c.yaml").write_text(
-        "name: x\nmodel: transformer\ndata:\n  train: train.csv\n  validation: null\n"
+        "name: x\nmodel: transformer\ndata:\n  train: train.csv\n  validation: null\ndevice: cpu\n"
     )
     return tmp_path
 
 
 def config(**keys: Any) -> dict[str, Any]:
     data = {"train": "train.csv", "validation": None, **keys.pop("data", {})}
-    return {"name": "x", "model": "transformer", "data": data, **keys}
+    return {"name": "x", "model": "transformer", "device": "cpu", "data": data, **keys}
 
 
 def texts(**keys: Any) -> list[str]:

@@ -181,7 +181,7 @@ class Recorder(torch.optim.SGD):
 
     def step(self, closure: Any = None) -> None:
         parts = [p.grad.flatten() for group in self.param_groups for p in group["params"]]
-        self.gradient = torch.cat(parts).double()
+        self.gradient = torch.cat(parts).double().cpu()
 
 
 def plain_gradient(case: Case, samples: int, dtype: torch.dtype) -> tuple[torch.Tensor, float]:
@@ -195,27 +195,38 @@ def plain_gradient(case: Case, samples: int, dtype: torch.dtype) -> tuple[torch.
 
 
 def step_gradient(
-    case: Case, samples: int, micro_batch: int, strategy: Any, dtype: torch.dtype
+    case: Case,
+    samples: int,
+    micro_batch: int,
+    strategy: Any,
+    dtype: torch.dtype,
+    *,
+    precision: str = "fp32",
+    max_norm: float = float("inf"),
 ) -> tuple[torch.Tensor, float]:
     """nlpkit's step on this rank's micro-batches of the same batch."""
-    module = build_module(case, dtype)
+    module = build_module(case, dtype).to(strategy.device)
     wrapped: nn.Module = strategy.wrap(module)
-    rows = examples(case, samples)
-    lengths = np.array([len(row["input_ids"]) for row in rows])
+    batches = micro_batches(case, examples(case, samples), micro_batch, strategy)
+    recorder = Recorder(module.parameters(), lr=0.0)
+    precise = Precision(precision, strategy.device.type)
+    step = optimizer_step(batches, wrapped, strategy, precise, recorder, max_norm)
+    return recorder.gradient, step.loss
+
+
+def micro_batches(
+    case: Case, rows: list[dict[str, Any]], micro_batch: int | None, strategy: Any
+) -> list[Batch]:
+    """A rank's share of the batch that `rows` are, as the loader gives it."""
     own = share(
-        np.arange(samples),
-        lengths,
+        np.arange(len(rows)),
+        np.array([len(row["input_ids"]) for row in rows]),
         rank=strategy.rank,
         size=strategy.size,
         micro_batch_size=micro_batch,
     )
     batches = [collate(case, [rows[index] for index in part]) for part in own]
-    if not batches:
-        batches = [replace(collate(case, rows[:1]), weight=0.0, count=0.0)]
-    recorder = Recorder(module.parameters(), lr=0.0)
-    precision = Precision("fp32", "cpu")
-    step = optimizer_step(batches, wrapped, strategy, precision, recorder, float("inf"))
-    return recorder.gradient, float(strategy.sum(np.array([step.loss]))[0])
+    return batches or [replace(collate(case, rows[:1]), weight=0.0, count=0.0)]
 
 
 def relative_difference(found: torch.Tensor, expected: torch.Tensor) -> float:
@@ -264,7 +275,11 @@ def run_ranks(module: str, ranks: int, *arguments: str) -> Any:
             )
             for rank in range(ranks)
         ]
-        errors = [process.communicate(timeout=300)[1] for process in processes]
+        try:
+            errors = [process.communicate(timeout=300)[1] for process in processes]
+        finally:  # one that waits for a rank that is gone would stay
+            for process in processes:
+                process.kill()
         if any(process.returncode for process in processes):
             raise RuntimeError("\n".join(errors))
         return json.loads(out.read_text())

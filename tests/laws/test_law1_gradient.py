@@ -21,8 +21,13 @@ from tests.laws.experiment import (
     build_module,
     collate,
     examples,
+    plain_gradient,
+    relative_difference,
     run_ranks,
+    step_gradient,
 )
+
+HALVES = {"fp16": 5e-3, "bf16": 2e-2}
 
 
 @cache
@@ -39,6 +44,35 @@ def test_gradient_and_loss_are_the_whole_batchs_however_it_is_split(objective, d
     for row in rows:
         assert row["gradient"] < LIMITS[dtype], row
         assert row["loss"] < 1e-6, row
+
+
+@pytest.mark.parametrize("micro", MICRO_BATCHES)
+@pytest.mark.parametrize("precision", HALVES)
+@pytest.mark.parametrize("objective", CASES)
+def test_in_16_bits_the_gradient_is_that_of_the_same_loss(objective, precision, micro):
+    case, single = CASES[objective], Single(torch.device("cpu"))
+    expected, loss = plain_gradient(case, 16, torch.float32)
+    gradient, found_loss = step_gradient(
+        case, 16, micro, single, torch.float32, precision=precision
+    )
+    assert relative_difference(gradient, expected) < HALVES[precision]
+    assert found_loss == pytest.approx(loss, rel=HALVES[precision])
+
+
+@pytest.mark.parametrize("objective", CASES)
+def test_the_scale_of_fp16_is_gone_before_the_gradient_is_clipped(objective):
+    case, single = CASES[objective], Single(torch.device("cpu"))
+    expected, _ = plain_gradient(case, 16, torch.float32)
+    clipped, _ = step_gradient(case, 16, 3, single, torch.float32, precision="fp16", max_norm=0.05)
+    assert relative_difference(clipped, expected * (0.05 / expected.norm())) < HALVES["fp16"]
+
+
+@pytest.mark.parametrize("precision", HALVES)
+def test_a_float64_model_stays_in_float64_whatever_the_precision(precision):
+    case, single = CASES["class"], Single(torch.device("cpu"))
+    expected, _ = plain_gradient(case, 16, torch.float64)
+    gradient, _ = step_gradient(case, 16, 3, single, torch.float64, precision=precision)
+    assert relative_difference(gradient, expected) < LIMITS["float64"]
 
 
 def test_step_whose_samples_all_weigh_nothing_leaves_the_weights_alone():
