@@ -26,7 +26,7 @@ _SUMMARIES = {
 def nlpkit_launchers() -> Iterator[nlpkit.LauncherRecord]:
     """The launcher of this machine."""
     yield nlpkit.LauncherRecord(
-        name="local", target="nlpkit.runs:local_launcher", summary="This machine", extra="train"
+        name="local", target="nlpkit.launch:local_launcher", summary="This machine", extra="train"
     )
 
 

@@ -1,9 +1,9 @@
 """The command `nlpkit`: commands come from records, so that help imports none of them.
 
 Every command is given the `Terminal` as its click object (`@click.pass_obj`) and raises what is
-wrong; the exit code is made here: 0 done, 1 the run failed, 2 the user's input is at fault, 130
-interrupted. What the system refuses (a full disk, no permission) is an error of one line; any other
-exception that is none of nlpkit's own is a bug and keeps its traceback.
+wrong; the exit code is made here: 0 done, 1 the run failed, 2 the user's input is at fault, 128 and
+a signal's number where that ended it. What the system refuses (a full disk, no permission) is an
+error of one line; any other exception that is none of ours is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import click
 
 import nlpkit
 from nlpkit.cli.render import Terminal
-from nlpkit.errors import InputError, NlpkitError, PluginError, RunError
+from nlpkit.errors import InputError, Interrupted, NlpkitError, PluginError, RunError
 from nlpkit.plugin.host import Host, load
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             sys.stdout.flush()
         except OSError:  # it is the output itself; else it would fail once more at the exit
-            os.dup2(_nowhere().fileno(), sys.stdout.fileno())
+            _silence(sys.stdout)
         if not isinstance(error, BrokenPipeError):  # the reader of our output has left, `head` say
             place = f"{error.filename}: " if error.filename else ""
             terminal.error(RunError(f"{place}{error.strerror or error}"))
@@ -50,6 +50,12 @@ def _code(arguments: Sequence[str] | None, terminal: Terminal) -> int:
     except InputError as error:
         terminal.error(error)
         return 2
+    except Interrupted as error:
+        try:
+            terminal.note(str(error))
+        except OSError:  # its terminal was closed; else it would fail once more at the exit
+            _silence(sys.stderr)
+        return 128 + error.signal
     except NlpkitError as error:
         terminal.error(error)
         return 1
@@ -62,6 +68,11 @@ def _code(arguments: Sequence[str] | None, terminal: Terminal) -> int:
 
 def _nowhere() -> TextIO:
     return Path(os.devnull).open("w", encoding="utf-8")
+
+
+def _silence(stream: TextIO) -> None:
+    with _nowhere() as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def _run(arguments: Sequence[str] | None, terminal: Terminal) -> int:

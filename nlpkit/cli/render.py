@@ -35,9 +35,10 @@ class Bar:
         detail: What was last said beside it.
     """
 
-    def __init__(self, label: str, total: int, unit: str, view: _View) -> None:
+    def __init__(self, label: str, total: int, unit: str, view: _View, *, done: int = 0) -> None:
         self.label, self.total, self.unit = label, total, unit
-        self.done, self.detail = 0, ""
+        self.done, self.detail = done, ""
+        self._before = done
         self._view, self._started = view, time.monotonic()
 
     def advance(self, amount: int = 1, detail: str = "") -> None:
@@ -54,8 +55,8 @@ class Bar:
     def __str__(self) -> str:
         parts = [f"{self.done:,}/{self.total:,} {self.unit}".rstrip()]
         elapsed = self.elapsed
-        if self.done and elapsed > 0:
-            rate = self.done / elapsed
+        if self.done > self._before and elapsed > 0:
+            rate = (self.done - self._before) / elapsed
             parts.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.2g}/s")
             left = max(0, self.total - self.done) / rate
             parts.append(f"{duration(left)} left" if left else f"in {duration(elapsed)}")
@@ -112,10 +113,15 @@ class Terminal:
             fitted = _fitted(f"{severity}: {text}", sys.stderr).removeprefix(severity)
             _write(sys.stderr, _styled(severity, color, sys.stderr) + fitted)
 
+    def restore(self) -> None:
+        """Ends the line of a live bar, and shows the cursor, for a process that was killed."""
+        if sys.stderr.isatty():
+            _write(sys.stderr, "\x1b[?25h")
+
     @contextmanager
-    def bar(self, label: str, total: int, unit: str = "") -> Iterator[Bar]:
-        """A progress bar with rate and remaining time, for `total` units of work."""
-        bar = Bar(label, total, unit, self._view)
+    def bar(self, label: str, total: int, unit: str = "", *, done: int = 0) -> Iterator[Bar]:
+        """A progress bar with rate and remaining time; `done` of `total` units were done before."""
+        bar = Bar(label, total, unit, self._view, done=done)
         self._view.show(bar)
         try:
             yield bar

@@ -7,10 +7,14 @@ which needs neither shared memory nor file handles; tensors are made in the proc
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import threading
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -18,6 +22,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from nlpkit.data.plan import evaluation_plan, plan, sample_seeds, share
+from nlpkit.signals import SIGNALS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -35,8 +40,8 @@ class Step:
         epoch: The epoch, counted from 1.
         batches: This rank's micro-batches; one of weight 0 and count 0 where it has no samples.
         ids: Sample ids of the whole global batch.
-        tokens: Real tokens in this rank's micro-batches.
-        positions: Those and the padding.
+        tokens: Real tokens in the global batch.
+        positions: Those and the padding, in the micro-batches of all ranks.
     """
 
     step: int
@@ -69,13 +74,17 @@ class _Steps(Dataset[Step]):
     def __getitem__(self, step: int) -> Step:
         epoch, index = divmod(step - 1, -(-len(self.store) // self.batch_size))
         ids, lengths = self._batches(epoch + 1)[index], self.store.lengths
-        own = share(
-            ids,
-            lengths,
-            rank=self.rank,
-            size=self.size,
-            micro_batch_size=self.micro_batch_size,
-        )
+        shares = [
+            share(
+                ids,
+                lengths,
+                rank=rank,
+                size=self.size,
+                micro_batch_size=self.micro_batch_size,
+            )
+            for rank in range(self.size)
+        ]
+        own = shares[self.rank]
         seeds = {"seed": self.seed, "epoch": epoch + 1}
         batches = [_collate(self.store, self.task, part, **seeds) for part in own]
         if not own:
@@ -86,8 +95,8 @@ class _Steps(Dataset[Step]):
             epoch=epoch + 1,
             batches=batches,
             ids=ids,
-            tokens=sum(int(lengths[part].sum()) for part in own),
-            positions=sum(len(part) * int(lengths[part].max()) for part in own),
+            tokens=int(lengths[ids].sum()),
+            positions=sum(len(part) * int(lengths[part].max()) for part in chain(*shares)),
         )
 
     def _batches(self, epoch: int) -> list[np.ndarray]:
@@ -202,7 +211,7 @@ def _load(
         multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
         generator=torch.Generator(),  # else it draws from the global one, which is the model's
     )
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _signals_held():
         # Python 3.12 warns of forking beside threads; workers need none: they run numpy alone
         warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
         steps = iter(loader)
@@ -214,10 +223,33 @@ def _unchanged(step: Any) -> Any:
     return step
 
 
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """What stops a run often goes to all of its processes; workers are needed until it is saved.
+
+    A process that is forked meanwhile holds these signals back for good.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _start_worker(_: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's to handle; it ends us
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(1)
+    if hasattr(signal, "sigwaitinfo"):
+        threading.Thread(target=_await_sigterm, daemon=True).start()
+    else:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+
+
+def _await_sigterm() -> None:
+    """Leaves at the second SIGTERM of others, and at the first of the process that trains."""
+    for _ in range(2):
+        if signal.sigwaitinfo([signal.SIGTERM]).si_pid == os.getppid():
+            os._exit(0)
+    os._exit(128 + signal.SIGTERM)
 
 
 def _collate(store: TokenStore, task: Task, ids: np.ndarray, *, seed: int, epoch: int) -> Batch:

@@ -1,0 +1,109 @@
+"""A signal that goes to all processes of a run leaves its loader workers alive to save it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from nlpkit.data.loader import training_steps
+from nlpkit.data.store import StoreWriter, TokenStore
+from nlpkit_tasks.sequence.config import SequenceConfig
+from nlpkit_tasks.sequence.task import SequenceTask
+from tests.launch.plays import alive, wait_for
+
+
+def steps(folder, last=200):
+    example = {
+        "input_ids": np.arange(5, dtype=np.int32),
+        "token_type_ids": np.zeros(5, np.uint8),
+        "label": np.int64(0),
+        "weight": np.float64(1),
+    }
+    with StoreWriter(folder / "store") as writer:
+        for number in range(20):
+            writer.append(example, f":{number}")
+    return training_steps(
+        TokenStore.open(folder / "store"),
+        SequenceTask(SequenceConfig()),
+        seed=1,
+        batch_size=4,
+        micro_batch_size=None,
+        bucketing=True,
+        first=1,
+        last=last,
+        rank=0,
+        size=1,
+        workers=2,
+        prefetch=2,
+        pin_memory=False,
+    )
+
+
+def send(number, *pids):
+    """From another process, as a terminal or a scheduler does."""
+    subprocess.run(["kill", f"-{int(number)}", *map(str, pids)], check=True)
+    time.sleep(0.1)
+
+
+def workers_of(loading):
+    next(loading)
+    return [child.pid for child in multiprocessing.active_children()]
+
+
+def test_workers_survive_what_stops_a_run_and_leave_with_the_loader(tmp_path):
+    loading = steps(tmp_path)
+    workers = workers_of(loading)
+    assert len(workers) == 2
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+        send(number, *workers)
+    assert len([next(loading) for _ in range(20)]) == 20
+    started = time.perf_counter()
+    loading.close()
+    assert time.perf_counter() - started < 2
+    assert not any(map(alive, workers))
+
+
+def test_workers_die_of_the_second_sigterm(tmp_path):
+    loading = steps(tmp_path)
+    worker = workers_of(loading)[0]
+    send(signal.SIGTERM, worker)
+    assert alive(worker)
+    with pytest.raises(RuntimeError, match=f"pid {worker}.* exited unexpectedly"):
+        send(signal.SIGTERM, worker)
+
+
+PARENT = """
+import sys, time
+from pathlib import Path
+from tests.launch.test_loader_signals import steps, workers_of
+
+loading = steps(Path(sys.argv[1]))
+print(*workers_of(loading), flush=True)
+time.sleep(float(sys.argv[2]))
+"""
+
+
+def start(folder, seconds):
+    command = [sys.executable, "-c", PARENT, str(folder), str(seconds)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+def test_workers_of_a_killed_process_leave_by_themselves(tmp_path):
+    with start(tmp_path, 1000) as parent:
+        workers = [int(pid) for pid in parent.stdout.readline().split()]
+        parent.kill()
+    assert len(workers) == 2
+    wait_for(lambda: not any(map(alive, workers)))
+
+
+def test_a_process_that_ends_while_it_loads_does_not_wait_for_its_workers(tmp_path):
+    with start(tmp_path, 0) as parent:
+        assert len(parent.stdout.readline().split()) == 2
+        assert parent.wait(20) == 0
