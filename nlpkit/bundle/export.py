@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import nlpkit
-from nlpkit.bundle.format import FORMAT, hashes, read_bundle
+from nlpkit.bundle.format import FORMAT, read_bundle
 from nlpkit.bundle.predict import host_of, load
 from nlpkit.config.resolve import build, options_of
 from nlpkit.config.schema import Component
 from nlpkit.errors import InputError
+from nlpkit.files import hashes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,12 +10,10 @@ Nothing in it is a time, a run's name or a place, so the same run gives the same
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
 import shutil
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,9 +26,10 @@ from nlpkit.config.resolve import build
 from nlpkit.config.schema import Component
 from nlpkit.contracts import HeadSpec, Vocabulary
 from nlpkit.errors import BundleError, closest
+from nlpkit.files import fault_of, hashes, replacing, seal_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Mapping
 
     from nlpkit.config.schema import Config
     from nlpkit.contracts import Schema, Task
@@ -182,7 +181,7 @@ def seal(folder: Path) -> None:
     paths = [path for path in folder.iterdir() if path.is_file() and path.name != DESCRIPTION]
     paths += (folder / "plugins").glob("*.py")
     description["files"] = hashes(folder, paths)
-    description["seal"] = _seal_of(description)
+    description["seal"] = seal_of(description)
     _write_json(folder / DESCRIPTION, description)
 
 
@@ -211,7 +210,7 @@ def read_bundle(path: str | Path) -> Bundle:
         raise BundleError(
             f"{folder}: the run did not finish, so its bundle is not whole; train again"
         )
-    if description["seal"] != _seal_of(description):
+    if description["seal"] != seal_of(description):
         raise BundleError(f"{folder / DESCRIPTION}: was changed or is damaged; {_AGAIN}")
     bundle = Bundle(folder, description)
     try:
@@ -221,31 +220,6 @@ def read_bundle(path: str | Path) -> Bundle:
             f"{folder / DESCRIPTION}: is not as nlpkit writes it ({type(error).__name__}: {error})"
         ) from None
     return bundle
-
-
-def hashes(folder: Path, paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
-    """Size and sha256 of files, by their place in `folder`."""
-    return {
-        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": _hash(path)}
-        for path in sorted(paths)
-    }
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place, synced, when the block ends well."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        yield partial
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        if error.strerror and not error.filename:  # a full disk does not say where
-            error.filename = str(path)
-        raise
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 _AGAIN = "copy it again from where it is whole, or train again"
@@ -311,25 +285,8 @@ def _write_vocabulary(path: Path, model: Mapping[str, Any]) -> None:
 
 
 def _verify(path: Path, expected: Mapping[str, Any], *, content: bool) -> None:
-    if not path.is_file():
-        raise BundleError(f"{path}: is missing from its bundle; {_AGAIN}")
-    size = path.stat().st_size
-    if size != expected["size"]:
-        raise BundleError(
-            f"{path}: is damaged ({size} bytes instead of {expected['size']}); {_AGAIN}"
-        )
-    if content and _hash(path) != expected["sha256"]:
-        raise BundleError(f"{path}: is damaged (its sha256 is not the recorded one); {_AGAIN}")
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _seal_of(description: Mapping[str, Any]) -> str:
-    sealed = {key: value for key, value in description.items() if key != "seal"}
-    return hashlib.sha256(json.dumps(sealed, sort_keys=True).encode()).hexdigest()
+    if fault := fault_of(path, expected, content=content):
+        raise BundleError(f"{path}: {fault}; {_AGAIN}")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

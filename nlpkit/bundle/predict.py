@@ -163,7 +163,7 @@ def load(
     Args:
         path: The run folder, or the bundle's own folder.
         device: "auto", "cpu", "cuda" or "cuda:1".
-        precision: "fp32", or "auto": bf16 where the device is fast at it.
+        precision: "fp32", or "auto": what training would take on the device.
         trust_plugins: Whether plugins that it brings are executed even if this user has not trained
             with them here.
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import safetensors.torch
 import torch
 
-from nlpkit.bundle.format import WEIGHTS, replacing
+from nlpkit.bundle.format import WEIGHTS
 from nlpkit.config.resolve import build
 from nlpkit.errors import BundleError
+from nlpkit.files import replacing
 from nlpkit.nn import call
 from nlpkit.training.precision import resolve_device, resolve_precision
 
@@ -28,24 +29,34 @@ if TYPE_CHECKING:
 def save_weights(folder: Path, model: nn.Module) -> None:
     """Writes model.safetensors; a file that is there is replaced as a whole or not at all.
 
-    Tied tensors are written once, under the first of their names. The same weights give the same
-    bytes.
-
     Args:
         folder: The bundle's folder.
         model: The bare model.
     """
+    with replacing(folder / WEIGHTS) as partial:
+        write_tensors(weights_of(model), partial)
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of the model's state in host memory, as it is now.
+
+    Tied tensors are in it once, under the first of their names. The same weights give the same
+    bytes when written.
+    """
     first = _first_names(model)
-    tensors = {
+    return {
         name: tensor.detach().to("cpu", copy=True).contiguous()
         for name, tensor in model.state_dict().items()
         if first[name] == name
     }
-    with replacing(folder / WEIGHTS) as partial:
-        try:
-            safetensors.torch.save_file(tensors, partial)
-        except safetensors.SafetensorError as error:  # the disk is full, say
-            raise OSError(errno.EIO, str(error)) from error
+
+
+def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Writes a safetensors file. Raises OSError where it cannot be written."""
+    try:
+        safetensors.torch.save_file(dict(tensors), path)
+    except safetensors.SafetensorError as error:  # the disk is full, say
+        raise OSError(errno.EIO, str(error)) from error
 
 
 def load_weights(folder: Path, model: nn.Module) -> None:
@@ -75,7 +86,7 @@ class TorchEngine:
         bundle: Its weights are verified before they are loaded.
         host: Has the model's plugin.
         device: "auto", "cpu", "cuda", "cuda:1".
-        precision: "fp32", or "auto": bf16 where the device is fast at it.
+        precision: "fp32", or "auto": what training would take on the device.
 
     Raises:
         BundleError: The weights are damaged or do not fit.

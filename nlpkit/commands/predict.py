@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nlpkit.bundle.format import replacing
 from nlpkit.bundle.predict import load
 from nlpkit.config.resolve import build
 from nlpkit.config.schema import Component
 from nlpkit.contracts import Row
 from nlpkit.errors import DataError, InputError, closest
+from nlpkit.files import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -9,8 +9,9 @@ import pytest
 from tokenizers import Tokenizer
 
 import nlpkit
-from nlpkit.bundle.format import _seal_of, read_bundle
+from nlpkit.bundle.format import read_bundle
 from nlpkit.bundle.predict import load
+from nlpkit.files import seal_of
 from tests.bundle.bundles import make_run
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def reseal(path: Path, **values: object) -> None:
     """Edits nlpkit.json as somebody would who knows of the seal."""
     description = {**json.loads(path.read_text()), **values}
     description = {k: v for k, v in description.items() if v != "gone" and k != "seal"}
-    path.write_text(json.dumps({**description, "seal": _seal_of(description)}))
+    path.write_text(json.dumps({**description, "seal": seal_of(description)}))
 
 
 def test_same_run_twice_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:

@@ -1,0 +1,93 @@
+"""Whether a config may go on from a checkpoint: what would change the result is an error."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from nlpkit.environment import versions
+from nlpkit.files import sha256
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from nlpkit.config.schema import Config
+    from nlpkit.errors import Problem
+
+_FIXED = ("seed", "task", "data", "tokenizer", "model", "train", "precision")
+_FREE = ("train.micro_batch_size",)
+_ALSO_FIXED = ("loader.bucketing", "eval.every", "eval.monitor")
+_REMEDY = "set it back, or start a new run with another --out"
+
+
+def differences(
+    config: Config, recipe: Mapping[str, Any], manifest: Mapping[str, Any]
+) -> list[Problem]:
+    """What differs from the run that a checkpoint is of; empty where it may go on.
+
+    Rows count by their content, and a file or folder may have moved.
+
+    Args:
+        config: Resolved, its precision included.
+        recipe: Of the data as they are now.
+        manifest: The checkpoint's.
+    """
+    old, new = _fixed(manifest["config"]), _fixed(config.model_dump(mode="json"))
+    for key in {*manifest["data"], *recipe}:  # rows, code and versions that the config does not say
+        if key not in {*old, *new} and not key.startswith(("data.", "task.", "tokenizer.")):
+            old[key], new[key] = manifest["data"].get(key), recipe.get(key)
+    return [
+        config.origin.problem(tuple(key.split(".")), _change(old.get(key), new.get(key)), _REMEDY)
+        for key in sorted({*old, *new})
+        if not _same(old.get(key), new.get(key))
+    ]
+
+
+def setting(run_dir: Path, **given: Any) -> dict[str, Any]:
+    """What a run computes with: where it differs, a resumed run is not exact to the bit.
+
+    Args:
+        run_dir: Has the plugins that are files.
+        given: What else counts, such as the number of threads.
+    """
+    plugins = sorted((run_dir / "plugins").glob("*.py"))
+    return {
+        **versions(),
+        **{f"plugins/{path.name}": sha256(path) for path in plugins},
+        **given,
+    }
+
+
+def _fixed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that may not change, by dotted key."""
+    values = dict(_flat(config))
+    return {
+        key: value
+        for key, value in values.items()
+        if (key.partition(".")[0] in _FIXED and key not in _FREE) or key in _ALSO_FIXED
+    }
+
+
+def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and (value or not path):
+        for key, each in value.items():
+            yield from _flat(each, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, value
+
+
+def _same(old: Any, new: Any) -> bool:
+    if isinstance(old, str) and isinstance(new, str) and os.path.isabs(old) and os.path.isabs(new):
+        return os.path.basename(old) == os.path.basename(new)
+    return bool(old == new)
+
+
+def _change(old: Any, new: Any) -> str:
+    if old is not None and new is not None and len(f"{old}{new}") > 100:
+        return "is not what the run was started with"
+    return f"is {_shown(new)}, and the run was started with {_shown(old)}"
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else str(value)

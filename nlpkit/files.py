@@ -1,0 +1,70 @@
+"""Files that are whole or not there at all, and what their bytes were when they were written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place, synced, when the block ends well."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        yield partial
+        sync(partial)
+        partial.replace(path)
+    except OSError as error:
+        if error.strerror and not error.filename:  # a full disk does not say where
+            error.filename = str(path)
+        raise
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Returns when a file, or the entries of a folder, would survive a power cut."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def hashes(folder: Path, paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
+    """Size and sha256 of files, by their place in `folder`."""
+    return {
+        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": sha256(path)}
+        for path in sorted(paths)
+    }
+
+
+def fault_of(path: Path, expected: Mapping[str, Any], *, content: bool = True) -> str:
+    """What is wrong with a file that `hashes` described, as the end of a sentence, or ""."""
+    if not path.is_file():
+        return "is missing"
+    size = path.stat().st_size
+    if size != expected["size"]:
+        return f"is damaged ({size} bytes instead of {expected['size']})"
+    if content and sha256(path) != expected["sha256"]:
+        return "is damaged (its sha256 is not the recorded one)"
+    return ""
+
+
+def seal_of(description: Mapping[str, Any]) -> str:
+    """The sha256 of a description that may hold it under "seal"."""
+    sealed = {key: value for key, value in description.items() if key != "seal"}
+    return hashlib.sha256(json.dumps(sealed, sort_keys=True).encode()).hexdigest()
+
+
+def sha256(path: Path) -> str:
+    """The sha256 of a file, of any size."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
