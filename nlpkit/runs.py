@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
-import threading
-from collections.abc import Mapping
-from contextlib import contextmanager, suppress
+import signal
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -14,22 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 from nlpkit.bundle.format import read_bundle
 from nlpkit.cli.render import Terminal
-from nlpkit.config.load import dump_config, load_config
-from nlpkit.config.resolve import build, resolve
+from nlpkit.config.load import load_config
+from nlpkit.config.resolve import build
 from nlpkit.config.schema import Config
-from nlpkit.data.prepare import prepare
-from nlpkit.data.rows import write_rows
-from nlpkit.environment import git_commit, runs_folder, threads_per_rank, versions
-from nlpkit.errors import BundleError, InputError
-from nlpkit.metrics import monitor_of
+from nlpkit.environment import runs_folder
+from nlpkit.errors import BundleError, InputError, Interrupted
 from nlpkit.plugin.host import Host, load
-from nlpkit.plugin.records import KINDS
-from nlpkit.plugin.trust import remember
+from nlpkit.signals import interruptible
+from nlpkit.start import Start
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from nlpkit.data.prepare import Prepared
+    from collections.abc import Iterator, Mapping
 
 
 @dataclass(frozen=True)
@@ -74,6 +69,7 @@ def train(
     data: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     *,
+    resume: bool = False,
     terminal: Terminal | None = None,
 ) -> Run:
     """Trains what `config` says.
@@ -83,46 +79,52 @@ def train(
         data: Rows in memory by split ("train", "validation", "test") instead of the config's
             locations: a list of mappings, a pandas DataFrame or a datasets.Dataset.
         out: The run folder; by default `runs/<name>`, then `runs/<name>-2` and so on.
+        resume: Goes on with the run in `out`, by default with the latest of this name, from its
+            newest good checkpoint; starts from the beginning where there is nothing to resume.
         terminal: Where progress is shown.
 
     Raises:
-        InputError: Config, data or plugins cannot be used; nothing is left behind.
+        InputError: Config, data or plugins cannot be used, or are not those of the run to resume;
+            nothing is left behind, and nothing is changed.
         RunError: The run failed; its folder tells how far it came.
+        Interrupted: A signal or a notebook's stop button ended it; what it had learned is saved.
     """
     terminal = terminal or Terminal()
     loaded = config if isinstance(config, Config) else load_config(config)
     host = Host.discover()
-    with _claimed(loaded.name, out) as folder:
-        if data is not None:
-            loaded = _with_rows(loaded, data, folder)
-        resolved = _with_plugins(resolve(loaded, host), host, folder)
-        prepared = prepare(resolved, host, terminal)
-        prepared.write_rejected(folder)
-        monitor_of(resolved, build(resolved.task, "task", host), prepared.schema)
-        _describe(folder, resolved, host, prepared)
-        modules = (plugin for plugin in resolved.plugins if not plugin.endswith(".py"))
-        remember([*host.files.values(), *modules])
-        build(resolved.launch, "launcher", host).launch(folder)
+    with interruptible() as stop:
+        folder = find_run(loaded.name, out) if resume else None
+        if folder and (folder / "result.json").exists():
+            terminal.note(f"{folder}: this run is finished; there is nothing to resume")
+            return Run(folder)
+        with nullcontext(folder) if folder else _claimed(loaded.name, out) as folder:
+            start = Start(config=loaded, host=host, folder=folder, terminal=terminal, resume=resume)
+            config = start.ready(data)
+            record = host.entry("launcher", config.launch.name).record
+            with stop.deferred():
+                ranks = load(record, "nlpkit.training.ranks:ranks_of")(config, host)
+                finished = build(config.launch, "launcher", host).launch(folder, ranks, stop)
+            if not finished:
+                raise _interrupted(folder, stop.signal or signal.SIGINT)
     return Run(folder)
 
 
-class LocalLauncher:
-    """Runs in this process."""
-
-    def launch(self, run_dir: Path) -> None:
-        """Trains to the end."""
-        work = load(KINDS["launcher"](name="local", target=_WORK, extra="train"), _WORK)
-        with _ONE_AT_A_TIME:
-            work(run_dir)
+def _interrupted(folder: Path, number: int) -> Interrupted:
+    name = signal.Signals(number).name
+    message = f"{folder}: ended by {name}, and saved; --resume (resume=True) goes on"
+    return Interrupted(message, signal=number, run=Run(folder))
 
 
-_WORK = "nlpkit.worker:work"
-_ONE_AT_A_TIME = threading.Lock()  # random generators and threads belong to the whole process
-
-
-def local_launcher(options: None) -> LocalLauncher:
-    """The launcher `local`."""
-    return LocalLauncher()
+def find_run(name: str, out: str | Path | None) -> Path | None:
+    """The run folder to go on with: `out`, or the latest of a name; None where there is none."""
+    if out is not None:
+        folders = [Path(out).expanduser()]
+    else:
+        mine = re.compile(re.escape(name) + r"(-\d+)?")
+        folders = [path for path in runs_folder().glob("*") if mine.fullmatch(path.name)]
+    marks = [folder / "environment.json" for folder in folders]
+    latest = max(filter(Path.exists, marks), key=lambda mark: mark.stat().st_mtime_ns, default=None)
+    return latest.parent.absolute() if latest else None
 
 
 @contextmanager
@@ -136,7 +138,9 @@ def _claimed(name: str, out: str | Path | None) -> Iterator[Path]:
     try:
         yield folder
     except BaseException:
-        if not (folder / "metrics.jsonl").exists():
+        learned = [folder / "metrics.jsonl", *folder.glob("checkpoints/step-*")]
+        ready = (folder / "config.yaml").exists()
+        if not (ready and any(path.exists() for path in learned)):
             for path in folder.iterdir():
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
             if made:
@@ -150,7 +154,8 @@ def _given(out: str | Path) -> tuple[Path, bool]:
     if not str(out):
         raise InputError("--out: names no folder")
     if (folder / "config.yaml").exists():
-        raise InputError(f"{folder}: there is a run already; choose another --out or remove it")
+        remedy = "go on with it (--resume), choose another --out, or remove it"
+        raise InputError(f"{folder}: there is a run already; {remedy}")
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
@@ -170,70 +175,9 @@ def _numbered(name: str) -> Path:
         folder = parent / (name if number == 1 else f"{name}-{number}")
         with suppress(FileExistsError):
             folder.mkdir()
+            (folder / "environment.json").touch()
             break
     return folder
-
-
-def _with_rows(config: Config, data: Mapping[str, Any], folder: Path) -> Config:
-    """Rows in memory as files of the run folder: from here on it is an ordinary run on files."""
-    splits = ("train", "validation", "test")
-    remedy = 'give rows by split: {"train": rows, "validation": rows, "test": rows}'
-    if not isinstance(data, Mapping):
-        raise InputError(f"data: is {type(data).__name__}; {remedy}")
-    if unknown := [split for split in data if split not in splits]:
-        raise InputError(f"data: {unknown[0]!r} is no split; {remedy}")
-    if "train" not in data:
-        raise InputError(f"data: train is missing; {remedy}")
-    (folder / "inputs").mkdir()
-    locations: dict[str, Any] = {"name": "files"}
-    for split, rows in data.items():
-        locations[split] = str(folder / "inputs" / f"{split}.jsonl")
-        write_rows(rows, Path(locations[split]), split)
-    kept: dict[str, Any] = {"on_bad_rows": config.data.on_bad_rows}
-    if config.data.name == "files":
-        kept |= {"validation": config.data.validation, "test": config.data.test}
-    elif not isinstance(config.data.validation, str):  # another source's locations do not count
-        kept["validation"] = config.data.validation
-    section = type(config.data).model_validate({**kept, **locations})
-    return config.model_copy(update={"data": section})
-
-
-def _with_plugins(config: Config, host: Host, folder: Path) -> Config:
-    """Single-file plugins, copied into the run folder: every process loads them from there."""
-    if not host.files:
-        return config
-    (folder / "plugins").mkdir()
-    copies = {}
-    for stem, path in host.files.items():
-        copies[path.name] = f"plugins/{stem}.py"
-        shutil.copyfile(path, folder / "plugins" / f"{stem}.py")
-    plugins = tuple(copies.get(Path(plugin).name, plugin) for plugin in config.plugins)
-    return config.model_copy(update={"plugins": plugins})
-
-
-def _describe(folder: Path, config: Config, host: Host, prepared: Prepared) -> None:
-    """Writes config.yaml, with where each component comes from, and environment.json."""
-    origins = "".join(f"# {line}\n" for line in _origins(config, host))
-    (folder / "config.yaml").write_text(dump_config(config) + origins, encoding="utf-8")
-    environment = {
-        "packages": versions(),
-        "threads": threads_per_rank(1),
-        "git_commit": git_commit(),
-        "tokens": str(prepared.path),
-        "token_addresses": prepared.starts,
-    }
-    text = json.dumps(environment, indent=2)
-    (folder / "environment.json").write_text(text + "\n", encoding="utf-8")
-
-
-def _origins(config: Config, host: Host) -> Iterable[str]:
-    chosen = [("source", config.data), ("tokenizer", config.tokenizer), ("task", config.task)]
-    chosen += [("model", config.model), ("strategy", config.strategy), ("launcher", config.launch)]
-    chosen += [("exporter", each) for each in config.export]
-    chosen += [("observer", each) for each in config.observers]
-    for kind, component in chosen:
-        origin = host.entry(kind, component.name).origin
-        yield f"{kind} {component.name}: {origin if origin.version else origin.plugin}"
 
 
 def _numbers(values: dict[str, Any]) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def test_runs_of_one_name_get_folders_of_their_own(tmp_path, monkeypatch):
 
 def test_an_existing_run_is_refused(tmp_path):
     nlpkit.train(CONFIG, data={"train": ROWS}, out=tmp_path / "run")
-    with pytest.raises(nlpkit.InputError, match="there is a run already; choose another --out"):
+    with pytest.raises(nlpkit.InputError, match="there is a run already; go on with it"):
         nlpkit.train(CONFIG, data={"train": ROWS}, out=tmp_path / "run")
 
 

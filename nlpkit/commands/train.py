@@ -22,10 +22,13 @@ _SLOW = 0.05  # of the run's time: from here on an observer is named
 @click.argument("config", type=click.Path(path_type=Path))
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--out", type=click.Path(path_type=Path), help="The run folder [runs/<name>].")
+@click.option("--resume", is_flag=True, help="Go on from the newest good checkpoint.")
 @click.pass_obj
-def command(terminal: Terminal, config: Path, overrides: tuple[str, ...], out: Path | None) -> None:
+def command(
+    terminal: Terminal, config: Path, overrides: tuple[str, ...], out: Path | None, resume: bool
+) -> None:
     """Train what CONFIG describes; KEY=VALUE replaces a value of it (train.epochs=1)."""
-    run = train(load_config(config, overrides), out=out, terminal=terminal)
+    run = train(load_config(config, overrides), out=out, resume=resume, terminal=terminal)
     report(run, terminal)
     folder = shown(run.path)
     terminal.say("\nNext:")

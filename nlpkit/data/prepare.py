@@ -48,6 +48,7 @@ class Prepared:
         schema: What the task learned from the training rows.
         tokenizer_path: The tokenizer.json; it truncates, and does not pad.
         stores: The examples of "train" and, where there are such rows, "validation" and "test".
+        recipe: All that they depend on, by dotted key.
         report: `rows`, `tokens` and `truncated` (a share of the rows) by split; `rejected`, how
             many rows, and `problems`, what was wrong with them.
         starts: What the addresses of rows begin with now, by split of the config.
@@ -58,6 +59,7 @@ class Prepared:
     schema: dict[str, Any]
     tokenizer_path: Path
     stores: dict[str, TokenStore]
+    recipe: dict[str, Any]
     report: dict[str, Any]
     starts: dict[str, str]
     moves: Sequence[tuple[str, str]]
@@ -92,6 +94,7 @@ class Prepared:
                 split: TokenStore.open(path / split, location=start)
                 for split, start in splits.items()
             },
+            recipe=parts["recipe"]["recipe"],
             report=report,
             starts=begin,
             moves=moves,

@@ -11,7 +11,7 @@ import torch
 from nlpkit.training.step import explained, to_device
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from nlpkit.contracts import Batch, Metric, Strategy
     from nlpkit.nn import StepModule
@@ -40,7 +40,8 @@ def evaluate(
     *,
     strategy: Strategy,
     precision: Precision,
-) -> Evaluation:
+    stop: Callable[[], bool] = lambda: False,
+) -> Evaluation | None:
     """Runs the bare module over this rank's batches; everything adds up, and is reduced once.
 
     Args:
@@ -49,13 +50,19 @@ def evaluate(
         metrics: Fresh ones.
         strategy: Where the module is, and how ranks add up.
         precision: Of the forward pass; losses are float32 or float64, sums float64.
+        stop: Polled once a batch.
+
+    Returns:
+        What it came to; None on every rank as soon as one was asked to stop.
     """
     total = torch.zeros((), dtype=torch.float64, device=strategy.device)
-    count, samples = 0.0, 0
+    count, samples, stopping = 0.0, 0, False
     training = module.training
     module.eval()
     with torch.inference_mode():
         for batch in batches:
+            if stopping := stop():
+                break
             moved = to_device(batch, strategy.device)
             with explained(strategy.device), precision.autocast():
                 logits = module.logits(moved.inputs)
@@ -68,10 +75,13 @@ def evaluate(
             samples += len(batch.ids)
     module.train(training)
     states = [metric.state for metric in metrics]
-    summed = strategy.sum(np.concatenate([[total.item(), count, samples], *states]))
+    sums = [total.item(), count, samples, float(stopping)]
+    summed = strategy.sum(np.concatenate([sums, *states]))
+    if summed[3]:
+        return None
     values = {"loss": float(summed[0] / summed[1]) if summed[1] else float("nan")}
     details: dict[str, Any] = {}
-    start = 3
+    start = len(sums)
     for metric, state in zip(metrics, states, strict=True):
         merged = summed[start : start + len(state)]
         values |= metric.compute(merged)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -14,7 +12,7 @@ import torch
 
 from nlpkit.bundle.export import export
 from nlpkit.bundle.format import seal, vocabulary_of, write_description
-from nlpkit.bundle.torch_engine import load_weights, save_weights
+from nlpkit.bundle.torch_engine import load_weights
 from nlpkit.config.load import load_config
 from nlpkit.config.resolve import build, options_of
 from nlpkit.data.loader import evaluation_batches, training_steps
@@ -23,16 +21,14 @@ from nlpkit.data.prepare import Prepared
 from nlpkit.environment import versions
 from nlpkit.errors import PluginError
 from nlpkit.events import Evaluated, RunEnded, RunStarted
+from nlpkit.files import replacing
 from nlpkit.metrics import monitor_of
 from nlpkit.nn import StepModule, input_names
 from nlpkit.plugin.host import Host, load
 from nlpkit.training.evaluation import Evaluation, evaluate
-from nlpkit.training.precision import (
-    Precision,
-    device_name,
-    resolve_device,
-    resolve_precision,
-)
+from nlpkit.training.precision import Precision, device_name, resolve_precision
+from nlpkit.training.ranks import build_strategy
+from nlpkit.training.saving import Saving
 from nlpkit.training.step import check_placement
 from nlpkit.training.trainer import Trainer
 from nlpkit.training.watchers import Watchers
@@ -44,7 +40,7 @@ if TYPE_CHECKING:
     from nlpkit.config.schema import Component, Config
     from nlpkit.contracts import Objective, Strategy, Task
     from nlpkit.data.store import TokenStore
-    from nlpkit.plugin.records import TaskRecord
+    from nlpkit.plugin.records import StrategyRecord, TaskRecord
 
 
 @dataclass(kw_only=True)
@@ -56,6 +52,8 @@ class Session:
         config: As resolved and stored in it.
         prepared: Token store, schema and tokenizer.
         module: Model and objective, on the device of the strategy.
+        stop: Polled once a step and once a batch of an evaluation; true: save, and leave.
+        at: Told the number of each step as it begins.
     """
 
     run_dir: Path
@@ -67,11 +65,13 @@ class Session:
     strategy: Strategy
     precision: Precision
     watchers: Watchers
+    saving: Saving
     stop: Callable[[], bool]
+    at: Callable[[int], None]
 
     @property
     def bundle(self) -> Path:
-        """Where the bundle grows: the best weights so far, sealed at the end."""
+        """Where the bundle grows: described at the start, given the best weights at the end."""
         return self.run_dir / "bundle"
 
     @property
@@ -85,26 +85,49 @@ class Session:
         steps = self.steps_per_epoch * self.config.train.epochs
         return min(steps, self.config.train.max_steps or steps)
 
-    def fit(self) -> None:
-        """Trains, evaluates the best model, and leaves bundle and result.json behind."""
-        started = time.perf_counter()
-        trainer = self._trainer()
-        ended: dict[str, Any] = {"error": "did not finish"}
-        try:
-            self._started()
-            trainer.run()
-            if self.strategy.rank == 0 and trainer.progress.best is None:
-                self._save()
-            evaluations = self._final_evaluations(trainer)
-            if self.strategy.rank == 0:
-                seal(self.bundle)
-                seconds = time.perf_counter() - started
-                ended = self._result(trainer, evaluations, seconds)
-                _write_json(self.run_dir / "result.json", ended)
-                for component in self.config.export:
-                    export(self.run_dir, component.name, trust_plugins=True, **component.options)
-        finally:
-            self.watchers.tell("run_ended", RunEnded(result=ended))
+    def fit(self) -> bool:
+        """Trains, evaluates the best model, and leaves bundle and result.json behind.
+
+        It goes on from the newest good checkpoint of the run folder, if there is one.
+
+        Returns:
+            Whether it came to an end; false: it was asked to stop, and its state is saved.
+        """
+        with self.saving.alone():
+            trainer = self._trainer()
+            ended: dict[str, Any] = {"error": "did not finish"}
+            try:
+                self.saving.resume(trainer)
+                trainer.start_clock()
+                self._started(trainer.progress.step)
+                result = self._fitted(trainer)
+                ended = {"stopped": trainer.progress.step} if result is None else result
+            finally:
+                try:
+                    self.saving.close()
+                finally:
+                    self.watchers.tell("run_ended", RunEnded(result=ended))
+        return result is not None
+
+    def _fitted(self, trainer: Trainer) -> dict[str, Any] | None:
+        """The result; None where it was asked to stop."""
+        if not trainer.run():
+            self.saving.wait()
+            self.strategy.broadcast(None)  # nobody leaves before: it may end the others
+            return None
+        self.saving.write_best(trainer, self.bundle)
+        evaluations = self._final_evaluations(trainer)
+        if evaluations is None:
+            return None
+        if self.strategy.rank:
+            return {}
+        self.saving.close()
+        seal(self.bundle)
+        result = self._result(trainer, evaluations)
+        for component in self.config.export:
+            export(self.run_dir, component.name, trust_plugins=True, **component.options)
+        _write_json(self.run_dir / "result.json", result)
+        return result
 
     def log(self, line: Mapping[str, Any]) -> None:
         """Adds a line to metrics.jsonl."""
@@ -113,8 +136,8 @@ class Session:
         with (self.run_dir / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(_plain(line)) + "\n")
 
-    def evaluate(self, split: str) -> Evaluation:
-        """Evaluates a split with the weights as they are."""
+    def evaluate(self, split: str) -> Evaluation | None:
+        """Evaluates a split with the weights as they are; None once it is asked to stop."""
         return evaluate(
             self.module,
             evaluation_batches(
@@ -128,24 +151,26 @@ class Session:
             self.task.metrics(self.prepared.schema),
             strategy=self.strategy,
             precision=self.precision,
+            stop=self.stop,
         )
 
     def _trainer(self) -> Trainer:
         train = self.config.train
+        micro = train.micro_batch_size
         store: TokenStore = self.prepared.stores["train"]
         return Trainer(
             config=self.config,
             module=self.module,
             strategy=self.strategy,
             precision=self.precision,
-            steps=training_steps(
+            steps=lambda first: training_steps(
                 store,
                 self.task,
                 seed=self.config.seed,
                 batch_size=train.batch_size,
-                micro_batch_size=train.micro_batch_size,
+                micro_batch_size=micro and micro * self.strategy.replicas,
                 bucketing=self.config.loader.bucketing,
-                first=1,
+                first=first,
                 last=self.total_steps,
                 rank=self.strategy.rank,
                 size=self.strategy.size,
@@ -157,11 +182,13 @@ class Session:
             if "validation" in self.prepared.stores
             else None,
             monitor=monitor_of(self.config, self.task, self.prepared.schema),
-            save_best=self._save,
+            save=self.saving.save,
+            saved=self.saving.saved,
             address=store.address,
             log=self.log,
             watchers=self.watchers,
             stop=self.stop,
+            at=self.at,
         )
 
     def _loading(self) -> dict[str, Any]:
@@ -170,7 +197,7 @@ class Session:
         pin = cuda if loader.pin_memory == "auto" else loader.pin_memory and cuda
         return {"workers": loader.workers, "prefetch": loader.prefetch, "pin_memory": pin}
 
-    def _started(self) -> None:
+    def _started(self, step: int) -> None:
         if self.strategy.rank == 0:
             write_description(
                 self.bundle,
@@ -184,34 +211,37 @@ class Session:
             "run_started",
             RunStarted(
                 run_dir=self.run_dir,
-                config=self.config.model_dump(mode="json"),
+                config=self.config.model_dump(mode="json", exclude={"checkpoint": {"backup"}}),
                 epochs=self.config.train.epochs,
                 total_steps=self.total_steps,
+                steps_done=step,
                 device=str(self.strategy.device),
             ),
         )
 
-    def _save(self) -> None:
-        if self.strategy.rank == 0:
-            save_weights(self.bundle, self.module.model)
-
-    def _final_evaluations(self, trainer: Trainer) -> dict[str, Evaluation]:
-        """The best model's: its validation as it was, and the test rows now."""
+    def _final_evaluations(self, trainer: Trainer) -> dict[str, Evaluation] | None:
+        """The best model's: its validation, and the test rows; None once it is asked to stop."""
+        if trainer.best is None and "validation" in self.prepared.stores:
+            trainer.best = self.evaluate("validation")  # the best model was lost: it is the last's
+            if trainer.best is None:
+                return None
         evaluations = {} if trainer.best is None else {"validation": trainer.best}
         if "test" in self.prepared.stores:
             load_weights(self.bundle, self.module.model)
-            evaluations["test"] = self.evaluate("test")
+            evaluation = self.evaluate("test")
+            if evaluation is None:
+                return None
+            evaluations["test"] = evaluation
             where = {"step": trainer.progress.step, "epoch": trainer.progress.epoch}
-            line = {**where, "split": "test", **evaluations["test"].values}
+            line = {**where, "split": "test", **evaluation.values}
             self.log(line)
             event = Evaluated(**where, split="test", logged=line, best=False)
             self.watchers.tell("evaluated", event)
         return evaluations
 
-    def _result(
-        self, trainer: Trainer, evaluations: Mapping[str, Evaluation], seconds: float
-    ) -> dict[str, Any]:
-        progress = trainer.progress
+    def _result(self, trainer: Trainer, evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
+        trainer.tick()
+        progress, seconds = trainer.progress, trainer.account.seconds
         return {
             "metrics": {split: each.values for split, each in evaluations.items()},
             "details": {split: each.details for split, each in evaluations.items()},
@@ -224,13 +254,18 @@ class Session:
             "precision": self.precision.name,
             "seconds": round(seconds, 3),
             **trainer.account.summary(),
+            "checkpoints": self.saving.report(),
             "data": self.prepared.report,
-            "observers": self.watchers.report(seconds),
+            "observers": self.watchers.report(seconds - trainer.seconds_before),
         }
 
 
 def build_session(
-    run_dir: Path, *, terminal: Terminal, stop: Callable[[], bool] = lambda: False
+    run_dir: Path,
+    *,
+    terminal: Terminal,
+    stop: Callable[[], bool] = lambda: False,
+    at: Callable[[int], None] = lambda step: None,
 ) -> Session:
     """Reads a run folder and builds what it says.
 
@@ -240,21 +275,27 @@ def build_session(
     stored = load_config(run_dir / "config.yaml")
     host = Host.discover()
     host.bring(stored.plugins, run_dir)
-    strategy = build(stored.strategy, "strategy", host, resolve_device(stored.device))
-    precision = resolve_precision(stored.precision, strategy.device)
-    config = stored.model_copy(update={"precision": precision.name})
+    strategy = build_strategy(stored, host)
+    record = cast("StrategyRecord", host.entry("strategy", stored.strategy.name).record)
+    precision = resolve_precision(stored.precision, strategy.device, record.precisions)
+    name = strategy.broadcast(precision.name)  # the cards of other ranks may be others
+    if name != precision.name:
+        precision = Precision(name, strategy.device.type)
+    config = stored.model_copy(update={"precision": name})
     environment = json.loads((run_dir / "environment.json").read_text(encoding="utf-8"))
     if strategy.rank == 0:
         name = device_name(strategy.device)
         if "auto" in (stored.device, stored.precision):
             terminal.note(f"device: {name}; precision: {precision.name}, {precision.reason}")
-        _record(run_dir, precision, {**environment, "device": name})
+        found = {"device": name, "ranks": strategy.size, "threads": torch.get_num_threads()}
+        _record(run_dir, precision, {**environment, **found})
     prepared = Prepared.open(Path(environment["tokens"]), starts=environment["token_addresses"])
     task = build(config.task, "task", host)
     head = task.head(prepared.schema)
     vocabulary = vocabulary_of(prepared.tokenizer_path, config)
+    saving = Saving(run_dir, config, prepared, strategy, terminal)
     torch.manual_seed(mix(config.seed, 0, 0))
-    model = build(config.model, "model", host, head, vocabulary, weights=True)
+    model = build(config.model, "model", host, head, vocabulary, weights=not saving.found())
     if not isinstance(model, torch.nn.Module):
         raise PluginError(f'model "{config.model.name}": its target gave {type(model).__name__}')
     module = StepModule(model, build_objective(config.task, host, prepared.schema), head)
@@ -275,7 +316,9 @@ def build_session(
         strategy=strategy,
         precision=precision,
         watchers=Watchers(observers),
+        saving=saving,
         stop=stop,
+        at=at,
     )
 
 
@@ -291,7 +334,8 @@ def _record(run_dir: Path, precision: Precision, environment: Mapping[str, Any])
     path = run_dir / "config.yaml"
     text = path.read_text(encoding="utf-8")
     resolved = f"\nprecision: {precision.name}\n"
-    path.write_text(text.replace("\nprecision: auto\n", resolved), encoding="utf-8")
+    with replacing(path) as partial:  # other ranks read it now
+        partial.write_text(text.replace("\nprecision: auto\n", resolved), encoding="utf-8")
     _write_json(run_dir / "environment.json", environment)
 
 
@@ -306,6 +350,5 @@ def _plain(value: Any) -> Any:
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
     text = json.dumps(_plain(value), indent=2, ensure_ascii=False)
-    partial = path.with_suffix(".partial")
-    partial.write_text(text + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")

@@ -13,7 +13,7 @@ import torch
 
 from nlpkit.data.plan import mix
 from nlpkit.errors import NonFiniteError
-from nlpkit.events import Evaluated, StepEnded
+from nlpkit.events import CheckpointSaved, Evaluated, StepEnded
 from nlpkit.training.optim import adamw, learning_rate, set_rate
 from nlpkit.training.step import optimizer_step
 
@@ -31,11 +31,19 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Progress:
-    """Where training stands; integers, and the best value so far."""
+    """Where training stands.
+
+    Attributes:
+        step: The last step that ended, and `epoch` its epoch; the place in the plan.
+        taken: Steps that moved the weights: the place in the schedule.
+        evaluated: The last step after which validation was evaluated.
+        best: The best monitored value so far, after step `best_step`.
+    """
 
     step: int = 0
     epoch: int = 0
     taken: int = 0
+    evaluated: int = 0
     best: float | None = None
     best_step: int = 0
     evaluations_since_best: int = 0
@@ -43,15 +51,17 @@ class Progress:
 
 @dataclass(kw_only=True)
 class Account:
-    """The honest numbers of a run (law 9)."""
+    """The honest numbers of a run (law 9), over all ranks and resumes."""
 
     samples: int = 0
     tokens: int = 0
     positions: int = 0
     skipped_steps: int = 0
+    overflows: int = 0
     seconds_training: float = 0.0
     seconds_waiting_for_data: float = 0.0
     seconds_evaluating: float = 0.0
+    seconds: float = 0.0
 
     def summary(self) -> dict[str, Any]:
         """Rates and shares, for result.json."""
@@ -62,6 +72,7 @@ class Account:
             "padding_share": round(1 - self.tokens / self.positions, 4) if self.positions else 0.0,
             "waiting_for_data_share": round(self.seconds_waiting_for_data / seconds, 4),
             "skipped_steps": self.skipped_steps,
+            "overflows": self.overflows,
             "training_seconds": round(self.seconds_training, 3),
             "evaluation_seconds": round(self.seconds_evaluating, 3),
         }
@@ -73,71 +84,124 @@ class Trainer:
 
     Attributes:
         module: Model and objective on the strategy's device, not wrapped yet.
-        steps: The batches of each optimizer step, from the first one that is still to be done.
+        steps: The batches of each optimizer step, from the step that it is given.
         steps_per_epoch: Optimizer steps in an epoch; `total_steps` in the whole run.
-        validate: Evaluates the validation split, or None where there is none.
+        validate: Evaluates the validation split, None once it is asked to stop; or None where there
+            is no such split.
         monitor: Name of the value that selects the best model, and which way is better.
-        save_best: Keeps the weights of the best model so far.
+        save: Saves a checkpoint of this trainer; true: it holds the best model so far.
+        saved: The checkpoints that have been written since it was last asked.
         address: The address of a training sample, for messages.
         log: Takes a line of metrics.jsonl.
         stop: Polled once a step; true asks all ranks to stop after it.
+        at: Told the number of each step as it begins.
+        best: What validation came to at the best step.
+        interval: The sum of the losses since the last line, and of how many steps.
     """
 
     config: Config
     module: StepModule
     strategy: Strategy
     precision: Precision
-    steps: Iterable[StepBatches]
+    steps: Callable[[int], Iterable[StepBatches]]
     steps_per_epoch: int
     total_steps: int
-    validate: Callable[[], Evaluation] | None
+    validate: Callable[[], Evaluation | None] | None
     monitor: tuple[str, str]
-    save_best: Callable[[], None]
+    save: Callable[[Trainer, bool], None]
+    saved: Callable[[], Iterable[CheckpointSaved]]
     address: Callable[[int], str]
     log: Callable[[Mapping[str, Any]], None]
     watchers: Watchers
-    stop: Callable[[], bool] = lambda: False
+    stop: Callable[[], bool]
+    at: Callable[[int], None]
     progress: Progress = field(default_factory=Progress)
     account: Account = field(default_factory=Account)
     best: Evaluation | None = None
-    _interval: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    interval: list[float] = field(default_factory=lambda: [0.0, 0.0])
 
-    def run(self) -> None:
+    def __post_init__(self) -> None:
+        self.optimizer = adamw(self.module, weight_decay=self.config.train.weight_decay)
+        self._wrapped = self.strategy.wrap(self.module)
+        self.module.train()
+
+    def start_clock(self) -> None:
+        """From here on time counts, after what an earlier part of the run took."""
+        self.seconds_before = self.account.seconds
+        self._begun = time.perf_counter() - self.seconds_before
+
+    def tick(self) -> None:
+        """Brings the account's seconds up to now."""
+        self.account.seconds = time.perf_counter() - self._begun
+
+    def run(self) -> bool:
         """Trains to the last step, or until validation stops improving.
+
+        Returns:
+            Whether it came to an end; false: it was asked to stop, and its state is saved.
 
         Raises:
             NonFiniteError: The gradient of a step is not finite, and `train.nonfinite` is "stop".
         """
+        if self._evaluation_is_due() and not self._end_step():  # it was stopped right there
+            return False
+        if self._ended():
+            return True
+        for batches in self._timed(self.steps(self.progress.step + 1)):
+            stopping = self._train(batches)
+            if not self._end_step(stopping):
+                return False
+            if self._ended():
+                break
+        return True
+
+    def _train(self, batches: StepBatches) -> bool:
+        """One optimizer step; whether some rank asked to stop."""
+        started = time.perf_counter()
+        self.at(batches.step)
         train = self.config.train
-        peak = train.learning_rate or 0.0
-        wrapped = self.strategy.wrap(self.module)
-        optimizer = adamw(self.module, weight_decay=train.weight_decay)
-        self.module.train()
-        for batches in self._timed(self.steps):
-            started = time.perf_counter()
-            seed_step(self.config.seed, batches.step, self.strategy.rank)
-            rate = learning_rate(
-                self.progress.taken, total=self.total_steps, peak=peak, train=train
-            )
-            set_rate(optimizer, rate)
-            step = optimizer_step(
-                batches.batches,
-                wrapped,
-                self.strategy,
-                self.precision,
-                optimizer,
-                train.max_grad_norm,
-                stop=self.stop(),
-            )
-            self._count(batches, step)
-            self._report(batches, step, rate)
-            self.account.seconds_training += time.perf_counter() - started
-            if self._evaluation_is_due() and self._evaluate():
-                break
-            if step.stopping:
-                break
-        own = np.array([self.account.tokens, self.account.positions])
-        self.account.tokens, self.account.positions = map(int, self.strategy.sum(own))
+        seed_step(self.config.seed, batches.step, self.strategy.rank)
+        rate = learning_rate(
+            self.progress.taken,
+            total=self.total_steps,
+            peak=train.learning_rate or 0.0,
+            train=train,
+        )
+        set_rate(self.optimizer, rate)
+        step = optimizer_step(
+            batches.batches,
+            self._wrapped,
+            self.strategy,
+            self.precision,
+            self.optimizer,
+            train.max_grad_norm,
+            stop=self.stop(),
+        )
+        self._count(batches, step)
+        self._report(batches, step, rate)
+        self.account.seconds_training += time.perf_counter() - started
+        return step.stopping
+
+    def _end_step(self, stopping: bool = False) -> bool:
+        """Evaluates and saves where that is due; false once training is to stop."""
+        best = False
+        if not stopping and self._evaluation_is_due():
+            stopping, best = self._evaluate()
+        step = self.progress.step
+        every = self.config.checkpoint.every
+        period = self.steps_per_epoch if every == "epoch" else every
+        if stopping or best or step % period == 0 or self._ended():
+            self.tick()
+            self.save(self, best)
+        for event in self.saved():
+            self.watchers.tell("checkpoint_saved", event)
+        return not stopping
+
+    def _ended(self) -> bool:
+        patience = self.config.train.early_stopping
+        return self.progress.step >= self.total_steps or (
+            patience is not None and self.progress.evaluations_since_best >= patience
+        )
 
     def _timed(self, steps: Iterable[StepBatches]) -> Iterator[StepBatches]:
         """The steps; time spent waiting for them is part of training, and counted apart too."""
@@ -156,19 +220,20 @@ class Trainer:
         self.progress.step, self.progress.epoch = batches.step, batches.epoch
         self.progress.taken += step.taken
         self.account.skipped_steps += not step.taken
+        self.account.overflows += step.overflow
         self.account.samples += len(batches.ids)
         self.account.tokens += batches.tokens
         self.account.positions += batches.positions
         if step.taken:
-            self._interval[0] += step.loss
-            self._interval[1] += 1
+            self.interval[0] += step.loss
+            self.interval[1] += 1
 
     def _report(self, batches: StepBatches, step: Step, rate: float) -> None:
         """Logs the step where a line is due, tells observers, stops at what is no number."""
         finite = math.isfinite(step.norm) and math.isfinite(step.loss)
         logged = None
-        if not finite or batches.step % self.config.train.log_every == 0:
-            loss = self._interval_loss() if finite else step.loss
+        if (not finite and not step.overflow) or batches.step % self.config.train.log_every == 0:
+            loss = self._interval_loss() if finite or step.overflow else step.loss
             logged = {
                 "step": batches.step,
                 "epoch": batches.epoch,
@@ -187,17 +252,17 @@ class Trainer:
                 grad_norm=step.norm,
                 learning_rate=rate,
                 taken=step.taken,
+                ids=batches.ids,
                 logged=logged,
             ),
         )
-        if not finite and self.config.train.nonfinite == "stop":
+        if not finite and not step.overflow and self.config.train.nonfinite == "stop":
             raise NonFiniteError(self._nonfinite(batches, step))
 
     def _interval_loss(self) -> float:
-        """The mean loss of the steps since the last line; each rank holds a share of it."""
-        loss, steps = self.strategy.sum(np.array(self._interval))
-        self._interval = [0.0, 0.0]
-        return float(loss * self.strategy.size / steps) if steps else math.nan
+        """The mean loss of the steps since the last line."""
+        (loss, steps), self.interval = self.interval, [0.0, 0.0]
+        return loss / steps if steps else math.nan
 
     def _nonfinite(self, batches: StepBatches, step: Step) -> str:
         samples = [self.address(int(sample)) for sample in batches.ids[:8]]
@@ -210,35 +275,37 @@ class Trainer:
         )
 
     def _evaluation_is_due(self) -> bool:
-        every = self.config.eval.every
+        step, every = self.progress.step, self.config.eval.every
         period = self.steps_per_epoch if every == "epoch" else every
-        return self.progress.step % period == 0 or self.progress.step == self.total_steps
+        pending = self.validate is not None and step > self.progress.evaluated
+        return pending and (step % period == 0 or step == self.total_steps)
 
-    def _evaluate(self) -> bool:
-        """Evaluates validation, keeps the best weights; true where early stopping ends it."""
-        if self.validate is None:
-            return False
+    def _evaluate(self) -> tuple[bool, bool]:
+        """Evaluates validation: whether it was asked to stop meanwhile, and whether it is best."""
         started = time.perf_counter()
-        evaluation = self.validate()
+        evaluation = self.validate() if self.validate else None
+        self.account.seconds_evaluating += time.perf_counter() - started
+        return evaluation is None, evaluation is not None and self._judge(evaluation)
+
+    def _judge(self, evaluation: Evaluation) -> bool:
+        """Takes a validation into account and reports it; whether it is the best so far."""
         progress = self.progress
         value = evaluation.values[self.monitor[0]]
         best = is_better(value, progress.best, self.monitor[1])
+        progress.evaluated = progress.step
         if best:
             progress.best, progress.best_step = value, progress.step
             progress.evaluations_since_best, self.best = 0, evaluation
-            self.save_best()
         else:
             progress.evaluations_since_best += 1
         where = {"step": progress.step, "epoch": progress.epoch}
         logged = {**where, "split": "validation", **evaluation.values}
         self.log(logged)
-        self.account.seconds_evaluating += time.perf_counter() - started
         self.watchers.tell(
             "evaluated",
             Evaluated(**where, split="validation", logged=logged, best=best),
         )
-        patience = self.config.train.early_stopping
-        return patience is not None and progress.evaluations_since_best >= patience
+        return best
 
 
 def is_better(value: float, best: float | None, direction: str) -> bool:
@@ -249,8 +316,10 @@ def is_better(value: float, best: float | None, direction: str) -> bool:
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
-    """Seeds every generator from (seed, step, rank): randomness is a function, not a state."""
+    """Seeds every generator from (seed, step, rank, device): randomness is a function, no state."""
     value = mix(seed, step, rank)
     torch.manual_seed(value)
     random.seed(value)
     np.random.seed(value % 2**32)
+    for index, generator in enumerate(torch.cuda.default_generators):  # none before it is used
+        generator.manual_seed(mix(seed, step, rank, index))

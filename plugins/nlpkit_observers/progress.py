@@ -28,7 +28,8 @@ class Progress(Observer):
     def run_started(self, event: RunStarted) -> None:
         """Opens the bar."""
         self._monitor = event.config["eval"]["monitor"]
-        bar = self._terminal.bar(f"training on {event.device}", event.total_steps, "steps")
+        label, total = f"training on {event.device}", event.total_steps
+        bar = self._terminal.bar(label, total, "steps", done=event.steps_done)
         self._bar = self._shown.enter_context(bar)
 
     def step_ended(self, event: StepEnded) -> None:

@@ -26,7 +26,8 @@ class TensorBoard(Observer):
 
     def run_started(self, event: RunStarted) -> None:
         """Opens the event file, and writes the config as a block of text."""
-        self._writer = SummaryWriter(str(event.run_dir / "tensorboard"))
+        after = event.steps_done + 1 if event.steps_done else None  # what came later is done again
+        self._writer = SummaryWriter(str(event.run_dir / "tensorboard"), purge_step=after)
         config = json.dumps(event.config, indent=2, ensure_ascii=False)
         self._writer.add_text("config", f"```\n{config}\n```")
 

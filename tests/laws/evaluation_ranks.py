@@ -45,7 +45,7 @@ def evaluations(strategy: Any) -> list[dict[str, Any]]:
                 store = TokenStore.open(path)
                 for dtype in DTYPES:
                     evaluation = evaluate(
-                        build_module(CASES[name], DTYPES[dtype]),
+                        build_module(CASES[name], DTYPES[dtype]).to(strategy.device),
                         evaluation_batches(
                             store,
                             task,
@@ -58,7 +58,7 @@ def evaluations(strategy: Any) -> list[dict[str, Any]]:
                         ),
                         task.metrics({"labels": LABELS, "mean": 0.0}),
                         strategy=strategy,
-                        precision=Precision("fp32", "cpu"),
+                        precision=Precision("fp32", strategy.device.type),
                     )
                     found.append(
                         {

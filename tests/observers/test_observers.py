@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+import numpy as np
 import pytest
 
 from nlpkit.cli.render import Terminal
@@ -19,7 +20,9 @@ def watch(name, run_dir):
     record = Host.discover().entry("observer", name).record
     observer = load(record, record.target)(None, Terminal())
     observer.run_started(
-        RunStarted(run_dir=run_dir, config=CONFIG, epochs=1, total_steps=4, device="cpu")
+        RunStarted(
+            run_dir=run_dir, config=CONFIG, epochs=1, total_steps=4, steps_done=0, device="cpu"
+        )
     )
     for step in range(1, 5):
         line = {"step": step, "epoch": 1, "split": "train", "loss": 1 / step, "grad_norm": 2.0}
@@ -31,6 +34,7 @@ def watch(name, run_dir):
                 grad_norm=2.0,
                 learning_rate=0.1,
                 taken=step != 4,
+                ids=np.arange(2),
                 logged=line if step % 2 == 0 else None,
             )
         )

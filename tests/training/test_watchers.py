@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 
 import torch
 
+import nlpkit
 from nlpkit.cli.render import Terminal
 from nlpkit.contracts import Observer
 from nlpkit.events import RunEnded, StepEnded
-from nlpkit.training.run import build_session
+from nlpkit.training.run import Session, build_session
 from nlpkit.training.watchers import Watchers
 from tests.training.test_trainer import train
 
@@ -51,13 +53,18 @@ def test_a_slow_observer_is_reported_with_its_share_of_the_time():
     assert 0.5 <= watchers.report(elapsed=0.1)["ledger"]["share_of_time"] < 5
 
 
+def from_the_beginning(run: nlpkit.Run) -> Session:
+    shutil.rmtree(run.path / "checkpoints")
+    return build_session(run.path, terminal=Terminal())
+
+
 def test_an_observer_can_neither_leave_nor_switch_gradients_off(tmp_path):
     class Leaver(Observer):
         def step_ended(self, event: StepEnded) -> None:
             torch.set_grad_enabled(False)
             sys.exit(0)
 
-    session = build_session(train(tmp_path / "run", train={"epochs": 1}).path, terminal=Terminal())
+    session = from_the_beginning(train(tmp_path / "run", train={"epochs": 1}))
     session.watchers = Watchers([("leaver", Leaver())])
     with torch.enable_grad():
         session.fit()
@@ -71,7 +78,7 @@ def test_an_observer_that_draws_random_numbers_changes_nothing(tmp_path):
 
     run = train(tmp_path / "run", train={"epochs": 1}, dropout=0.3)
     weights = (run.bundle / "model.safetensors").read_bytes()
-    session = build_session(run.path, terminal=Terminal())
+    session = from_the_beginning(run)
     session.watchers = Watchers([("drawer", Drawer())])
     session.fit()
     assert (run.bundle / "model.safetensors").read_bytes() == weights

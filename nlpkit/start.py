@@ -1,0 +1,206 @@
+"""What happens in a run folder before training: rows and plugins come in, the config is stored."""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from nlpkit.checkpoint.backup import backup_of
+from nlpkit.checkpoint.files import newest
+from nlpkit.checkpoint.lock import alone
+from nlpkit.checkpoint.resume import differences
+from nlpkit.checks import machine_problems
+from nlpkit.config.load import dump_config
+from nlpkit.config.resolve import build, resolve
+from nlpkit.data.prepare import prepare
+from nlpkit.data.rows import write_rows
+from nlpkit.environment import git_commit, versions
+from nlpkit.errors import ConfigError, InputError
+from nlpkit.metrics import monitor_of
+from nlpkit.plugin.trust import remember
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from nlpkit.checkpoint.files import Checkpoint
+    from nlpkit.cli.render import Terminal
+    from nlpkit.config.schema import Config
+    from nlpkit.data.prepare import Prepared
+    from nlpkit.plugin.host import Host
+
+_SPLITS = ("train", "validation", "test")
+
+
+@dataclass(kw_only=True)
+class Start:
+    """A run that is about to begin, or to go on.
+
+    Attributes:
+        config: As it was loaded.
+        host: Has the components.
+        folder: The run folder.
+        terminal: Where it is said what is found.
+        resume: Whether it may go on from a checkpoint, here or in the backup.
+    """
+
+    config: Config
+    host: Host
+    folder: Path
+    terminal: Terminal
+    resume: bool
+
+    def ready(self, data: Mapping[str, Any] | None) -> Config:
+        """Fills the run folder with all that a worker needs; the resolved config.
+
+        Args:
+            data: Rows in memory by split, instead of the config's locations.
+
+        Raises:
+            InputError: Something cannot be used, or is not what the run was started with; a run
+                that is there already is as it was.
+        """
+        if self.resume:
+            with alone(self.folder, self.terminal.note):
+                pass  # what is there is complete now, and nobody's
+        found = self._found()
+        config = self._with_rows(data, found)
+        if found and config.precision == "auto":
+            resolved = found.manifest["config"]["precision"]
+            config = config.model_copy(update={"precision": resolved})
+        config = resolve(config, self.host)
+        self._check_machine(config)
+        prepared = prepare(config, self.host, self.terminal)
+        monitor, _ = monitor_of(config, build(config.task, "task", self.host), prepared.schema)
+        evaluation = config.eval.model_copy(update={"monitor": monitor})
+        config = config.model_copy(update={"eval": evaluation})
+        if found:
+            if problems := differences(config, prepared.recipe, found.manifest):
+                raise ConfigError(problems)
+        prepared.write_rejected(self.folder)
+        config = self._with_plugins(config)
+        self._describe(config, prepared)
+        modules = (plugin for plugin in config.plugins if not plugin.endswith(".py"))
+        remember([*self.host.files.values(), *modules])
+        return config
+
+    def _check_machine(self, config: Config) -> None:
+        problems = machine_problems(config, self.host)
+        if errors := [problem for problem in problems if problem.severity == "error"]:
+            raise ConfigError(errors)
+        for problem in problems:
+            self.terminal.note(f"warning: {problem}")
+
+    def _found(self) -> Checkpoint | None:
+        """The newest good checkpoint, here or in the backup; what is damaged is named."""
+        checkpoints = self.folder / "checkpoints"
+        backup = backup_of(self.config, self.folder.name)
+        if not self.resume:
+            if backup and backup.exists():
+                raise InputError(
+                    f"{backup}: has checkpoints of another run; go on with it (--resume), choose "
+                    "another --out, or remove them"
+                )
+            return None
+        found = newest(checkpoints, lambda _: None)  # training names it
+        if backup:
+            remote = backup.newest(checkpoints, found.step if found else 0, self.terminal.note)
+            found = remote or found
+            if found and found.best_step:
+                backup.fetch(checkpoints, found.best_step, self.terminal.note)
+        if not found:
+            self.terminal.note(f"{self.folder}: nothing to resume; starts from the beginning")
+        return found
+
+    def _with_rows(self, data: Mapping[str, Any] | None, found: Checkpoint | None) -> Config:
+        """Rows in memory as files of the run folder: from here on it is a run on files."""
+        inputs = self.folder / "inputs"
+        if data is not None:
+            _check_splits(data)
+            with TemporaryDirectory(dir=self.folder, prefix=".inputs") as temporary:
+                written = {split: Path(temporary) / f"{split}.jsonl" for split in data}
+                for split, path in written.items():
+                    write_rows(data[split], path, split)
+                    stored = inputs / path.name
+                    if (
+                        found
+                        and inputs.exists()
+                        and not (stored.exists() and filecmp.cmp(path, stored, shallow=False))
+                    ):
+                        raise InputError(
+                            f"data: the {split} rows are not those that the run was started with; "
+                            "give the same ones, or start a new run with another out"
+                        )
+                if not found and inputs.exists():
+                    shutil.rmtree(inputs)
+                inputs.mkdir(exist_ok=True)
+                for path in written.values():
+                    path.replace(inputs / path.name)
+        elif self.config.data.train is not None or not (self.resume and inputs.exists()):
+            return self.config
+        return self._on_files(inputs)
+
+    def _on_files(self, inputs: Path) -> Config:
+        given = self.config.data
+        locations: dict[str, Any] = {"name": "files"}
+        for path in sorted(inputs.glob("*.jsonl")):
+            locations[path.stem] = str(path)
+        kept: dict[str, Any] = {"on_bad_rows": given.on_bad_rows}
+        if given.name == "files":
+            kept |= {"validation": given.validation, "test": given.test}
+        elif not isinstance(given.validation, str):  # another source's locations do not count
+            kept["validation"] = given.validation
+        section = type(given).model_validate({**kept, **locations})
+        return self.config.model_copy(update={"data": section})
+
+    def _with_plugins(self, config: Config) -> Config:
+        """Single-file plugins, copied into the run folder: every process loads them from there."""
+        if not self.host.files:
+            return config
+        (self.folder / "plugins").mkdir(exist_ok=True)
+        copies = {}
+        for stem, path in self.host.files.items():
+            copies[path.name] = f"plugins/{stem}.py"
+            copy = self.folder / "plugins" / f"{stem}.py"
+            if not (copy.exists() and copy.samefile(path)):
+                shutil.copyfile(path, copy)
+        plugins = tuple(copies.get(Path(plugin).name, plugin) for plugin in config.plugins)
+        return config.model_copy(update={"plugins": plugins})
+
+    def _describe(self, config: Config, prepared: Prepared) -> None:
+        """Writes config.yaml, with where each component comes from, and environment.json."""
+        origins = "".join(f"# {line}\n" for line in _origins(config, self.host))
+        (self.folder / "config.yaml").write_text(dump_config(config) + origins, encoding="utf-8")
+        environment = {
+            "packages": versions(),
+            "git_commit": git_commit(),
+            "tokens": str(prepared.path),
+            "token_addresses": prepared.starts,
+        }
+        text = json.dumps(environment, indent=2)
+        (self.folder / "environment.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _check_splits(data: Mapping[str, Any]) -> None:
+    remedy = 'give rows by split: {"train": rows, "validation": rows, "test": rows}'
+    if not isinstance(data, Mapping):
+        raise InputError(f"data: is {type(data).__name__}; {remedy}")
+    if unknown := [split for split in data if split not in _SPLITS]:
+        raise InputError(f"data: {unknown[0]!r} is no split; {remedy}")
+    if "train" not in data:
+        raise InputError(f"data: train is missing; {remedy}")
+
+
+def _origins(config: Config, host: Host) -> Iterable[str]:
+    chosen = [("source", config.data), ("tokenizer", config.tokenizer), ("task", config.task)]
+    chosen += [("model", config.model), ("strategy", config.strategy), ("launcher", config.launch)]
+    chosen += [("exporter", each) for each in config.export]
+    chosen += [("observer", each) for each in config.observers]
+    for kind, component in chosen:
+        origin = host.entry(kind, component.name).origin
+        yield f"{kind} {component.name}: {origin if origin.version else origin.plugin}"

@@ -1,0 +1,142 @@
+"""Law 4: runs that are killed at random moments and resumed, against runs that were not.
+
+`python -m tests.laws.kills KILLS [SETTINGS]` kills that many times in each setting, or in so many
+of them; the last line of its output is JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import nlpkit
+import nlpkit.worker  # children are forks, and find it imported
+
+SEED = 20_240  # of the kills
+STEPS, ROWS, EPOCHS, BATCH = 24, 60, 3, 8
+OBSERVER = Path(__file__).with_name("ledger_observer.py")
+SETTINGS = list(product((True, False), (0, 2), (None, 3)))  # bucketing, workers, micro-batch size
+
+
+@dataclass
+class Outcome:
+    """What became of the resumes of one setting."""
+
+    resumes: int = 0
+    equal: int = 0
+    killed: int = 0
+    misplaced: int = 0
+    steps: list[int] = field(default_factory=list)
+
+
+def rows() -> list[dict[str, str]]:
+    return [
+        {"text": f"{word} number {n} {'of many ' * (n % 5)}", "label": label}
+        for n in range(ROWS // 2)
+        for word, label in (("where is my parcel", "track"), ("give my money back", "refund"))
+    ]
+
+
+def config(setting: tuple[bool, int, int | None], **observer: Any) -> dict[str, Any]:
+    bucketing, workers, micro = setting
+    return {
+        "name": "killed",
+        "plugins": [str(OBSERVER)],
+        "device": "cpu",
+        "precision": "fp32",
+        "model": {"name": "transformer", "layers": 1, "hidden": 16, "heads": 2, "dropout": 0.3},
+        "tokenizer": {"name": "wordpiece", "vocab_size": 100, "max_length": 16},
+        "train": {"epochs": EPOCHS, "batch_size": BATCH, "micro_batch_size": micro},
+        "loader": {"workers": workers, "bucketing": bucketing},
+        "data": {"validation": None},
+        "checkpoint": {"every": 3},
+        "observers": [{"name": "ledger", **observer}],
+    }
+
+
+def in_a_child(out: Path, settings: dict[str, Any], *, resume: bool = False) -> int:
+    """Trains in a forked process; how it ended, as os.waitstatus_to_exitcode says it."""
+    pid = os.fork()
+    if pid:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    code = 1
+    try:
+        torch.set_num_threads(1)
+        with (out.parent / "stderr.log").open("a") as log:
+            os.dup2(log.fileno(), 2)
+            nlpkit.train(settings, data={"train": rows()}, out=out, resume=resume)
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def weights(run: Path) -> bytes:
+    return (run / "bundle" / "model.safetensors").read_bytes()
+
+
+def misplaced(run: Path) -> int:
+    """How many samples were seen twice or never in an epoch, by the last that each step did.
+
+    A step that was done again has to have the samples that it had before.
+    """
+    steps: dict[int, dict[str, Any]] = {}
+    wrong = 0
+    for text in (run / "ledger.jsonl").read_text().splitlines():
+        line = json.loads(text)
+        before = steps.setdefault(line["step"], line)
+        wrong += len(set(before["ids"]) ^ set(line["ids"]))
+    seen = Counter((line["epoch"], sample) for line in steps.values() for sample in line["ids"])
+    expected = set(product(range(1, EPOCHS + 1), range(ROWS)))
+    return wrong + sum(abs(seen[key] - 1) for key in expected) + len(set(seen) - expected)
+
+
+def kill_and_resume(
+    setting: tuple[bool, int, int | None], kills: int, folder: Path, generator: random.Random
+) -> Outcome:
+    """Kills and resumes so many runs of a setting."""
+    whole = folder / "whole"
+    if in_a_child(whole, config(setting)):
+        raise RuntimeError((folder / "stderr.log").read_text())
+    expected, outcome = weights(whole), Outcome()
+    for number in range(kills):
+        step, delay = generator.randrange(1, STEPS), generator.uniform(0, 0.02)
+        run = folder / f"killed-{number}"
+        ended = in_a_child(run, config(setting, kill_at=step, delay=delay))
+        outcome.killed += ended == -signal.SIGKILL
+        if in_a_child(run, config(setting), resume=True):
+            raise RuntimeError((folder / "stderr.log").read_text())
+        outcome.resumes += 1
+        outcome.equal += weights(run) == expected
+        outcome.misplaced += misplaced(run)
+        outcome.steps.append(step)
+    return outcome
+
+
+def main(kills: int, settings: int) -> None:
+    generator = random.Random(SEED)
+    totals: Counter[str] = Counter()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    for setting in SETTINGS[-settings:]:
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ["NLPKIT_CACHE"] = f"{folder}/cache"
+            outcome = kill_and_resume(setting, kills, Path(folder), generator)
+        totals.update({name: value for name, value in vars(outcome).items() if name != "steps"})
+        name = "bucketing {}, workers {}, micro-batch size {}".format(*setting)
+        sys.stdout.write(f"{name}: {outcome}\n")
+        sys.stdout.flush()
+    sys.stdout.write(json.dumps({"seed": SEED, **totals}) + "\n")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else len(SETTINGS))
