@@ -5,10 +5,11 @@ PYTHON ?= $(or $(shell command -v python3.11),$(shell command -v python3),python
 BIN := .venv/bin
 FLOOR := .venv-floor
 INSTALLED := .venv/.installed
+INSTALLED_BENCH := .venv/.installed-bench
 INSTALLED_FLOOR := $(FLOOR)/.installed
 CODE := nlpkit plugins tests benchmarks examples
 
-.PHONY: demo test test-slow test-floor check format exactness accuracy clean
+.PHONY: demo test test-slow test-floor test-gpu check format exactness accuracy bench-gpu bench-checkpoints clean
 
 demo: $(INSTALLED)
 	$(BIN)/nlpkit demo
@@ -23,6 +24,10 @@ test-slow: $(INSTALLED)
 test-floor: $(INSTALLED_FLOOR)
 	$(FLOOR)/bin/python -m pytest -rs
 
+# What needs a CUDA GPU, or two; fails where there is none.
+test-gpu: $(INSTALLED)
+	$(BIN)/python -m pytest -rs tests/gpu --require-gpu
+
 check: $(INSTALLED)
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
@@ -34,13 +39,20 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix $(CODE)
 	$(BIN)/ruff format $(CODE)
 
-# Writes docs/exactness.md: law 1, measured.
-exactness: $(INSTALLED)
+# Writes docs/exactness.md: laws 1 and 5, measured beside transformers and Lightning; a few minutes.
+exactness: $(INSTALLED_BENCH)
 	$(BIN)/python -m benchmarks.exactness
 
-# Writes docs/benchmarks.md: accuracy on real data, a quarter of an hour.
+# These write sections of docs/benchmarks.md: accuracy on real data, a quarter of an hour; speed on a
+# CUDA GPU beside transformers; and what checkpoints cost, ten minutes.
 accuracy: $(INSTALLED)
 	$(BIN)/python -m benchmarks.accuracy
+
+bench-gpu: $(INSTALLED_BENCH)
+	$(BIN)/python -m benchmarks.gpu
+
+bench-checkpoints: $(INSTALLED)
+	$(BIN)/python -m benchmarks.checkpoints
 
 clean:
 	rm -rf .venv $(FLOOR) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
@@ -48,6 +60,10 @@ clean:
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all,test]'
+	touch $@
+
+$(INSTALLED_BENCH): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all,test,bench]'
 	touch $@
 
 $(INSTALLED_FLOOR): pyproject.toml constraints.txt

