@@ -43,6 +43,15 @@ def test_the_single_file_plugin_is_the_one_in_the_readme(name):
     assert text == titled(README)[name]
 
 
+def test_the_single_file_plugin_trains_on_two_ranks(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = str(EXAMPLES / "single_file_plugin" / "bag.yaml")
+    assert main(["train", config, "strategy={name: ddp, devices: 2}", "device=cpu"]) == 0
+    run = nlpkit.Run(Path("runs/bag"))
+    assert json.loads((run.path / "environment.json").read_text())["ranks"] == 2
+    assert run.metrics["test"]["accuracy"] > 0.8
+
+
 def test_several_labels(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     config = str(EXAMPLES / "multilabel" / "tickets.yaml")

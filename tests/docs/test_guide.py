@@ -31,7 +31,7 @@ NOT_VALUES = {
     "tokenizer": "by the model",
     "tokenizer.name": "by the model",
     "tokenizer.pretrained": "the model's",
-    **dict.fromkeys(("train", "eval", "loader"), "{}"),
+    **dict.fromkeys(("train", "eval", "loader", "checkpoint"), "{}"),
 }
 """Defaults that the schema cannot say."""
 
@@ -194,7 +194,7 @@ def test_everything_in_a_run_folder_is_explained(in_guide):
     run = Run(in_guide / "runs" / "intents")
     text = section(GUIDE, "The run folder")
     for path in run.path.rglob("*"):
-        assert path.name in text, path
+        assert re.sub(r"step-\d+", "step-00000314", path.name) in text, path
     for key, value in run.result.items():
         assert f"`{key}`" in text
         for inner in value if key in ("data", "observers") else ():
