@@ -55,8 +55,8 @@ def main() -> None:
         path, data = rows(Path(folder), 32 * options.steps)
         for repeat in range(options.repeats):
             for name in list(ARMS)[:: -1 if repeat % 2 else 1]:
-                print(f"{name}, run {repeat + 1}", file=sys.stderr, flush=True)
                 found[name].append(run(path, Path(folder) / "run", options.steps, ARMS[name]))
+                print(f"{name}, run {repeat + 1}: {found[name][-1]}", file=sys.stderr, flush=True)
     medians = {
         name: {key: statistics.median(each[key] for each in runs) for key in runs[0]}
         for name, runs in found.items()

@@ -77,7 +77,7 @@ def test_a_signal_saves_leaves_and_can_be_resumed(yaml, number, everywhere):
         subprocess.run(["kill", f"-{int(number)}", *map(str, [*below, process.pid])], check=True)
     else:
         os.killpg(process.pid, number)
-    err = process.communicate(timeout=30)[1]
+    err = process.communicate(timeout=60)[1]
     assert process.returncode == 128 + number, err
     assert number.name in err
     assert "--resume" in err
