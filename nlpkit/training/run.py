@@ -29,6 +29,7 @@ from nlpkit.training.evaluation import Evaluation, evaluate
 from nlpkit.training.precision import Precision, device_name, resolve_precision
 from nlpkit.training.ranks import build_strategy
 from nlpkit.training.saving import Saving
+from nlpkit.training.state import HISTORY
 from nlpkit.training.step import check_placement
 from nlpkit.training.trainer import Trainer
 from nlpkit.training.watchers import Watchers
@@ -133,7 +134,7 @@ class Session:
         """Adds a line to metrics.jsonl."""
         if self.strategy.rank:
             return
-        with (self.run_dir / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        with (self.run_dir / HISTORY).open("a", encoding="utf-8") as file:
             file.write(json.dumps(_plain(line)) + "\n")
 
     def evaluate(self, split: str) -> Evaluation | None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import safetensors.torch
 from torch import Tensor, nn
 
+from nlpkit.bundle.format import WEIGHTS
 from nlpkit.bundle.torch_engine import load_weights, weights_of, write_tensors
 from nlpkit.training.evaluation import Evaluation
 from nlpkit.training.trainer import Account, Progress, Trainer
@@ -51,7 +52,7 @@ def capture(trainer: Trainer, history: Path) -> dict[str, Callable[[Path], None]
     }
     size = history.stat().st_size if history.exists() else 0
     return {
-        "model.safetensors": partial(write_tensors, weights_of(trainer.module.model)),
+        WEIGHTS: partial(write_tensors, weights_of(trainer.module.model)),
         _OPTIMIZER: partial(write_tensors, optimizer),
         _STATE: partial(_write, json.dumps(state, indent=1).encode()),
         HISTORY: partial(_copy, history, size),
