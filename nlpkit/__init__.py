@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from nlpkit import contracts, testing
     from nlpkit.bundle.evaluate import evaluate
     from nlpkit.bundle.export import export
-    from nlpkit.bundle.predict import load
+    from nlpkit.bundle.load import load
     from nlpkit.checks import check
     from nlpkit.config.load import load_config
     from nlpkit.config.schema import ComponentConfig, FolderOrId, Location
@@ -56,7 +56,7 @@ _LAZY = {
     "contracts": "",
     "evaluate": "nlpkit.bundle.evaluate",
     "export": "nlpkit.bundle.export",
-    "load": "nlpkit.bundle.predict",
+    "load": "nlpkit.bundle.load",
     "load_config": "nlpkit.config.load",
     "plugins": "nlpkit.plugin.host",
     "testing": "",

@@ -35,5 +35,8 @@ def nlpkit_commands() -> Iterator[nlpkit.CommandRecord]:
     """The core's commands, in the order of a first visit."""
     for name, summary in _SUMMARIES.items():
         yield nlpkit.CommandRecord(
-            name=name, target=f"nlpkit.commands.{name}:command", summary=summary
+            name=name,
+            target=f"nlpkit.commands.{name}:command",
+            summary=summary,
+            extra="train",  # where prediction alone is installed, the others need it
         )

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from nlpkit.contracts import Schema, Source, Strategy, Task
-    from nlpkit.plugin.records import StrategyRecord
+    from nlpkit.plugin.records import ExporterRecord, StrategyRecord
 
 _NAMED = 5  # labels in one message
 
@@ -99,10 +99,11 @@ def machine_problems(config: Config, host: Host) -> list[Problem]:
         message = "torch is not installed here, and training needs it"
         remedy = "pip install 'nlpkit-sdk[train]'"
         return [Problem(message=message, remedy=remedy, severity="warning")]
+    missing = list(_missing(config, host))
     if not _asks_for_devices(config):
-        return []
+        return missing
     try:
-        return list(_devices(config, host))
+        return [*missing, *_devices(config, host)]
     except ConfigError as error:
         return [
             config.origin.problem(tuple(problem.key.split(".")), problem.message, problem.remedy)
@@ -110,6 +111,17 @@ def machine_problems(config: Config, host: Host) -> list[Problem]:
         ]
     except InputError as error:
         return [Problem(message=str(error))]
+
+
+def _missing(config: Config, host: Host) -> Iterator[Problem]:
+    """What the formats of `export` need, before a run has trained for nothing."""
+    for place, component in enumerate(config.export):
+        record = cast("ExporterRecord", host.entry("exporter", component.name).record)
+        for module in record.needs:
+            if importlib.util.find_spec(module) is None:
+                message = f"{component.name} needs {module}, which is not installed"
+                remedy = f"pip install 'nlpkit-sdk[{record.extra}]'"
+                yield config.origin.problem(("export", place), message, remedy)
 
 
 def _asks_for_devices(config: Config) -> bool:

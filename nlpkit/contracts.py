@@ -201,15 +201,40 @@ class Strategy(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Approximation:
+    """What the gate asks of an export whose numbers are not the model's (rounded weights).
+
+    Attributes:
+        min_agreement: The least share of validation texts whose label stays.
+        max_drop: The most that the task's first metric may get worse: its value where higher is
+            better, a share of it where lower is.
+    """
+
+    min_agreement: float = 0.98
+    max_drop: float = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
 class Artifact:
-    """What an exporter wrote: its folder, and the files in it."""
+    """What an exporter wrote.
+
+    Attributes:
+        path: Its folder.
+        files: The model's files in it.
+        note: A line for whoever exports, or "".
+        approximation: None where the numbers are the model's, to 1e-4; else how the gate judges.
+        parity: What the gate found; the core fills it in.
+    """
 
     path: Path
     files: Sequence[Path]
+    note: str = ""
+    approximation: Approximation | None = None
+    parity: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Exporter(Protocol):
-    """Writes a trained model for use elsewhere."""
+    """Writes a trained model for use elsewhere; the core's gate then judges what it wrote."""
 
     def export(
         self,
@@ -218,7 +243,17 @@ class Exporter(Protocol):
         sample: Mapping[str, np.ndarray],
         out: Path,
     ) -> Artifact:
-        """Writes into the folder `out`; `sample` is a batch of real inputs, by name."""
+        """Writes into the folder `out`; `sample` is a batch of two texts, by name.
+
+        `out` has nlpkit.json (task, labels, model) and the tokenizer already. The model is in
+        evaluation mode, on the CPU, in float32, and takes `inputs` in this order.
+        """
+
+    def open(self, path: Path) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
+        """Loads what `export` wrote into `path`: a function of inputs by name that gives logits.
+
+        It is called in a process that knows nothing but the folder.
+        """
 
 
 class Launcher(Protocol):

@@ -11,10 +11,10 @@ from pathlib import Path
 PACKAGES = ("nlpkit-sdk", "torch", "transformers", "tokenizers", "safetensors", "numpy")
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that have a part in what a run computes."""
+def versions(*more: str) -> dict[str, str]:
+    """Versions of Python, of the packages that a run computes with, and of `more`, if installed."""
     found = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for package in (*PACKAGES, *more):
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

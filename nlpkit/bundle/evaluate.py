@@ -6,10 +6,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
-from nlpkit.bundle.predict import check_batch_size, load
+from nlpkit.bundle.load import load
+from nlpkit.bundle.predict import check_batch_size
 from nlpkit.cli.render import Terminal
 from nlpkit.config.load import load_config
-from nlpkit.config.resolve import build
+from nlpkit.config.resolve import build, build_objective
 from nlpkit.config.schema import Component
 from nlpkit.data.encode import Encoder
 from nlpkit.data.loader import evaluation_batches
@@ -18,7 +19,6 @@ from nlpkit.data.store import StoreWriter, TokenStore
 from nlpkit.errors import DataError
 from nlpkit.nn import StepModule
 from nlpkit.training import evaluation
-from nlpkit.training.run import build_objective
 
 if TYPE_CHECKING:
     from nlpkit.bundle.predict import Model
@@ -55,7 +55,9 @@ def evaluate(
         DataError: A row cannot be used, or there are none.
     """
     check_batch_size(batch_size)
-    model = load(run, device=device, precision=precision, trust_plugins=trust_plugins)
+    model = load(
+        run, device=device, precision=precision, trust_plugins=trust_plugins, backend="torch"
+    )
     engine = cast("TorchEngine", model.engine)
     schema = model.bundle.schema
     objective = build_objective(model.bundle.task, model.host, schema)

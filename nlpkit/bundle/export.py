@@ -1,35 +1,46 @@
-"""Writes a bundle's model in another format, into a folder of its own."""
+"""Writes a bundle's model in another format, into a folder of its own, past the gate."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
-import nlpkit
-from nlpkit.bundle.format import FORMAT, read_bundle
-from nlpkit.bundle.predict import host_of, load
+from nlpkit.bundle.format import (
+    DESCRIPTION,
+    PARITY,
+    REFUSED,
+    describe_export,
+    read_bundle,
+    seal,
+)
+from nlpkit.bundle.load import host_of, load
+from nlpkit.bundle.parity import Gate
+from nlpkit.config.load import load_config
 from nlpkit.config.resolve import build, options_of
 from nlpkit.config.schema import Component
-from nlpkit.errors import InputError
-from nlpkit.files import hashes
+from nlpkit.data.prepare import held_out
+from nlpkit.errors import BundleError, InputError, RunError, closest
+from nlpkit.files import fault_of, hashes, replacing
+from nlpkit.plugin.trust import remember
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Mapping
 
     import numpy as np
 
+    from nlpkit.bundle.format import Bundle
     from nlpkit.bundle.predict import Model
     from nlpkit.bundle.torch_engine import TorchEngine
     from nlpkit.contracts import Artifact, Exporter
-
-MANIFEST = "export.json"
+    from nlpkit.data.rows import Rows
+    from nlpkit.plugin.host import Host
 
 _SAMPLE = ("a short text", "another text, which is longer than the first one")
+_SHOWN = 3
 
 
 def export(
@@ -40,12 +51,14 @@ def export(
     trust_plugins: bool = False,
     **options: Any,
 ) -> Artifact:
-    """Writes a trained model in another format.
+    """Writes a trained model in another format, if a fresh process gets the same out of it.
 
-    The files appear together or not at all; an older export of this place is replaced.
+    The folder is a bundle too: `nlpkit.load` opens it. It appears as a whole or not at all; an
+    older export of this place is replaced. parity.json in it has what was compared. Where the
+    export is refused nothing is left but that report, as `<folder>.refused.json`.
 
     Args:
-        run: A run folder or a bundle.
+        run: A run folder, whose validation texts the export is judged by.
         format: Name of an exporter.
         out: The folder; None: `<format>` in the bundle.
         trust_plugins: Whether plugins that a bundle brings are executed.
@@ -54,40 +67,119 @@ def export(
     Raises:
         BundleError: There is no whole bundle.
         PluginError: There is no such format.
-        InputError: `out` holds something that is no export, or an option is wrong.
+        InputError: `out` holds something that is no export, an option is wrong, or the validation
+            rows are not there any more.
+        RunError: The export does not say what the model says.
     """
     bundle = read_bundle(run)
     host = host_of(bundle, trust_plugins=trust_plugins)
     host.entry("exporter", str(format))  # before its name becomes that of a folder
     component = Component.model_validate({**options, "name": format})
-    none = options_of(component, "exporter", host) is None
-    if unknown := [key for key in options if none or key == "name"]:
-        raise InputError(f'exporter "{format}" takes no options; remove {", ".join(unknown)}')
-    folder = Path(os.path.expanduser(out)) if out is not None else bundle.path / format
-    _refuse_foreign(folder)
-    model = load(run, device="cpu", trust_plugins=trust_plugins)
-    module = cast("TorchEngine", model.engine).model
+    _check_options(component, options, host)
+    folder = (Path(os.path.expanduser(out)) if out is not None else bundle.path / format).resolve()
+    _check_place(folder)
+    rows = _validation_rows(bundle, host)
+    # What an exporter does to the model must not reach the one that it is compared with.
+    model, given = (
+        load(run, device="cpu", trust_plugins=trust_plugins, backend="torch") for _ in range(2)
+    )
+    gate = Gate(model, rows)
     exporter: Exporter = build(component, "exporter", model.host)
-    with _appearing(folder) as partial:
-        artifact = exporter.export(module, bundle.inputs, _sample(model), partial)
-        origin = model.host.entry("exporter", component.name).origin
-        manifest = {
-            "format": FORMAT,
-            "nlpkit": nlpkit.__version__,
-            "exporter": {"name": component.name, "options": component.options, **asdict(origin)},
-            "inputs": list(bundle.inputs),
-            "files": hashes(partial, artifact.files),
-        }
-        text = json.dumps(manifest, indent=2, ensure_ascii=False)
-        (partial / MANIFEST).write_text(text + "\n", encoding="utf-8")
-    files = [folder / path.relative_to(partial) for path in artifact.files]
-    return replace(artifact, path=folder, files=files)
+    refused = folder.with_name(folder.name + REFUSED)
+    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as work:
+        written, judged = Path(work, "written"), Path(work, "judged")
+        written.mkdir()
+        describe_export(bundle, written, component, model.host)
+        before = hashes(written, filter(Path.is_file, written.rglob("*")))
+        module = cast("TorchEngine", given.engine).model
+        artifact = exporter.export(module, bundle.inputs, _sample(model), written)
+        changed = [name for name in before if fault_of(written / name, before[name])]
+        files = [path.relative_to(written) for path in artifact.files]
+        seal(written)
+        written.rename(judged)  # what is bound to the place where it was written is found out
+        report = gate.judge(replace(artifact, path=judged), changed)
+        if failures := report["failures"]:
+            _write(refused, report)
+            raise RunError(_refusal(format, failures, refused))
+        _write(judged / PARITY, report)
+        seal(judged)
+        _put(judged, folder, Path(work, "older"))
+    refused.unlink(missing_ok=True)
+    remember([folder / DESCRIPTION])
+    return replace(artifact, path=folder, files=[folder / each for each in files], parity=report)
 
 
-def _refuse_foreign(folder: Path) -> None:
-    empty = folder.is_dir() and not any(folder.iterdir())
-    if folder.exists() and not empty and not (folder / MANIFEST).is_file():
-        raise InputError(f"{folder}: holds something that is no export; choose another --out")
+def _check_options(component: Component, options: Mapping[str, Any], host: Host) -> None:
+    name = component.name
+    found = options_of(Component(name=name), "exporter", host)
+    known = list(type(found).model_fields) if found else []
+    for key in options:
+        if key not in known:
+            meant = closest(key, known)
+            hint = f'did you mean "{meant}"?' if meant else f"remove {key}"
+            what = f'has no option "{key}"' if known else "takes no options"
+            raise InputError(f'exporter "{name}" {what}; {hint}')
+    options_of(component, "exporter", host)
+
+
+def _validation_rows(bundle: Bundle, host: Host) -> Rows:
+    config = bundle.path.with_name("config.yaml")
+    if bundle.exported or bundle.path.name != "bundle" or not config.is_file():
+        raise BundleError(
+            f"{bundle.path}: is no run folder, whose validation texts an export is judged by; "
+            "export from the run folder"
+        )
+    try:
+        return held_out(load_config(config), host)
+    except InputError as error:
+        raise InputError(
+            f"an export is judged by the validation texts of its run, and they cannot be read: "
+            f"{error}"
+        ) from error
+
+
+def _refusal(format: str, failures: list[str], report: Path) -> str:
+    shown = "\n  ".join(failures[:_SHOWN])
+    more = f"\n  and {len(failures) - _SHOWN} more" if len(failures) > _SHOWN else ""
+    return (
+        f"{format}: refused, for it does not say what the model says\n  {shown}{more}\n"
+        f"what was compared is in {report}"
+    )
+
+
+def _check_place(folder: Path) -> None:
+    """Raises InputError where something else would be lost, or no folder can be."""
+    if folder == Path.cwd():
+        raise InputError(f"{folder}: is the working directory; name a folder in it with --out")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{error.filename}: {error.strerror}; choose another --out") from error
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    description = folder / DESCRIPTION
+    if description.is_file() and '"export": {' in description.read_text("utf-8", "replace"):
+        listed = json.loads(description.read_text("utf-8")).get("files", {})
+        own = {folder / name for name in (*listed, DESCRIPTION)}
+        others = [path.name for path in folder.rglob("*") if path.is_file() and path not in own]
+        if not [name for name in others if not name.endswith(".pyc")]:
+            return
+        raise InputError(
+            f"{folder}: also holds {', '.join(others)}, which no export wrote; move it"
+        )
+    raise InputError(f"{folder}: holds something that is no export; choose another --out")
+
+
+def _put(made: Path, folder: Path, aside: Path) -> None:
+    """Gives a finished folder its name; the one that had it is kept until then."""
+    if folder.exists():
+        folder.rename(aside)
+    try:
+        made.rename(folder)
+    except OSError:
+        if aside.exists():
+            aside.rename(folder)
+        raise
 
 
 def _sample(model: Model) -> dict[str, np.ndarray]:
@@ -97,16 +189,7 @@ def _sample(model: Model) -> dict[str, np.ndarray]:
     return {name: batch.inputs[name] for name in model.bundle.inputs}
 
 
-@contextmanager
-def _appearing(folder: Path) -> Iterator[Path]:
-    """A folder beside `folder` that takes its place when the block ends well."""
-    partial = folder.resolve().with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+def _write(path: Path, report: Mapping[str, Any]) -> None:
+    with replacing(path) as partial:
+        text = json.dumps(report, indent=2, ensure_ascii=False)
+        partial.write_text(text + "\n", encoding="utf-8")

@@ -4,6 +4,8 @@
     tokenizer.json       and vocab.txt where it is a WordPiece vocabulary
     model.safetensors
     plugins/<stem>.py    the run's single-file plugins
+    <format>/            an export: a bundle too, with the model's files of that format in the
+                         place of model.safetensors, and parity.json
 
 Nothing in it is a time, a run's name or a place, so the same run gives the same bytes twice.
 """
@@ -15,7 +17,7 @@ import os
 import re
 import shutil
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -40,6 +42,10 @@ FORMAT = 1
 DESCRIPTION = "nlpkit.json"
 TOKENIZER = "tokenizer.json"
 WEIGHTS = "model.safetensors"
+VOCABULARY = "vocab.txt"
+PARITY = "parity.json"
+REFUSED = ".refused.json"
+"""How the name of the report ends that a refused export leaves behind."""
 
 _PLUGIN = re.compile(r"plugins/[^\W\d]\w*\.py|[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -88,6 +94,11 @@ class Bundle:
         return tuple(self.description["model"]["inputs"])
 
     @property
+    def exported(self) -> Component | None:
+        """The exporter that wrote the model's files; None for the bundle of a run."""
+        return self._component("export") if "export" in self.description else None
+
+    @property
     def plugins(self) -> tuple[str, ...]:
         """What the config brought: files, relative to the bundle, and importable modules."""
         return tuple(self.description["plugins"])
@@ -134,7 +145,7 @@ def write_description(
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = prepared.tokenizer_path.read_bytes()
     (folder / TOKENIZER).write_bytes(tokenizer)
-    _write_vocabulary(folder / "vocab.txt", json.loads(tokenizer)["model"])
+    _write_vocabulary(folder / VOCABULARY, json.loads(tokenizer)["model"])
     for path in host.files.values():
         (folder / "plugins").mkdir(exist_ok=True)
         shutil.copyfile(path, folder / "plugins" / path.name)
@@ -169,18 +180,36 @@ def vocabulary_of(tokenizer_path: Path, config: Config) -> Vocabulary:
     return Vocabulary(size=max(ids) + 1, max_length=config.tokenizer.max_length)
 
 
+def describe_export(bundle: Bundle, folder: Path, exporter: Component, host: Host) -> None:
+    """Writes everything but the model of an export of `bundle`; it is unfinished until `seal`."""
+    for name in bundle.description["files"]:
+        if name != WEIGHTS:
+            (folder / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(bundle.path / name, folder / name)
+    kept = {key: bundle.description[key] for key in bundle.description.keys() - {"files", "seal"}}
+    weights = bundle.description["files"][WEIGHTS]["sha256"]
+    export = {**_described(exporter, "exporter", host), "weights": weights}
+    _write_json(folder / DESCRIPTION, {**kept, "export": export})
+
+
 def seal(folder: Path) -> None:
     """Hashes every file into nlpkit.json: from here on the bundle is whole, and damage is found.
+
+    What has a hash already keeps it, so a file that was changed since is a damaged one.
 
     Raises:
         BundleError: The weights are missing.
     """
-    if not (folder / WEIGHTS).is_file():
-        raise BundleError(f"{folder / WEIGHTS}: is missing, so the bundle cannot be finished")
     description = _read_json(folder / DESCRIPTION)
-    paths = [path for path in folder.iterdir() if path.is_file() and path.name != DESCRIPTION]
-    paths += (folder / "plugins").glob("*.py")
-    description["files"] = hashes(folder, paths)
+    if "export" in description:
+        paths = _files(folder)
+    elif (folder / WEIGHTS).is_file():
+        names = (path for path in folder.iterdir() if not path.name.endswith(REFUSED))
+        paths = {*filter(Path.is_file, names), *(folder / "plugins").glob("*.py")}
+    else:
+        raise BundleError(f"{folder / WEIGHTS}: is missing, so the bundle cannot be finished")
+    found = hashes(folder, paths - {folder / DESCRIPTION})
+    description["files"] = {**found, **description.get("files", {})}
     description["seal"] = seal_of(description)
     _write_json(folder / DESCRIPTION, description)
 
@@ -232,11 +261,28 @@ def _check(bundle: Bundle) -> None:
         if not _PLUGIN.fullmatch(plugin):
             raise BundleError(f"{path}: {plugin} is neither plugins/<name>.py nor a module's name")
     code = {plugin for plugin in bundle.plugins if plugin.endswith(".py")}
-    for name in sorted({*files, TOKENIZER, WEIGHTS, *code}):
-        _verify(bundle.path / name, files[name], content=name != WEIGHTS)
+    for name in files:
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise BundleError(f"{path}: {name} is no file of the bundle")
+    if bundle.exported:
+        unknown = _files(bundle.path) - {bundle.path / name for name in (*files, DESCRIPTION)}
+        if unknown or not all(bundle.description["export"][key] for key in _EXPORT):
+            listed = ", ".join(sorted(each.name for each in unknown)) or "a part of nlpkit.json"
+            raise BundleError(f"{bundle.path}: no export wrote {listed}; remove it")
+    model = set() if bundle.exported else {WEIGHTS}
+    for name in sorted({*files, TOKENIZER, *model, *code}):
+        _verify(bundle.path / name, files[name], content=name not in model)
     parts = (bundle.task, bundle.model, bundle.inputs, bundle.head, bundle.vocabulary)
     if not all(parts) or not isinstance(bundle.schema, dict):
         raise TypeError("a part is empty or of a wrong kind")
+
+
+_EXPORT = ("name", "plugin", "distribution", "weights")
+
+
+def _files(folder: Path) -> set[Path]:
+    """All files in an export, but what Python compiled of its plugins."""
+    return {path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"}
 
 
 def _find(path: Path) -> Path:

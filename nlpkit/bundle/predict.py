@@ -1,35 +1,35 @@
-"""Prediction from a run folder or a bundle, without an import of torch: the engine is named."""
+"""Predictions of a loaded bundle, whichever engine runs its model. Nothing here needs torch."""
 
 from __future__ import annotations
 
-import importlib
-import re
 from collections.abc import Iterable, Iterator, Mapping
+from heapq import nlargest
 from itertools import islice
 from numbers import Integral
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tokenizers import Tokenizer
 
-from nlpkit.bundle.format import Bundle, read_bundle
 from nlpkit.config.resolve import build
 from nlpkit.contracts import Batch, Example, Prediction, Row
-from nlpkit.errors import BundleError, DataError, InputError, PluginError
-from nlpkit.plugin.host import Host, Origin
-from nlpkit.plugin.trust import trusted
+from nlpkit.errors import DataError, InputError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy as np
 
+    from nlpkit.bundle.format import Bundle
     from nlpkit.contracts import Task
+    from nlpkit.plugin.host import Host
 
 Text = str | tuple[str, ...]
 """One text, or a pair of texts for a task with two text columns."""
 
-_WINDOW = 64
+WINDOW = 64
 """Batches that are sorted by length together: padding stays small, and memory constant."""
+
+_ENCODED = 256
+"""Texts that the tokenizer is given together: what it says of one is large."""
 
 
 class Engine(Protocol):
@@ -53,33 +53,46 @@ class Model:
         self.task: Task = build(bundle.task, "task", host)
         self.tokenizer = Tokenizer.from_file(str(bundle.tokenizer_path))
 
-    def predict(self, texts: Iterable[Text], *, batch_size: int = 64) -> list[Prediction]:
+    def predict(
+        self, texts: Iterable[Text], *, batch_size: int = 64, top_k: int | None = None
+    ) -> list[Prediction]:
         """One prediction for each text, in the order of the texts.
 
         Args:
             texts: Any iterable of strings (or of pairs, where the task has two text columns).
-            batch_size: Texts that go through the model together; it does not change what comes out.
+            batch_size: Texts that go through the model together; it does not change what comes out,
+                but for scores of rounded weights (int8) a little.
+            top_k: How many labels a prediction gives the score of, the best first; None: all, in
+                the order of the labels.
 
         Raises:
             DataError: A text is missing, empty or no text; it says which (`text 3` is texts[3]).
+            InputError: `batch_size` or `top_k` is below 1, or there are no labels to choose from.
         """
-        return list(self.predict_iter(texts, batch_size=batch_size))
+        return list(self.predict_iter(texts, batch_size=batch_size, top_k=top_k))
 
-    def predict_iter(self, texts: Iterable[Text], *, batch_size: int = 64) -> Iterator[Prediction]:
+    def predict_iter(
+        self, texts: Iterable[Text], *, batch_size: int = 64, top_k: int | None = None
+    ) -> Iterator[Prediction]:
         """`predict` for endless many texts: constant memory, predictions as they come."""
-        for outcome in self.outcomes(texts, batch_size=batch_size):
+        for outcome in self.outcomes(texts, batch_size=batch_size, top_k=top_k):
             if isinstance(outcome, DataError):
                 raise outcome
             yield outcome
 
     def outcomes(
-        self, texts: Iterable[Text | Row | DataError | None], *, batch_size: int = 64
+        self,
+        texts: Iterable[Text | Row | DataError | None],
+        *,
+        batch_size: int = 64,
+        top_k: int | None = None,
     ) -> Iterator[Prediction | DataError]:
         """`predict_iter` that gives what is wrong with a text in the place of its prediction.
 
         Args:
             texts: Texts, or what a source gives: rows with the task's text columns, and errors.
             batch_size: Texts that go through the model together.
+            top_k: As `predict` has it.
         """
         single = isinstance(texts, str | bytes | Mapping) or hasattr(texts, "columns")
         if single or not isinstance(texts, Iterable):
@@ -88,13 +101,18 @@ class Model:
                 "put one text into a list, and take the column of a table"
             )
         check_batch_size(batch_size)
+        if top_k is not None:
+            _check_count("top_k", top_k)
         numbered = enumerate(texts)
-        while window := list(islice(numbered, _WINDOW * batch_size)):
-            yield from self._window(window, batch_size)
+        while window := list(islice(numbered, WINDOW * batch_size)):
+            for outcome in self._window(window, batch_size):
+                if top_k is not None and not isinstance(outcome, DataError):
+                    _keep_best(outcome, top_k)
+                yield outcome
 
-    def batch(self, texts: Iterable[Text]) -> Batch:
+    def batch(self, texts: Iterable[Text | Row]) -> Batch:
         """The texts as the model takes them, without targets."""
-        rows = [self._row(text, f"text {number}") for number, text in enumerate(texts)]
+        rows = [self._usable(text, f"text {number}") for number, text in enumerate(texts)]
         return self._collated(self._encoded(rows))
 
     def _window(
@@ -106,7 +124,8 @@ class Model:
             try:
                 rows[number] = self._usable(text, f"text {number}")
             except DataError as error:
-                outcomes[number] = error
+                # Its traceback would keep this frame, and so the whole window.
+                outcomes[number] = error.with_traceback(None)
         examples = dict(zip(rows, self._encoded(list(rows.values())), strict=True))
         by_length = sorted(examples, key=lambda number: len(examples[number]["input_ids"]))
         for start in range(0, len(by_length), batch_size):
@@ -141,7 +160,13 @@ class Model:
     def _encoded(self, rows: list[Row]) -> list[Example]:
         texts = [self.task.texts(row) for row in rows]
         words = bool(texts) and isinstance(texts[0], list)
-        encodings = self.tokenizer.encode_batch(texts, is_pretokenized=words)
+        encodings = (
+            encoding
+            for start in range(0, len(texts), _ENCODED)
+            for encoding in self.tokenizer.encode_batch(
+                texts[start : start + _ENCODED], is_pretokenized=words
+            )
+        )
         return [
             self.task.encode(row, encoding, self.bundle.schema, targets=False)
             for row, encoding in zip(rows, encodings, strict=True)
@@ -149,42 +174,6 @@ class Model:
 
     def _collated(self, examples: list[Example]) -> Batch:
         return self.task.collate(examples, [0] * len(examples))
-
-
-def load(
-    path: str | Path,
-    *,
-    device: str = "auto",
-    precision: str = "fp32",
-    trust_plugins: bool = False,
-) -> Model:
-    """A trained model, from a run folder or a bundle; nothing else is needed, and no network.
-
-    Args:
-        path: The run folder, or the bundle's own folder.
-        device: "auto", "cpu", "cuda" or "cuda:1".
-        precision: "fp32", or "auto": what training would take on the device.
-        trust_plugins: Whether plugins that it brings are executed even if this user has not trained
-            with them here.
-
-    Raises:
-        BundleError: There is none, it is damaged, or it brings plugins that are not trusted.
-        PluginError: A component's plugin is not installed.
-        InputError: The device or the precision is unknown or not there.
-    """
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(device)):
-        raise InputError(f'device "{device}" is none of auto, cpu, cuda, cuda:0, cuda:1, …')
-    if precision not in ("fp32", "auto"):
-        raise InputError(f'precision "{precision}" is none of fp32, auto')
-    bundle = read_bundle(path)
-    host = host_of(bundle, trust_plugins=trust_plugins)
-    try:
-        module = importlib.import_module("nlpkit.bundle.torch_engine")
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"prediction needs {error.name}, which is not here: pip install 'nlpkit-sdk[train]'"
-        ) from error
-    return Model(bundle, host, module.TorchEngine(bundle, host, device=device, precision=precision))
 
 
 def _absent(value: object) -> bool:
@@ -195,35 +184,18 @@ def _absent(value: object) -> bool:
 
 def check_batch_size(batch_size: object) -> None:
     """Raises InputError where it is no whole number of at least 1."""
-    if not isinstance(batch_size, Integral) or batch_size < 1:
-        raise InputError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
+    _check_count("batch_size", batch_size)
 
 
-def host_of(bundle: Bundle, *, trust_plugins: bool) -> Host:
-    """A host with the plugins that a bundle brings.
+def _check_count(name: str, value: object) -> None:
+    if not isinstance(value, Integral) or value < 1:
+        raise InputError(f"{name} must be a whole number of at least 1, not {value!r}")
 
-    Raises:
-        BundleError: One is not trusted.
-        PluginError: One cannot be imported, or the plugin of a component is missing.
-    """
-    files = {name: bundle.path / name for name in bundle.plugins if name.endswith(".py")}
-    brought: list[Path | str] = [files.get(name, name) for name in bundle.plugins]
-    strange = [str(plugin) for plugin in brought if not trust_plugins and not trusted(plugin)]
-    if strange:
-        raise BundleError(
-            f"{bundle.path}: brings code that was not trained with here ({', '.join(strange)}), "
-            "which is not executed unless you trust it: read it, then use --trust-plugins or "
-            "trust_plugins=True"
-        )
-    host = Host.discover()
-    host.bring(bundle.plugins, bundle.path)
-    for kind in ("task", "model"):
-        described = bundle.description[kind]
-        try:
-            host.entry(kind, described["name"])
-        except PluginError as error:
-            origin = Origin(
-                *(str(described.get(key)) for key in ("plugin", "distribution", "version"))
-            )
-            raise PluginError(f"{error}\n  {bundle.path} was made with {origin}") from None
-    return host
+
+def _keep_best(prediction: Prediction, count: int) -> None:
+    """Leaves the largest scores in it, the best first; equal ones stay in the labels' order."""
+    mappings = {name: each for name, each in vars(prediction).items() if isinstance(each, Mapping)}
+    if not mappings:
+        raise InputError("top_k: the task predicts no labels with scores to choose from")
+    for name, scores in mappings.items():
+        setattr(prediction, name, dict(nlargest(count, scores.items(), key=itemgetter(1))))

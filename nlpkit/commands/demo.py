@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from nlpkit.bundle.predict import load
+from nlpkit.bundle.load import load
 from nlpkit.commands.train import report, shown
 from nlpkit.runs import train
 
@@ -36,7 +37,8 @@ TEXTS = (
 def command(terminal: Terminal, out: Path | None) -> None:
     """Train a small Transformer on the bundled sample, evaluate it, and predict four texts."""
     terminal.note("Customer-service requests, ten intents; a Transformer trained from scratch.")
-    run = train(CONFIG, out=out, terminal=terminal)
+    exports = ["onnx"] if importlib.util.find_spec("onnxscript") else []  # its extra is installed
+    run = train({**CONFIG, "export": exports}, out=out, terminal=terminal)
     report(run, terminal)
     predictions = load(run.path).predict(TEXTS)
     rows = [[text, each.label, each.score] for text, each in zip(TEXTS, predictions, strict=True)]

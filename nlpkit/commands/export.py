@@ -9,9 +9,25 @@ import click
 from nlpkit.bundle.export import export
 from nlpkit.config.overrides import parse
 from nlpkit.errors import ConfigError
+from nlpkit.signals import interruptible
 
 if TYPE_CHECKING:
     from nlpkit.cli.render import Terminal
+    from nlpkit.contracts import Artifact
+
+
+def told(artifact: Artifact) -> str:
+    """What the gate found, and what the exporter has to say."""
+    parity = artifact.parity
+    shapes, texts = len(parity["shapes"]), parity["texts"]
+    line = (
+        f"parity: at most {parity['difference']:.1e} apart on {shapes} shapes and {texts:,} texts"
+    )
+    if parity["agreement"] is not None:
+        line += f", {parity['agreement']:.1%} of the labels equal"
+    if metric := parity.get("metric"):
+        line += f", {metric['name']} {metric['before']:.4f} before and {metric['after']:.4f} after"
+    return f"{line}\n{artifact.note}" if artifact.note else line
 
 
 @click.command("export")
@@ -39,6 +55,9 @@ def command(
     values = {".".join(map(str, override.path)): override.value for override in overrides}
     if taken := values.keys() & {"run", "format", "out", "trust_plugins"}:
         raise click.UsageError(f"{', '.join(taken)}: a format has no such option; see --help")
-    artifact = export(run, format_name, out=out, trust_plugins=trust_plugins, **values)
+    terminal.note(f"{format_name}: written, then compared with the model by a fresh process")
+    with interruptible():
+        artifact = export(run, format_name, out=out, trust_plugins=trust_plugins, **values)
     for path in artifact.files:
         terminal.say(str(path))
+    terminal.note(told(artifact))

@@ -34,7 +34,7 @@ def command(
     terminal.say("\nNext:")
     terminal.say(f'  nlpkit predict {folder} "a text"')
     terminal.say(f"  nlpkit evaluate {folder} DATA")
-    terminal.say(f"  nlpkit export {folder} state_dict")
+    terminal.say(f"  nlpkit export {folder} onnx")
 
 
 def report(run: Run, terminal: Terminal) -> None:
@@ -61,6 +61,8 @@ def report(run: Run, terminal: Terminal) -> None:
         "run": shown(run.path),
         "bundle": shown(run.bundle),
     }
+    if result["exports"]:
+        facts["exports"] = ", ".join(result["exports"])
     for name, fact in facts.items():
         terminal.say(f"{name:<{max(map(len, facts))}}  {fact}")
     for name, account in result["observers"].items():

@@ -14,12 +14,12 @@ from nlpkit.plugin.host import load
 from nlpkit.plugin.imports import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from nlpkit.config.schema import KeyPath
-    from nlpkit.contracts import Resolution
+    from nlpkit.contracts import Objective, Resolution
     from nlpkit.plugin.host import Host
-    from nlpkit.plugin.records import ModelRecord, StrategyRecord
+    from nlpkit.plugin.records import ModelRecord, StrategyRecord, TaskRecord
 
 C = TypeVar("C", bound=Component)
 
@@ -93,6 +93,13 @@ def build(component: Component, kind: str, host: Host, *args: Any, **kwargs: Any
         raise
     except Exception as error:
         raise PluginError(f'{kind} "{component.name}": {describe(error)}') from error
+
+
+def build_objective(task: Component, host: Host, schema: Mapping[str, Any]) -> Objective:
+    """The objective that belongs to a task."""
+    record = cast("TaskRecord", host.entry("task", task.name).record)
+    objective: Objective = load(record, record.objective)(options_of(task, "task", host), schema)
+    return objective
 
 
 def _options_class(kind: str, name: str, host: Host) -> type[ComponentConfig] | None:

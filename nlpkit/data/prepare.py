@@ -300,6 +300,22 @@ def locations(config: Config, source: Source) -> dict[str, str]:
     return {split: location for split, location in found.items() if location is not None}
 
 
+def held_out(config: Config, host: Host) -> Rows:
+    """The good validation rows of a resolved config; its training rows where it has no others.
+
+    Raises:
+        InputError: The rows are not where the config says.
+    """
+    source: Source = build(config.data, "source", host)
+    task: Task = build(config.task, "task", host)
+    found = locations(config, source)
+    rows, strata = scan(source, found.get("validation", found["train"]), task, BadRows("skip"))
+    fraction = config.data.validation
+    if isinstance(fraction, float):
+        return split_off(rows, strata, fraction=fraction, seed=config.seed)[1]
+    return rows
+
+
 def _start(source: Source, location: str) -> str:
     """What the addresses of a location's rows begin with (`data/train.csv`); "" for nothing."""
     first = next(iter(source.rows(location)), None)

@@ -94,9 +94,19 @@ class StrategyRecord(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class ExporterRecord(Record):
-    """Writes a trained model for elsewhere; `target(options)` gives a `contracts.Exporter`."""
+    """Writes a trained model for elsewhere; `target(options)` gives a `contracts.Exporter`.
+
+    Attributes:
+        needs: Modules that writing imports: a run that names the exporter looks for them before it
+            trains. What only opens an export should not need them.
+        inert: Whether opening an export executes no code of it, whoever wrote it (a pickle does).
+            Others are opened where they were written, or with trust_plugins.
+    """
 
     kind: ClassVar[str] = "exporter"
+
+    needs: tuple[str, ...] = ()
+    inert: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

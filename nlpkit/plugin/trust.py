@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nlpkit.environment import cache_folder
+from nlpkit.files import sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+
+_ALL = ContextVar("_ALL", default=False)
 
 
 def remember(plugins: Iterable[Path | str]) -> None:
@@ -28,8 +32,20 @@ def remember(plugins: Iterable[Path | str]) -> None:
             mark.touch()
 
 
+@contextmanager
+def trusting(everything: bool) -> Iterator[None]:
+    """Whether the block may execute what nobody here has trained with: the user said so."""
+    token = _ALL.set(everything or _ALL.get())
+    try:
+        yield
+    finally:
+        _ALL.reset(token)
+
+
 def trusted(plugin: Path | str) -> bool:
-    """Whether `remember` was told of it, by this user and no other."""
+    """Whether `remember` was told of it, by this user and no other, or all is trusted."""
+    if _ALL.get():
+        return True
     try:
         mark = _mark(plugin)
         owners = {mark.parent.stat().st_uid, mark.stat().st_uid}
@@ -39,5 +55,6 @@ def trusted(plugin: Path | str) -> bool:
 
 
 def _mark(plugin: Path | str) -> Path:
-    content = plugin.read_bytes() if isinstance(plugin, Path) else b"\0" + plugin.encode()
-    return cache_folder() / "trusted" / hashlib.sha256(content).hexdigest()
+    name = b"\0" + str(plugin).encode()
+    digest = sha256(plugin) if isinstance(plugin, Path) else hashlib.sha256(name).hexdigest()
+    return cache_folder() / "trusted" / digest

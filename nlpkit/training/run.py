@@ -14,17 +14,18 @@ from nlpkit.bundle.export import export
 from nlpkit.bundle.format import seal, vocabulary_of, write_description
 from nlpkit.bundle.torch_engine import load_weights
 from nlpkit.config.load import load_config
-from nlpkit.config.resolve import build, options_of
+from nlpkit.config.resolve import build, build_objective
 from nlpkit.data.loader import evaluation_batches, training_steps
 from nlpkit.data.plan import mix
 from nlpkit.data.prepare import Prepared
 from nlpkit.environment import versions
-from nlpkit.errors import PluginError
+from nlpkit.errors import NlpkitError, PluginError, RunError
 from nlpkit.events import Evaluated, RunEnded, RunStarted
 from nlpkit.files import replacing
 from nlpkit.metrics import monitor_of
 from nlpkit.nn import StepModule, input_names
-from nlpkit.plugin.host import Host, load
+from nlpkit.plugin.host import Host
+from nlpkit.plugin.imports import describe
 from nlpkit.training.evaluation import Evaluation, evaluate
 from nlpkit.training.precision import Precision, device_name, resolve_precision
 from nlpkit.training.ranks import build_strategy
@@ -39,9 +40,9 @@ if TYPE_CHECKING:
 
     from nlpkit.cli.render import Terminal
     from nlpkit.config.schema import Component, Config
-    from nlpkit.contracts import Objective, Strategy, Task
+    from nlpkit.contracts import Strategy, Task
     from nlpkit.data.store import TokenStore
-    from nlpkit.plugin.records import StrategyRecord, TaskRecord
+    from nlpkit.plugin.records import StrategyRecord
 
 
 @dataclass(kw_only=True)
@@ -93,6 +94,9 @@ class Session:
 
         Returns:
             Whether it came to an end; false: it was asked to stop, and its state is saved.
+
+        Raises:
+            RunError: A format of `export` could not be written; the run is finished all the same.
         """
         with self.saving.alone():
             trainer = self._trainer()
@@ -108,6 +112,9 @@ class Session:
                     self.saving.close()
                 finally:
                     self.watchers.tell("run_ended", RunEnded(result=ended))
+        exports = (result or {}).get("exports", {})
+        if failed := [found["error"] for found in exports.values() if "error" in found]:
+            raise RunError("\n".join([f"{self.run_dir}: is trained, but not exported", *failed]))
         return result is not None
 
     def _fitted(self, trainer: Trainer) -> dict[str, Any] | None:
@@ -125,10 +132,24 @@ class Session:
         self.saving.close()
         seal(self.bundle)
         result = self._result(trainer, evaluations)
+        exports = result["exports"] = {}
+        _write_json(self.run_dir / "result.json", result)  # the run is finished, whatever follows
         for component in self.config.export:
-            export(self.run_dir, component.name, trust_plugins=True, **component.options)
-        _write_json(self.run_dir / "result.json", result)
+            exports[component.name] = self._export(component)
+            _write_json(self.run_dir / "result.json", result)
         return result
+
+    def _export(self, exporter: Component) -> dict[str, Any]:
+        """What came of writing a format; what fails costs neither the others nor the run."""
+        if self.stop():
+            return {"error": f"{exporter.name}: a signal came; nlpkit export writes it"}
+        try:
+            artifact = export(self.run_dir, exporter.name, trust_plugins=True, **exporter.options)
+        except NlpkitError as error:
+            return {"error": str(error)}
+        except Exception as error:  # a plugin's, or a full disk
+            return {"error": f"{exporter.name}: {describe(error)}"}
+        return {key: artifact.parity[key] for key in ("difference", "agreement")}
 
     def log(self, line: Mapping[str, Any]) -> None:
         """Adds a line to metrics.jsonl."""
@@ -321,13 +342,6 @@ def build_session(
         stop=stop,
         at=at,
     )
-
-
-def build_objective(task: Component, host: Host, schema: Mapping[str, Any]) -> Objective:
-    """The objective that belongs to a task."""
-    record = cast("TaskRecord", host.entry("task", task.name).record)
-    objective: Objective = load(record, record.objective)(options_of(task, "task", host), schema)
-    return objective
 
 
 def _record(run_dir: Path, precision: Precision, environment: Mapping[str, Any]) -> None:

@@ -21,10 +21,14 @@ PREDICTION = [
     "nlpkit.contracts",
     "nlpkit.metrics",
     "nlpkit.bundle.format",
+    "nlpkit.bundle.gate",
+    "nlpkit.bundle.load",
+    "nlpkit.bundle.onnx_engine",
     "nlpkit.bundle.predict",
     "nlpkit.data.plan",
     "nlpkit.data.store",
     "nlpkit.testing",
+    "nlpkit_exporters.onnx",
     "nlpkit_tasks.sequence.task",
 ]
 

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 import nlpkit
 from nlpkit.bundle.format import read_bundle
-from nlpkit.bundle.predict import load
+from nlpkit.bundle.load import load
 from nlpkit.files import seal_of
 from tests.bundle.bundles import make_run
 
@@ -169,7 +169,7 @@ def test_a_file_is_no_bundle(run: Path) -> None:
 
 def test_reading_a_bundle_imports_no_torch(run: Path) -> None:
     code = (
-        "import sys; import nlpkit.bundle.predict; from nlpkit.bundle.format import read_bundle; "
+        "import sys; import nlpkit.bundle.load; from nlpkit.bundle.format import read_bundle; "
         f"read_bundle({str(run)!r}); "
         "print([name for name in ('torch', 'transformers', 'safetensors') if name in sys.modules])"
     )

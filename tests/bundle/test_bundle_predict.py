@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import nlpkit
-from nlpkit.bundle.predict import load
+from nlpkit.bundle.load import load
 from nlpkit.plugin.trust import remember
 from tests.bundle.bundles import LABELS, NUMBERS, PAIRS, PLUGIN, TEXTS, make_run
 
@@ -109,6 +109,28 @@ def test_a_batch_size_that_is_no_positive_whole_number_is_refused(
     assert load(run).predict(TEXTS, batch_size=np.int64(4))  # type: ignore[arg-type]
 
 
+def test_only_the_best_scores_are_kept_best_first(run: Path) -> None:
+    model = load(run)
+    for one, whole in zip(model.predict(TEXTS, top_k=2), model.predict(TEXTS), strict=True):
+        best = sorted(whole.scores.items(), key=lambda item: -item[1])
+        assert list(one.scores.items()) == best[:2]
+        assert next(iter(one.scores)) == one.label == whole.label
+    (every,) = model.predict(TEXTS[:1], top_k=np.int64(100))  # type: ignore[arg-type]
+    assert len(every.scores) == 3
+
+
+@pytest.mark.parametrize("top_k", [0, -1, 2.5, "3"])
+def test_a_top_k_that_is_no_positive_whole_number_is_refused(run: Path, top_k: object) -> None:
+    with pytest.raises(nlpkit.InputError, match="top_k must be a whole number of at least 1"):
+        load(run).predict(TEXTS, top_k=top_k)  # type: ignore[arg-type]
+
+
+def test_a_bad_text_does_not_keep_its_window_in_memory(run: Path) -> None:
+    (outcome,) = load(run).outcomes([""])
+    assert isinstance(outcome, nlpkit.DataError)
+    assert outcome.__traceback__ is None
+
+
 def test_a_text_beyond_max_length_is_cut(run: Path) -> None:
     (prediction,) = load(run).predict(["money " * 500])
     assert prediction.label
@@ -120,11 +142,15 @@ def test_multilabel_gives_the_labels_that_are_likelier_than_not(tmp_path: Path) 
         assert set(prediction.row()) == {"labels", "scores"}
         assert len(prediction.labels) == len(prediction.scores)
         assert set(prediction.probabilities) == {"any", "arrival", "balance", "lost"}
+    (best,) = load(run).predict(TEXTS[:1], top_k=1)
+    assert list(best.probabilities.values()) == [max(best.scores)]
 
 
 def test_regression_gives_a_number(tmp_path: Path) -> None:
     run = make_run(tmp_path / "number", NUMBERS, target="regression")
     assert all(isinstance(each.value, float) for each in load(run).predict(TEXTS))
+    with pytest.raises(nlpkit.InputError, match="top_k: the task predicts no labels with scores"):
+        load(run).predict(TEXTS, top_k=1)
 
 
 def test_pairs_are_taken_by_a_task_of_two_columns_and_only_there(tmp_path: Path) -> None:

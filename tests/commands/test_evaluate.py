@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import nlpkit
-from nlpkit.bundle.predict import load
+from nlpkit.bundle.load import load
 from nlpkit.cli.main import main
 from tests.bundle.bundles import CLASSES, ROWS, TEXTS, make_run
 
