@@ -18,4 +18,29 @@ def nlpkit_exporters() -> Iterator[nlpkit.ExporterRecord]:
         target="nlpkit_exporters.state_dict:build",
         summary="The weights alone: model.pth for torch.load, and model.safetensors",
         extra="train",
+        needs=("torch",),
+        inert=True,
+    )
+    yield nlpkit.ExporterRecord(
+        name="torchscript",
+        target="nlpkit_exporters.torchscript:build",
+        summary="A trace for C++ and torch.jit.load: model.pt (deprecated upstream)",
+        extra="train",
+        needs=("torch",),
+    )
+    yield nlpkit.ExporterRecord(
+        name="torch_export",
+        target="nlpkit_exporters.torch_export:build",
+        summary="A graph for torch.export.load and AOTInductor: model.pt2",
+        extra="train",
+        needs=("torch",),
+    )
+    yield nlpkit.ExporterRecord(
+        name="onnx",
+        target="nlpkit_exporters.onnx:build",
+        config="nlpkit_exporters.config:OnnxConfig",
+        summary="For ONNX Runtime, without torch: model.onnx",
+        extra="onnx",
+        needs=("torch", "onnxscript", "onnxruntime"),
+        inert=True,
     )

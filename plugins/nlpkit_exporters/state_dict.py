@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from nlpkit.bundle.format import read_bundle
+from nlpkit.bundle.load import host_of
 from nlpkit.bundle.torch_engine import save_weights
+from nlpkit.config.resolve import build as build_component
 from nlpkit.contracts import Artifact
+from nlpkit_exporters.tracing import runner
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -32,6 +36,21 @@ class StateDictExporter:
         torch.save(weights, out / "model.pth")
         save_weights(out, model)
         return Artifact(path=out, files=[out / "model.pth", out / "model.safetensors"])
+
+    def open(self, path: Path) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
+        """Builds the model that the folder describes, and fills it from model.pth.
+
+        Raises:
+            BundleError: The model's plugin is a file that was not trained with here.
+            PluginError: The model's plugin is not installed.
+        """
+        bundle = read_bundle(path)
+        host = host_of(bundle, trust_plugins=False, kinds=("model",))
+        model: nn.Module = build_component(
+            bundle.model, "model", host, bundle.head, bundle.vocabulary, weights=False
+        )
+        model.load_state_dict(torch.load(path / "model.pth", map_location="cpu", weights_only=True))
+        return runner(model.eval(), path)
 
 
 def build(options: None) -> StateDictExporter:
