@@ -30,12 +30,14 @@ class Bar:
 
     Attributes:
         label: What is being done.
-        total: How much there is to do, in `unit`s.
+        total: How much there is to do, in `unit`s; None where nobody knows.
         done: How much is done.
         detail: What was last said beside it.
     """
 
-    def __init__(self, label: str, total: int, unit: str, view: _View, *, done: int = 0) -> None:
+    def __init__(
+        self, label: str, total: int | None, unit: str, view: _View, *, done: int = 0
+    ) -> None:
         self.label, self.total, self.unit = label, total, unit
         self.done, self.detail = done, ""
         self._before = done
@@ -53,12 +55,13 @@ class Bar:
         return time.monotonic() - self._started
 
     def __str__(self) -> str:
-        parts = [f"{self.done:,}/{self.total:,} {self.unit}".rstrip()]
+        total = "" if self.total is None else f"/{self.total:,}"
+        parts = [f"{self.done:,}{total} {self.unit}".rstrip()]
         elapsed = self.elapsed
         if self.done > self._before and elapsed > 0:
             rate = (self.done - self._before) / elapsed
             parts.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.2g}/s")
-            left = max(0, self.total - self.done) / rate
+            left = max(0, (self.total or 0) - self.done) / rate
             parts.append(f"{duration(left)} left" if left else f"in {duration(elapsed)}")
         return "  ".join([*parts, self.detail]).rstrip()
 
@@ -119,8 +122,11 @@ class Terminal:
             _write(sys.stderr, "\x1b[?25h")
 
     @contextmanager
-    def bar(self, label: str, total: int, unit: str = "", *, done: int = 0) -> Iterator[Bar]:
-        """A progress bar with rate and remaining time; `done` of `total` units were done before."""
+    def bar(self, label: str, total: int | None, unit: str = "", *, done: int = 0) -> Iterator[Bar]:
+        """A progress bar with rate and remaining time; `done` of `total` units were done before.
+
+        Without a `total` it says how much is done, how fast, and since when.
+        """
         bar = Bar(label, total, unit, self._view, done=done)
         self._view.show(bar)
         try:
@@ -231,7 +237,7 @@ class _Display:
     def _update(self, bar: Bar) -> None:
         from IPython.display import display
 
-        filled = round(20 * bar.done / bar.total) if bar.total else 20
+        filled = round(20 * bar.done / bar.total) if bar.total else 20 * (bar.total == 0)
         content = {"text/plain": f"{bar.label} {'━' * filled}{'╌' * (20 - filled)} {bar}"}
         if bar in self._handles:
             self._handles[bar].update(content, raw=True)

@@ -137,6 +137,20 @@ def test_a_bar_without_work_is_complete(capsys):
     assert capsys.readouterr().err == "reading: 0/0 rows\n"
 
 
+def test_a_bar_without_a_total_says_how_much_is_done_and_since_when(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    with Terminal().bar("predicting", None, "rows", done=100) as bar:
+        now[0] = 12
+        bar.advance(1200)
+
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["predicting: 1,300 rows  100/s  in 0:12"] * 2
+    program = PROGRAM.replace("40, ", "None, ")
+    last = [line for line in lines_of(on_a_terminal(program, 80)) if line.startswith("training")]
+    assert re.search(r"━+ 40 steps  \d\d/s  in 0:0\d  loss 0\.0250", last[-1])
+
+
 def test_every_problem_has_its_line(capsys):
     first = Problem(address="run.yaml:3", key="train.epoch", message="unknown key")
     Terminal().error(ConfigError([first, Problem(message="no data", remedy="name some")]))

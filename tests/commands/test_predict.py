@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nlpkit.bundle.predict import load
+from nlpkit.bundle.load import load
 from nlpkit.cli.main import main
 from tests.bundle.bundles import LABELS, NUMBERS, PAIRS, TEXTS, make_run
 
@@ -167,6 +167,33 @@ def test_csv_output_has_a_column_for_each_field_and_one_for_errors(
     assert float(good["score"]) == expected(run, ['a, "b"'])[0]["score"]
 
 
+def test_the_likeliest_labels_are_given_best_first(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (prediction,) = load(run).predict(["money"])
+    best = sorted(prediction.scores.items(), key=lambda item: -item[1])[:2]
+    top = [{"label": label, "score": score} for label, score in best]
+    output = tmp_path / "out.csv"
+    capsys.readouterr()
+    assert main(["predict", str(run), "money", "--top-k", "2"]) == 0
+    assert printed(capsys) == [{"text": "money", **prediction.row(), "top": top}]
+    assert main(["predict", str(run), "money", "--top-k", "2", "--output", str(output)]) == 0
+    with output.open(encoding="utf-8", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert json.loads(row["top"]) == top
+    capsys.readouterr()
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert main(["predict", str(run), "money", "--top-k", "2"]) == 0
+    shown = ", ".join(f"{label} {score:.4g}" for label, score in best)
+    assert shown in capsys.readouterr().out
+
+
+def test_the_backend_is_handed_on(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", str(run), "money", "--backend", "torch"]) == 0
+    assert main(["predict", str(run), "money", "--backend", "onnx"]) == 2
+    assert "nlpkit export RUN onnx" in capsys.readouterr().err
+
+
 def test_csv_output_of_several_labels_holds_json(tmp_path: Path) -> None:
     run = make_run(tmp_path / "many", LABELS, target="multilabel")
     output = tmp_path / "out.csv"
@@ -183,6 +210,8 @@ def test_regression_writes_a_value(tmp_path: Path, capsys: pytest.CaptureFixture
     capsys.readouterr()
     assert main(["predict", str(run), "money"]) == 0
     assert list(printed(capsys)[0]) == ["text", "value"]
+    assert main(["predict", str(run), "money", "--top-k", "2"]) == 2
+    assert "top_k: the task predicts no labels" in capsys.readouterr().err
 
 
 def test_pairs_come_from_two_texts_or_two_columns(
@@ -249,7 +278,8 @@ def test_a_disk_that_is_full_is_named_with_the_file(run: Path, tmp_path: Path) -
     arguments = ["predict", str(run), "--input", str(source), "--output", str(output)]
     line = f"ulimit -f 8; exec {sys.executable} -c '{program}' {shlex.join(arguments)}"
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr.strip()) == (1, f"error: {output}: File too large")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == f"error: {output}: File too large"
     assert [path.name for path in tmp_path.iterdir()] == ["in.txt"]
 
 

@@ -1,0 +1,178 @@
+"""The lines that `nlpkit predict` writes: what is in them, and their bytes in a file."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import deque
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from nlpkit.bundle.predict import WINDOW
+from nlpkit.contracts import Row
+from nlpkit.errors import DataError, InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+    from typing import BinaryIO
+
+    from nlpkit.bundle.predict import Model
+    from nlpkit.contracts import Prediction
+
+Line = dict[str, Any]
+Given = Row | DataError
+
+BATCH = 64
+ROWS = WINDOW * BATCH
+"""Rows of a window."""
+
+
+class Lines:
+    """The lines of the output, one for each row and in its order.
+
+    Args:
+        model: Predicts them.
+        rows: Rows of texts, and the errors of broken ones.
+        top_k: How many labels "top" has; None: there is no "top".
+
+    Attributes:
+        rows: Those whose lines are to come.
+        total: Rows so far.
+        bad: Those that could not be predicted.
+    """
+
+    def __init__(self, model: Model, rows: Iterable[Given], *, top_k: int | None) -> None:
+        self.rows = rows
+        self.total = self.bad = 0
+        self._model, self._top_k = model, top_k
+        self._waiting: deque[Given] = deque()
+        self._first: DataError | None = None
+
+    def __iter__(self) -> Iterator[Line]:
+        outcomes = self._model.outcomes(self._noted(), batch_size=BATCH, top_k=self._top_k)
+        columns = self._model.task.text_columns
+        for outcome in outcomes:
+            text = text_of(self._waiting.popleft(), columns)
+            self.total += 1
+            if isinstance(outcome, DataError):
+                self.bad += 1
+                self._first = self._first or outcome
+                yield {"text": text, "error": str(outcome)}
+            else:
+                yield {"text": text, **_fields(outcome, self._top_k)}
+
+    def check(self, place: str) -> None:
+        """Raises what is wrong with the first text of `place` if none could be predicted."""
+        if not self.total:
+            raise InputError(f"{place}: has no texts")
+        if self.bad == self.total:
+            raise self._first or InputError(f"{place}: no text of it can be predicted")
+
+    def _noted(self) -> Iterator[Given]:
+        for row in self.rows:
+            self._waiting.append(row)
+            yield row
+
+
+def text_of(row: Given, columns: Sequence[str]) -> object:
+    """The text of a row, or a list of them; None for an error."""
+    if isinstance(row, DataError):
+        return None
+    texts = [row.values[column] for column in columns]
+    return texts[0] if len(texts) == 1 else texts
+
+
+def _fields(prediction: Prediction, top_k: int | None) -> Line:
+    if top_k is None:
+        return prediction.row()
+    scores = next(each for each in vars(prediction).values() if isinstance(each, Mapping))
+    top = [{"label": label, "score": score} for label, score in scores.items()]
+    return {**prediction.row(), "top": top}
+
+
+class Form(Protocol):
+    """How lines are written, and found again. A record is the bytes of a line."""
+
+    head: bytes
+
+    def record(self, line: Line) -> bytes:
+        """A line, with its end."""
+
+    def start(self, text: object) -> bytes:
+        """What the record of a text begins with."""
+
+    def bad(self, record: bytes, start: bytes) -> bool:
+        """Whether a record has an error."""
+
+    def records(self, file: BinaryIO) -> Iterator[bytes]:
+        """The whole records of a file; one that is cut is none."""
+
+
+def form_of(output: Path, model: Model, top_k: int | None) -> Form:
+    """JSON lines, or csv by the suffix: a prediction of the model says which columns it has."""
+    if output.suffix != ".csv":
+        return _JsonLines()
+    names = model.task.text_columns
+    text = "text" if len(names) == 1 else tuple(names)
+    (prediction,) = model.predict([text], top_k=top_k)
+    return _Csv(["text", *_fields(prediction, top_k), "error"])
+
+
+_encoded = json.JSONEncoder(ensure_ascii=False).encode
+
+
+class _JsonLines:
+    head = b""
+
+    def record(self, line: Line) -> bytes:
+        return f"{_encoded(line)}\n".encode(errors="backslashreplace")
+
+    def start(self, text: object) -> bytes:
+        return self.record({"text": text})[:-2] + b", "
+
+    def bad(self, record: bytes, start: bytes) -> bool:
+        return record.startswith(b'"error": ', len(start))
+
+    def records(self, file: BinaryIO) -> Iterator[bytes]:
+        return (line for line in file if line.endswith(b"\n"))
+
+
+class _Csv:
+    """Cells with lists are JSON, so that a program can read them back."""
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self._columns = columns
+        # csv quotes the characters of the line's end; a lone carriage return has to be quoted too.
+        self._writer = csv.writer(_Echo(), lineterminator="\r\n")
+        self.head = self._row(columns)
+
+    def record(self, line: Line) -> bytes:
+        cells = (line.get(name) for name in self._columns)
+        return self._row([_encoded(cell) if isinstance(cell, list) else cell for cell in cells])
+
+    def start(self, text: object) -> bytes:
+        return self.record({"text": text})[: -len(self._columns)] + b","
+
+    def bad(self, record: bytes, start: bytes) -> bool:
+        return not record.endswith(b",\n")
+
+    def records(self, file: BinaryIO) -> Iterator[bytes]:
+        record, quotes = b"", 0
+        for line in file:
+            record, quotes = record + line, quotes + line.count(b'"')
+            if quotes % 2 == 0 and line.endswith(b"\n"):  # else it ends inside a quoted cell
+                yield record
+                record = b""
+
+    def _row(self, cells: Sequence[object]) -> bytes:
+        text: Any = self._writer.writerow(cells)
+        return f"{text[:-2]}\n".encode(errors="backslashreplace")
+
+
+class _Echo:
+    """A file for csv's writer, which returns what this returns."""
+
+    def write(self, text: str) -> str:
+        """Gives back what it is given."""
+        return text
