@@ -1,0 +1,111 @@
+"""Slow clients, a slow model, one that fails, and more than can be served."""
+
+from __future__ import annotations
+
+import http.client
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.serve.serving import JSON, Server, received
+
+LIMITS = "server.ARRIVAL_SECONDS, server.CONNECTIONS, batching.WAITING = 0.5, 12, 40"
+HEAD = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+SLOW, FAILING, GOOD = "card money card", "card card", "money"
+
+
+@pytest.fixture(scope="module")
+def server(wayward, folder):
+    log = folder / "overload.log"
+    with Server(wayward, log, "--trust-plugins", "--host", "0.0.0.0", limits=LIMITS) as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    "start",
+    [b"", b"POST /predict HTTP/1.1\r\nHost:", HEAD + b"Content-Length: 500\r\n\r\n"],
+    ids=["nothing", "headers", "body"],
+)
+def test_a_request_has_to_arrive_in_time_however_it_dribbles(server, start):
+    with server.connect() as connection:
+        connection.sendall(start)
+        started = time.monotonic()
+        connection.settimeout(0.1)
+        while time.monotonic() - started < 10:
+            try:
+                status, answer = received(connection)
+                break
+            except TimeoutError:
+                connection.sendall(b" " if start else b"")
+    assert (status, answer["error"]) == (408, "the request did not arrive within 0.5 seconds")
+    assert 0.4 < time.monotonic() - started < 10
+
+
+def test_a_body_that_nobody_reads_has_to_arrive_in_time_too(server):
+    with server.connect() as connection:
+        connection.sendall(HEAD.replace(b"/predict", b"/nowhere") + b"Content-Length: 500\r\n\r\n")
+        connection.settimeout(0.1)
+        answer, started = b"", time.monotonic()
+        while time.monotonic() - started < 10:
+            try:
+                if not (part := connection.recv(65536)):
+                    break
+                answer += part
+            except TimeoutError:
+                connection.sendall(b" ")
+    assert answer.startswith(b"HTTP/1.1 404")
+    assert 0.4 < time.monotonic() - started < 10
+
+
+def test_while_the_model_runs_the_service_answers(server):
+    with ThreadPoolExecutor(1) as threads:
+        slow = threads.submit(server.ask, {"text": SLOW})
+        time.sleep(0.3)
+        assert server.request("GET", "/healthz")[0] == 200
+        assert server.ask(b"{")[0] == 400
+        assert not slow.done()
+        assert slow.result()[0] == 200
+
+
+def test_a_failure_of_the_model_is_logged_and_the_next_request_works(server):
+    status, answer = server.ask({"text": FAILING})
+    assert (status, answer["error"]) == (500, "the model failed; the service has logged how")
+    assert "the model failed on 1 texts: MemoryError: there is none left" in server.log.read_text()
+    assert server.ask({"text": GOOD})[0] == 200
+
+
+def test_a_full_queue_says_when_to_come_again(server):
+    with ThreadPoolExecutor(2) as threads:
+        slow = threads.submit(server.ask, {"text": SLOW})
+        time.sleep(0.3)
+        waiting = threads.submit(server.ask, {"texts": [GOOD] * 30})
+        server.waits(30)
+        connection = http.client.HTTPConnection(*server.address, timeout=30)
+        connection.request("POST", "/predict", b'{"texts": ["a"' + b', "a"' * 10 + b"]}", JSON)
+        response = connection.getresponse()
+        assert (response.status, response.headers["Retry-After"]) == (503, "1")
+        assert b"too many texts wait" in response.read()
+        connection.close()
+        assert slow.result()[0] == waiting.result()[0] == 200
+
+
+def test_too_many_connections_are_refused_and_those_that_are_there_served(server):
+    held = [server.connect() for _ in range(12)]
+    time.sleep(0.2)
+    with server.connect() as connection:
+        assert received(connection) == (
+            503,
+            {"error": "there are 12 connections already; try again"},
+        )
+    held[0].sendall(HEAD + b'Connection: close\r\nContent-Length: 17\r\n\r\n{"text": "money"}')
+    assert received(held[0])[0] == 200
+    for connection in held:
+        connection.close()
+    time.sleep(0.2)
+    assert server.ask({"text": GOOD})[0] == 200
+
+
+def test_off_loopback_it_warns_that_everybody_may_ask(server):
+    assert "warning: --host 0.0.0.0: whoever reaches" in server.log.read_text()
+    assert "there is no authentication" in server.log.read_text()
