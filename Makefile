@@ -9,7 +9,7 @@ INSTALLED_BENCH := .venv/.installed-bench
 INSTALLED_FLOOR := $(FLOOR)/.installed
 CODE := nlpkit plugins tests benchmarks examples
 
-.PHONY: demo test test-slow test-floor test-gpu check format exactness accuracy bench-gpu bench-checkpoints clean
+.PHONY: exports demo test test-slow test-floor test-gpu check format exactness accuracy bench-gpu bench-checkpoints bench-predictions bench-serving bench-inference clean
 
 demo: $(INSTALLED)
 	$(BIN)/nlpkit demo
@@ -43,6 +43,11 @@ format: $(INSTALLED)
 exactness: $(INSTALLED_BENCH)
 	$(BIN)/python -m benchmarks.exactness
 
+# Writes docs/exports.md: every exporter, model and task, with the tested torch and the oldest one.
+exports: $(INSTALLED) $(INSTALLED_FLOOR)
+	$(BIN)/python -m benchmarks.exports
+	$(FLOOR)/bin/python -m benchmarks.exports
+
 # These write sections of docs/benchmarks.md: accuracy on real data, a quarter of an hour; speed on a
 # CUDA GPU beside transformers; and what checkpoints cost, ten minutes.
 accuracy: $(INSTALLED)
@@ -53,6 +58,18 @@ bench-gpu: $(INSTALLED_BENCH)
 
 bench-checkpoints: $(INSTALLED)
 	$(BIN)/python -m benchmarks.checkpoints
+
+# What a million rows through `nlpkit predict` take, killed on the way too; six minutes.
+bench-predictions: $(INSTALLED)
+	$(BIN)/python -m benchmarks.predictions
+
+# Writes its section too: what 200 clients meet at `nlpkit serve`, two minutes and a short training.
+bench-serving: $(INSTALLED)
+	$(BIN)/python -m benchmarks.serving
+
+# How fast prediction is beside transformers; RUN=runs/… names a run, else one is trained first.
+bench-inference: $(INSTALLED)
+	$(BIN)/python -m benchmarks.inference $(if $(RUN),--run $(RUN))
 
 clean:
 	rm -rf .venv $(FLOOR) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,4 +1,4 @@
-"""docs/benchmarks.md: each benchmark writes a section of its own and leaves the others alone."""
+"""Pages of measurements: each benchmark writes a section of its own and leaves the others alone."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
 
-def put(heading: str, text: str) -> None:
+def put(heading: str, text: str, *, path: Path = PAGE) -> None:
     """Replaces what stands under a heading of the second level, or adds it at the end."""
-    page = PAGE.read_text(encoding="utf-8")
+    page = path.read_text(encoding="utf-8")
     section = f"## {heading}\n\n{text.strip()}\n"
     found = re.search(rf"^## {re.escape(heading)}\n.*?(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
     if found:
@@ -19,7 +19,7 @@ def put(heading: str, text: str) -> None:
         page = page[: found.start()] + section + ("\n" if after else "") + after
     else:
         page = f"{page.rstrip()}\n\n{section}"
-    PAGE.write_text(page, encoding="utf-8")
+    path.write_text(page, encoding="utf-8")
 
 
 def table(titles: list[str], rows: list[list[str]]) -> str:

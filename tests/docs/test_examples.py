@@ -20,7 +20,14 @@ EXAMPLES = REPOSITORY / "examples"
 
 def test_these_are_the_examples():
     found = {path.name for path in EXAMPLES.iterdir() if path.name != "__pycache__"}
-    assert found == {"python_api.py", "single_file_plugin", "multilabel", "pretrained_bert"}
+    assert found == {
+        "python_api.py",
+        "single_file_plugin",
+        "multilabel",
+        "pretrained_bert",
+        "cpp",  # tests/examples_cpp
+        "http",  # tests/serve
+    }
 
 
 def test_rows_in_memory_in_predictions_out(tmp_path):

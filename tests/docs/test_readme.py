@@ -82,7 +82,13 @@ def test_the_demo_predicts_the_texts_that_are_shown():
 
 def test_the_quick_start_runs(in_readme, capsys):
     lines = commands(SHELL[1].text)
-    assert [line.split()[1] for line in lines] == ["check", "train", "predict", "evaluate"]
+    assert [line.split()[1] for line in lines] == [
+        "check",
+        "train",
+        "predict",
+        "evaluate",
+        "export",
+    ]
     for line in lines:
         assert main(shlex.split(line)[1:]) == 0, capsys.readouterr().err
     assert "accuracy" in capsys.readouterr().out
