@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import sys
 from pathlib import Path
 
 PACKAGES = ("nlpkit-sdk", "torch", "transformers", "tokenizers", "safetensors", "numpy")
@@ -20,6 +21,11 @@ def versions(*more: str) -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def import_path() -> str:
+    """This process's import path, as PYTHONPATH of a child that is to find the same modules."""
+    return os.pathsep.join(entry or os.getcwd() for entry in sys.path)
 
 
 def usable_cores() -> int:

@@ -29,6 +29,13 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def write_json(path: Path, value: Any) -> None:
+    """Replaces a file as a whole by a JSON value, indented, in UTF-8."""
+    with replacing(path) as partial:
+        text = json.dumps(value, indent=2, ensure_ascii=False)
+        partial.write_text(text + "\n", encoding="utf-8")
+
+
 def sync(path: Path) -> None:
     """Returns when a file, or the entries of a folder, would survive a power cut."""
     opened = os.open(path, os.O_RDONLY)

@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING, cast
 
 from nlpkit import errors
 from nlpkit.cli.render import Terminal
+from nlpkit.environment import import_path
 from nlpkit.errors import NlpkitError, RunError
 from nlpkit.plugin.host import load
 from nlpkit.plugin.records import KINDS
@@ -140,13 +141,12 @@ def _started(run_dir: Path, ranks: int, folder: Path, terminal: Terminal) -> Ite
 
 
 def _environment(number: int, ranks: int) -> dict[str, str]:
-    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     given = {
         "RANK": str(number),
         "LOCAL_RANK": str(number),
         "WORLD_SIZE": str(ranks),
         "LOCAL_WORLD_SIZE": str(ranks),
-        "PYTHONPATH": path,
+        "PYTHONPATH": import_path(),
         PYTHONPATH: os.environ.get("PYTHONPATH", ""),
     }
     if sys.platform == "linux":  # nothing listens to other machines

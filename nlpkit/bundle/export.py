@@ -16,6 +16,7 @@ from nlpkit.bundle.format import (
     describe_export,
     read_bundle,
     seal,
+    unlisted,
 )
 from nlpkit.bundle.load import host_of, load
 from nlpkit.bundle.parity import Gate
@@ -24,7 +25,7 @@ from nlpkit.config.resolve import build, options_of
 from nlpkit.config.schema import Component
 from nlpkit.data.prepare import held_out
 from nlpkit.errors import BundleError, InputError, RunError, closest
-from nlpkit.files import fault_of, hashes, replacing
+from nlpkit.files import fault_of, hashes, write_json
 from nlpkit.plugin.trust import remember
 
 if TYPE_CHECKING:
@@ -99,9 +100,9 @@ def export(
         written.rename(judged)  # what is bound to the place where it was written is found out
         report = gate.judge(replace(artifact, path=judged), changed)
         if failures := report["failures"]:
-            _write(refused, report)
+            write_json(refused, report)
             raise RunError(_refusal(format, failures, refused))
-        _write(judged / PARITY, report)
+        write_json(judged / PARITY, report)
         seal(judged)
         _put(judged, folder, Path(work, "older"))
     refused.unlink(missing_ok=True)
@@ -160,13 +161,10 @@ def _check_place(folder: Path) -> None:
     description = folder / DESCRIPTION
     if description.is_file() and '"export": {' in description.read_text("utf-8", "replace"):
         listed = json.loads(description.read_text("utf-8")).get("files", {})
-        own = {folder / name for name in (*listed, DESCRIPTION)}
-        others = [path.name for path in folder.rglob("*") if path.is_file() and path not in own]
-        if not [name for name in others if not name.endswith(".pyc")]:
+        others = ", ".join(sorted(path.name for path in unlisted(folder, listed)))
+        if not others:
             return
-        raise InputError(
-            f"{folder}: also holds {', '.join(others)}, which no export wrote; move it"
-        )
+        raise InputError(f"{folder}: also holds {others}, which no export wrote; move it")
     raise InputError(f"{folder}: holds something that is no export; choose another --out")
 
 
@@ -187,9 +185,3 @@ def _sample(model: Model) -> dict[str, np.ndarray]:
     pair = len(model.task.text_columns) > 1
     batch = model.batch([(text, text) if pair else text for text in _SAMPLE])
     return {name: batch.inputs[name] for name in model.bundle.inputs}
-
-
-def _write(path: Path, report: Mapping[str, Any]) -> None:
-    with replacing(path) as partial:
-        text = json.dumps(report, indent=2, ensure_ascii=False)
-        partial.write_text(text + "\n", encoding="utf-8")

@@ -28,10 +28,10 @@ from nlpkit.config.resolve import build
 from nlpkit.config.schema import Component
 from nlpkit.contracts import HeadSpec, Vocabulary
 from nlpkit.errors import BundleError, closest
-from nlpkit.files import fault_of, hashes, replacing, seal_of
+from nlpkit.files import fault_of, hashes, seal_of, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from nlpkit.config.schema import Config
     from nlpkit.contracts import Schema, Task
@@ -150,7 +150,7 @@ def write_description(
         (folder / "plugins").mkdir(exist_ok=True)
         shutil.copyfile(path, folder / "plugins" / path.name)
     task: Task = build(config.task, "task", host)
-    _write_json(
+    write_json(
         folder / DESCRIPTION,
         {
             "format": FORMAT,
@@ -189,7 +189,7 @@ def describe_export(bundle: Bundle, folder: Path, exporter: Component, host: Hos
     kept = {key: bundle.description[key] for key in bundle.description.keys() - {"files", "seal"}}
     weights = bundle.description["files"][WEIGHTS]["sha256"]
     export = {**_described(exporter, "exporter", host), "weights": weights}
-    _write_json(folder / DESCRIPTION, {**kept, "export": export})
+    write_json(folder / DESCRIPTION, {**kept, "export": export})
 
 
 def seal(folder: Path) -> None:
@@ -211,7 +211,7 @@ def seal(folder: Path) -> None:
     found = hashes(folder, paths - {folder / DESCRIPTION})
     description["files"] = {**found, **description.get("files", {})}
     description["seal"] = seal_of(description)
-    _write_json(folder / DESCRIPTION, description)
+    write_json(folder / DESCRIPTION, description)
 
 
 def read_bundle(path: str | Path) -> Bundle:
@@ -265,7 +265,7 @@ def _check(bundle: Bundle) -> None:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise BundleError(f"{path}: {name} is no file of the bundle")
     if bundle.exported:
-        unknown = _files(bundle.path) - {bundle.path / name for name in (*files, DESCRIPTION)}
+        unknown = unlisted(bundle.path, files)
         if unknown or not all(bundle.description["export"][key] for key in _EXPORT):
             listed = ", ".join(sorted(each.name for each in unknown)) or "a part of nlpkit.json"
             raise BundleError(f"{bundle.path}: no export wrote {listed}; remove it")
@@ -278,6 +278,11 @@ def _check(bundle: Bundle) -> None:
 
 
 _EXPORT = ("name", "plugin", "distribution", "weights")
+
+
+def unlisted(folder: Path, files: Iterable[str]) -> set[Path]:
+    """What is in an export beside its description and the files that this names."""
+    return _files(folder) - {folder / name for name in (*files, DESCRIPTION)}
 
 
 def _files(folder: Path) -> set[Path]:
@@ -343,9 +348,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BundleError(f"{path}: is damaged (no JSON object); {_AGAIN}")
     return value
-
-
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    with replacing(path) as partial:
-        text = json.dumps(value, indent=2, ensure_ascii=False)
-        partial.write_text(text + "\n", encoding="utf-8")

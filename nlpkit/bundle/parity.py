@@ -15,7 +15,7 @@ import torch
 
 from nlpkit.bundle.gate import answers, questions, read_answers
 from nlpkit.config.resolve import build_objective
-from nlpkit.environment import versions
+from nlpkit.environment import import_path, versions
 from nlpkit.errors import DataError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Gate:
 
     def __init__(self, model: Model, rows: Iterable[Row]) -> None:
         self.model, self.task, self.schema = model, model.task, model.bundle.schema
-        self.rows = [row for row in rows if self._labelled([row])]
+        self.rows = [row for row in rows if self._usable(row)]
         if not self.rows:
             raise DataError("", problem="there are no validation rows to judge an export by")
 
@@ -157,7 +157,7 @@ class Gate:
         for pair in pairs:
             if pair.case.length is not None or pair.case.alone:
                 continue
-            (batch,) = self._labelled([rows[place] for place in pair.case.rows])
+            batch = self.model.batch([rows[place] for place in pair.case.rows], targets=True)
             targets = {name: torch.as_tensor(value) for name, value in batch.targets.items()}
             for metric, logits in ((before, pair.own), (after, pair.other)):
                 output = objective.output(torch.from_numpy(logits), targets)
@@ -166,30 +166,21 @@ class Gate:
         values = [metric.compute(metric.state)[name] for metric in (before, after)]
         return {"name": name, "better": better, "before": values[0], "after": values[1]}
 
-    def _labelled(self, rows: Sequence[Row]) -> list[Batch]:
-        """The rows as one batch with targets; none where a row cannot be encoded."""
-        texts = [self.task.texts(row) for row in rows]
-        encodings = self.model.tokenizer.encode_batch(
-            texts, is_pretokenized=isinstance(texts[0], list)
-        )
+    def _usable(self, row: Row) -> bool:
         try:
-            examples = [
-                self.task.encode(row, encoding, self.schema)
-                for row, encoding in zip(rows, encodings, strict=True)
-            ]
+            self.model.batch([row], targets=True)
         except DataError:
-            return []
-        return [self.task.collate(examples, [0] * len(examples))]
+            return False
+        return True
 
 
 def _asked_elsewhere(asked: Questions, export: Path) -> tuple[list[Answer], list[str]]:
     """The answers of a fresh process, or why there are none."""
-    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     with TemporaryDirectory() as folder:
         asked.save(Path(folder))
         done = subprocess.run(
             [sys.executable, "-P", "-m", "nlpkit.bundle.gate", str(export), folder],
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, "PYTHONPATH": import_path()},
             capture_output=True,
             text=True,
             errors="replace",

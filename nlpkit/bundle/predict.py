@@ -110,10 +110,10 @@ class Model:
                     _keep_best(outcome, top_k)
                 yield outcome
 
-    def batch(self, texts: Iterable[Text | Row]) -> Batch:
-        """The texts as the model takes them, without targets."""
+    def batch(self, texts: Iterable[Text | Row], *, targets: bool = False) -> Batch:
+        """The texts as the model takes them; with the targets that rows have."""
         rows = [self._usable(text, f"text {number}") for number, text in enumerate(texts)]
-        return self._collated(self._encoded(rows))
+        return self._collated(self._encoded(rows, targets=targets))
 
     def _window(
         self, window: list[tuple[int, Text | Row | DataError | None]], batch_size: int
@@ -157,7 +157,7 @@ class Model:
         values = [None if _absent(each) else each for each in (text if several else [text])]
         return Row(dict(zip(columns, values, strict=True)), address)
 
-    def _encoded(self, rows: list[Row]) -> list[Example]:
+    def _encoded(self, rows: list[Row], *, targets: bool = False) -> list[Example]:
         texts = [self.task.texts(row) for row in rows]
         words = bool(texts) and isinstance(texts[0], list)
         encodings = (
@@ -168,7 +168,7 @@ class Model:
             )
         )
         return [
-            self.task.encode(row, encoding, self.bundle.schema, targets=False)
+            self.task.encode(row, encoding, self.bundle.schema, targets=targets)
             for row, encoding in zip(rows, encodings, strict=True)
         ]
 
@@ -190,6 +190,20 @@ def check_batch_size(batch_size: object) -> None:
 def _check_count(name: str, value: object) -> None:
     if not isinstance(value, Integral) or value < 1:
         raise InputError(f"{name} must be a whole number of at least 1, not {value!r}")
+
+
+def fields(prediction: Prediction, top_k: int | None) -> dict[str, Any]:
+    """What a line of a file or an answer says: the fields, and the `top_k` best labels as "top".
+
+    Raises:
+        InputError: There are no labels to choose from.
+    """
+    if top_k is None:
+        return prediction.row()
+    _keep_best(prediction, top_k)
+    scores = next(each for each in vars(prediction).values() if isinstance(each, Mapping))
+    top = [{"label": label, "score": score} for label, score in scores.items()]
+    return {**prediction.row(), "top": top}
 
 
 def _keep_best(prediction: Prediction, count: int) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import csv
 import json
 from collections import deque
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from nlpkit.bundle.predict import WINDOW
+from nlpkit.bundle.predict import WINDOW, fields
 from nlpkit.contracts import Row
 from nlpkit.errors import DataError, InputError
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from nlpkit.bundle.predict import Model
-    from nlpkit.contracts import Prediction
 
 Line = dict[str, Any]
 Given = Row | DataError
@@ -60,7 +58,7 @@ class Lines:
                 self._first = self._first or outcome
                 yield {"text": text, "error": str(outcome)}
             else:
-                yield {"text": text, **_fields(outcome, self._top_k)}
+                yield {"text": text, **fields(outcome, self._top_k)}
 
     def check(self, place: str) -> None:
         """Raises what is wrong with the first text of `place` if none could be predicted."""
@@ -81,14 +79,6 @@ def text_of(row: Given, columns: Sequence[str]) -> object:
         return None
     texts = [row.values[column] for column in columns]
     return texts[0] if len(texts) == 1 else texts
-
-
-def _fields(prediction: Prediction, top_k: int | None) -> Line:
-    if top_k is None:
-        return prediction.row()
-    scores = next(each for each in vars(prediction).values() if isinstance(each, Mapping))
-    top = [{"label": label, "score": score} for label, score in scores.items()]
-    return {**prediction.row(), "top": top}
 
 
 class Form(Protocol):
@@ -116,7 +106,7 @@ def form_of(output: Path, model: Model, top_k: int | None) -> Form:
     names = model.task.text_columns
     text = "text" if len(names) == 1 else tuple(names)
     (prediction,) = model.predict([text], top_k=top_k)
-    return _Csv(["text", *_fields(prediction, top_k), "error"])
+    return _Csv(["text", *fields(prediction, top_k), "error"])
 
 
 _encoded = json.JSONEncoder(ensure_ascii=False).encode

@@ -21,7 +21,7 @@ from nlpkit.data.prepare import Prepared
 from nlpkit.environment import versions
 from nlpkit.errors import NlpkitError, PluginError, RunError
 from nlpkit.events import Evaluated, RunEnded, RunStarted
-from nlpkit.files import replacing
+from nlpkit.files import replacing, write_json
 from nlpkit.metrics import monitor_of
 from nlpkit.nn import StepModule, input_names
 from nlpkit.plugin.host import Host
@@ -133,10 +133,12 @@ class Session:
         seal(self.bundle)
         result = self._result(trainer, evaluations)
         exports = result["exports"] = {}
-        _write_json(self.run_dir / "result.json", result)  # the run is finished, whatever follows
+        write_json(
+            self.run_dir / "result.json", _plain(result)
+        )  # the run is finished, whatever follows
         for component in self.config.export:
             exports[component.name] = self._export(component)
-            _write_json(self.run_dir / "result.json", result)
+            write_json(self.run_dir / "result.json", _plain(result))
         return result
 
     def _export(self, exporter: Component) -> dict[str, Any]:
@@ -351,7 +353,7 @@ def _record(run_dir: Path, precision: Precision, environment: Mapping[str, Any])
     resolved = f"\nprecision: {precision.name}\n"
     with replacing(path) as partial:  # other ranks read it now
         partial.write_text(text.replace("\nprecision: auto\n", resolved), encoding="utf-8")
-    _write_json(run_dir / "environment.json", environment)
+    write_json(run_dir / "environment.json", _plain(environment))
 
 
 def _plain(value: Any) -> Any:
@@ -361,9 +363,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    text = json.dumps(_plain(value), indent=2, ensure_ascii=False)
-    with replacing(path) as partial:
-        partial.write_text(text + "\n", encoding="utf-8")

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from heapq import nlargest
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
@@ -14,14 +11,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from nlpkit.errors import DataError, RunError
+from nlpkit.bundle.predict import fields
+from nlpkit.errors import DataError, InputError, RunError
 from nlpkit.plugin.imports import describe
 from nlpkit_serve.batching import Batcher, FullError
 from nlpkit_serve.metrics import Metrics
 from nlpkit_serve.question import read
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from nlpkit.bundle.predict import Model
     from nlpkit.contracts import Prediction, Row
@@ -131,13 +129,10 @@ def _line(outcome: Prediction | DataError, top_k: int | None) -> dict[str, Any]:
     """A prediction as `nlpkit predict` writes it, without the text."""
     if isinstance(outcome, DataError):
         return {"error": str(outcome)}
-    if top_k is None:
-        return outcome.row()
-    ranked = [each for each in vars(outcome).values() if isinstance(each, Mapping)]
-    if not ranked:
-        raise HTTPException(400, '"top_k": the task predicts no labels to choose from')
-    best = nlargest(top_k, ranked[0].items(), key=itemgetter(1))
-    return {**outcome.row(), "top": [{"label": label, "score": score} for label, score in best]}
+    try:
+        return fields(outcome, top_k)
+    except InputError as error:
+        raise HTTPException(400, str(error)) from None
 
 
 def _json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -149,6 +149,10 @@ def test_a_client_that_leaves_in_the_middle_harms_nobody(server):
     ):
         with server.connect() as connection:
             connection.sendall(part.encode())
+    connection = http.client.HTTPConnection(*server.address, timeout=30)
+    connection.request("POST", "/predict", b'{"text": "card"}', JSON)
+    assert connection.getresponse().status == 200
+    connection.close()
 
 
 def test_a_connection_is_used_again_after_a_refusal(server):
