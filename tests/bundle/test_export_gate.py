@@ -221,6 +221,7 @@ def test_an_export_that_says_something_else_is_refused(run: Path, fault: str, sa
     assert said in refused(run, fault)
 
 
+@pytest.mark.slow
 def test_what_is_refused_leaves_an_older_export_as_it_was(run: Path) -> None:
     artifact = nlpkit.export(run, "jitter", trust_plugins=True)
     refused(run, "off")
@@ -289,6 +290,7 @@ def test_files_outside_a_bundle_are_none_of_its_files(run: Path) -> None:
         nlpkit.export(run, "jitter", trust_plugins=True)
 
 
+@pytest.mark.slow
 def test_a_refused_report_is_no_part_of_a_bundle_that_is_sealed_again(run: Path) -> None:
     refused(run, "off")
     seal(run / "bundle")
