@@ -7,9 +7,9 @@ FLOOR := .venv-floor
 INSTALLED := .venv/.installed
 INSTALLED_BENCH := .venv/.installed-bench
 INSTALLED_FLOOR := $(FLOOR)/.installed
-CODE := nlpkit plugins tests benchmarks examples
+CODE := nlpkit plugins jobs tests benchmarks examples
 
-.PHONY: exports demo test test-slow test-floor test-gpu check format exactness accuracy bench-gpu bench-checkpoints bench-predictions bench-serving bench-inference clean
+.PHONY: exports demo test test-slow test-jobs test-floor test-gpu check format exactness accuracy bench-gpu bench-checkpoints bench-predictions bench-serving bench-inference clean
 
 demo: $(INSTALLED)
 	$(BIN)/nlpkit demo
@@ -19,6 +19,10 @@ test: $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -rs -m slow
+
+# What needs a Ray cluster, started here; a quarter of an hour.
+test-jobs: $(INSTALLED)
+	$(BIN)/python -m pytest -rs -m "slow or not slow" tests/jobs
 
 # The oldest torch that is supported, with everything else as tested.
 test-floor: $(INSTALLED_FLOOR)

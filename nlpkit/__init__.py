@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from nlpkit.config.load import load_config
     from nlpkit.config.schema import ComponentConfig, FolderOrId, Location
     from nlpkit.plugin.host import plugins
-    from nlpkit.runs import Run, train
+    from nlpkit.runs import Run, submit, train
 
 __version__ = "0.1.0"
 
@@ -60,6 +60,7 @@ _LAZY = {
     "load_config": "nlpkit.config.load",
     "plugins": "nlpkit.plugin.host",
     "testing": "",
+    "submit": "nlpkit.runs",
     "train": "nlpkit.runs",
 }
 
@@ -96,6 +97,7 @@ __all__ = [
     "load",
     "load_config",
     "plugins",
+    "submit",
     "testing",
     "train",
 ]

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from nlpkit.contracts import Schema, Source, Strategy, Task
-    from nlpkit.plugin.records import ExporterRecord, StrategyRecord
+    from nlpkit.plugin.records import ExporterRecord, LauncherRecord, StrategyRecord
 
 _NAMED = 5  # labels in one message
 
@@ -95,6 +95,8 @@ def examine(config: Config | Mapping[str, Any] | str | Path, host: Host | None =
 
 def machine_problems(config: Config, host: Host) -> list[Problem]:
     """What a resolved config asks for that this machine has not, and GPUs that stay idle."""
+    if cast("LauncherRecord", host.entry("launcher", config.launch.name).record).remote:
+        return []
     if importlib.util.find_spec("torch") is None:
         message = "torch is not installed here, and training needs it"
         remedy = "pip install 'nlpkit-sdk[train]'"

@@ -262,7 +262,8 @@ class Launcher(Protocol):
     def launch(self, run_dir: Path, ranks: int, stop: Callable[[], bool]) -> bool:
         """Runs `ranks` processes to the end: true; or, once `stop` says so, saves: false.
 
-        `ranks` is 0 for a strategy that wants no processes of its own. Raises what the run raised.
+        `ranks` is 0 for a strategy that wants no processes of its own, and where the processes run
+        on other machines, whose devices only the launcher knows. Raises what the run raised.
         """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -10,13 +11,13 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from nlpkit.bundle.format import read_bundle
 from nlpkit.cli.render import Terminal
 from nlpkit.config.load import load_config
 from nlpkit.config.resolve import build
-from nlpkit.config.schema import Config
+from nlpkit.config.schema import Component, Config
 from nlpkit.environment import runs_folder
 from nlpkit.errors import BundleError, InputError, Interrupted
 from nlpkit.plugin.host import Host, load
@@ -25,6 +26,8 @@ from nlpkit.start import Start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from nlpkit.plugin.records import LauncherRecord
 
 
 @dataclass(frozen=True)
@@ -100,13 +103,58 @@ def train(
         with nullcontext(folder) if folder else _claimed(loaded.name, out) as folder:
             start = Start(config=loaded, host=host, folder=folder, terminal=terminal, resume=resume)
             config = start.ready(data)
-            record = host.entry("launcher", config.launch.name).record
+            record = cast("LauncherRecord", host.entry("launcher", config.launch.name).record)
             with stop.deferred():
-                ranks = load(record, "nlpkit.training.ranks:ranks_of")(config, host)
+                ranks = 0
+                if not record.remote:
+                    ranks = load(record, "nlpkit.training.ranks:ranks_of")(config, host)
                 finished = build(config.launch, "launcher", host).launch(folder, ranks, stop)
             if not finished:
                 raise _interrupted(folder, stop.signal or signal.SIGINT)
     return Run(folder)
+
+
+def submit(
+    config: Config | Mapping[str, Any] | str | Path,
+    *,
+    address: str | None = None,
+    insecure: bool = False,
+    resume: str | None = None,
+    terminal: Terminal | None = None,
+) -> Any:
+    """Trains what `config` says on a cluster, and returns once it is queued there.
+
+    Args:
+        config: From `load_config`, or what it takes: a file or a mapping. A launcher of other
+            machines is taken for granted where it names none.
+        address: The cluster's API, by default that of RAY_ADDRESS. Without either one, a cluster
+            of this machine starts, and this returns when the run has ended.
+        insecure: Whether a cluster off this machine may do without authentication.
+        resume: The id of a job that ended before its run did, to go on with.
+        terminal: Where it is shown what is done.
+
+    Returns:
+        The job: `id`, `status()`, `logs()`, `wait()`, `stop()`, `fetch()`, `result()`; the `Run`
+        where no cluster was named.
+
+    Raises:
+        InputError: Config, data, plugins or the cluster cannot be used; nothing is queued.
+        RunError: The cluster does not answer.
+    """
+    terminal = terminal or Terminal()
+    loaded = config if isinstance(config, Config) else load_config(config)
+    host = Host.discover()
+    remote = [e.record.name for e in host.entries("launcher") if getattr(e.record, "remote", False)]
+    if loaded.launch.name not in remote and remote:
+        loaded = loaded.model_copy(update={"launch": Component(name=remote[0])})
+    address = address or os.environ.get("RAY_ADDRESS")
+    if not address:
+        if resume:
+            raise InputError("resume: needs the address of the cluster that has its storage")
+        return train(loaded, terminal=terminal)
+    return build(loaded.launch, "launcher", host).submit(
+        loaded, host, address=address, insecure=insecure, resume=resume, say=terminal.note
+    )
 
 
 def _interrupted(folder: Path, number: int) -> Interrupted:

@@ -117,7 +117,7 @@ def prepare(config: Config, host: Host, terminal: Terminal) -> Prepared:
         InputError: Rows, files or the tokenizer cannot be used; the message has address and remedy.
     """
     work = _Preparation(config, host, terminal)
-    folder = _stores() / recipe.key(work.recipe)
+    folder = stores() / recipe.key(work.recipe)
     damage = ""
     if folder.exists():
         try:
@@ -136,7 +136,8 @@ def prepare(config: Config, host: Host, terminal: Terminal) -> Prepared:
     return work.announced(Prepared.open(folder, starts=work.starts))
 
 
-def _stores() -> Path:
+def stores() -> Path:
+    """Where prepared folders are. Raises InputError where it cannot be made."""
     folder = cache_folder() / "tokens"
     try:
         folder.mkdir(parents=True, exist_ok=True)

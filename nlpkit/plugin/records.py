@@ -111,9 +111,15 @@ class ExporterRecord(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class LauncherRecord(Record):
-    """Starts a run's processes; `target(options)` gives a `contracts.Launcher`."""
+    """Starts a run's processes; `target(options)` gives a `contracts.Launcher`.
+
+    Attributes:
+        remote: Whether they run on other machines, so that the devices of this one do not matter.
+    """
 
     kind: ClassVar[str] = "launcher"
+
+    remote: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

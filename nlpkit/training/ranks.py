@@ -36,6 +36,8 @@ def ranks_of(config: Config, host: Host) -> int:
     _refuse_one_gpu(config)
     device, wanted = resolve_device(config.device), config.strategy.options.get("devices", "all")
     gpus = torch.cuda.device_count() if device.type == "cuda" else 0
+    if isinstance(wanted, list):  # the least and the most
+        wanted = min(max(gpus, wanted[0]), wanted[1])
     ranks = int(wanted) if wanted != "all" else max(1, gpus)
     if gpus and ranks > gpus:
         message = f"{ranks} processes need {ranks} GPUs, and {gpus} can be seen here"

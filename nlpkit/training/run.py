@@ -17,7 +17,7 @@ from nlpkit.config.load import load_config
 from nlpkit.config.resolve import build, build_objective
 from nlpkit.data.loader import evaluation_batches, training_steps
 from nlpkit.data.plan import mix
-from nlpkit.data.prepare import Prepared
+from nlpkit.data.prepare import Prepared, stores
 from nlpkit.environment import versions
 from nlpkit.errors import NlpkitError, PluginError, RunError
 from nlpkit.events import Evaluated, RunEnded, RunStarted
@@ -313,7 +313,10 @@ def build_session(
             terminal.note(f"device: {name}; precision: {precision.name}, {precision.reason}")
         found = {"device": name, "ranks": strategy.size, "threads": torch.get_num_threads()}
         _record(run_dir, precision, {**environment, **found})
-    prepared = Prepared.open(Path(environment["tokens"]), starts=environment["token_addresses"])
+    tokens = Path(environment["tokens"])
+    if not tokens.exists():  # another machine's: each has them in a cache of its own
+        tokens = stores() / tokens.name
+    prepared = Prepared.open(tokens, starts=environment["token_addresses"])
     task = build(config.task, "task", host)
     head = task.head(prepared.schema)
     vocabulary = vocabulary_of(prepared.tokenizer_path, config)

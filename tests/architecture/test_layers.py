@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-PLUGINS = sorted(path.parent.name for path in (REPOSITORY / "plugins").glob("*/plugin.py"))
+PLUGINS = sorted(
+    path.parent.name
+    for part in ("plugins", "jobs")
+    for path in (REPOSITORY / part).glob("*/plugin.py")
+)
 HEAVY = ("torch", "transformers", "ray", "numpy", "pyarrow", "pydantic")
 START_UP = [
     "nlpkit",

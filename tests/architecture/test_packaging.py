@@ -14,7 +14,9 @@ from packaging.utils import canonicalize_name
 REPOSITORY = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))
 PACKAGES = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
-PLUGINS = sorted(path.parent for path in (REPOSITORY / "plugins").glob("*/plugin.py"))
+PLUGINS = sorted(
+    path.parent for part in ("plugins", "jobs") for path in (REPOSITORY / part).glob("*/plugin.py")
+)
 
 
 def pins() -> dict[str, str]:
@@ -29,7 +31,7 @@ def requirements() -> list[Requirement]:
 
 
 def test_every_plugin_folder_is_in_the_wheel():
-    expected = {"nlpkit", *(f"plugins/{folder.name}" for folder in PLUGINS)}
+    expected = {"nlpkit", *(folder.relative_to(REPOSITORY).as_posix() for folder in PLUGINS)}
     assert set(PACKAGES) == expected
 
 
@@ -54,7 +56,7 @@ def test_every_package_is_typed(package):
 
 
 def test_there_is_no_second_way_to_import_a_plugin():
-    assert not (REPOSITORY / "plugins" / "__init__.py").exists()
+    assert not [*REPOSITORY.glob("plugins/__init__.py"), *REPOSITORY.glob("jobs/__init__.py")]
 
 
 def test_packages_below_the_core_have_empty_inits():

@@ -37,6 +37,7 @@ NAMES = [
     "load",
     "load_config",
     "plugins",
+    "submit",
     "testing",
     "train",
 ]

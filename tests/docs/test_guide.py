@@ -39,7 +39,7 @@ NOT_VALUES = {
 def shown(value: Any) -> str:
     """A default as the guide writes it."""
     if isinstance(value, dict):
-        return str(value["name"])
+        return str(value["name"]) if value else "{}"
     if isinstance(value, list):
         return f"[{', '.join(shown(item) for item in value)}]"
     if value is None or isinstance(value, bool):
@@ -123,7 +123,7 @@ def test_every_command_and_option_is_in_its_section(name):
 
 
 def test_every_environment_variable_of_the_code_is_explained():
-    sources = [path for part in ("nlpkit", "plugins") for path in (REPOSITORY / part).rglob("*.py")]
+    sources = [path for part in ("nlpkit", "plugins", "jobs") for path in (REPOSITORY / part).rglob("*.py")]
     named = {name for path in sources for name in re.findall(r"NLPKIT_[A-Z_]+", path.read_text())}
     assert named == {key for _, key in ROWS if key.startswith("NLPKIT_")}
 

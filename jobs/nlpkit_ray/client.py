@@ -1,0 +1,290 @@
+"""The API of a cluster, over HTTP: who may use it is asked first, and errors are put in a line."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import logging
+import os
+import re
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
+
+import aiohttp
+import requests
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobSubmissionClient
+
+from nlpkit.errors import InputError, RunError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterator
+
+_PATIENCE = 4.0  # seconds in which a cluster says whether it wants a token
+_YOUNG = 15.0  # seconds after its start in which a head cannot take jobs yet
+_PAUSE = 0.3  # seconds before it is asked again
+_CHUNK = 1 << 20  # bytes
+_GCS = 6379
+_SETTLES = 3.0  # seconds after a job's end in which Ray may write its record once more
+HELPERS = ("nlpkit-probe-", "nlpkit-transfer-")
+"""How the names begin of jobs that are nobody's."""
+_CHATTY = (  # each has a level of its own
+    "ray.dashboard.modules.job.sdk",
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray._private.runtime_env.packaging",
+)
+_EXAMPLE = "http://127.0.0.1:8265"
+_TOKEN = (
+    "set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, or put the cluster's token into ~/.ray/auth_token"
+)
+
+
+def connect(address: str | None, *, insecure: bool = False) -> Connection:
+    """The cluster at an address.
+
+    Args:
+        address: `http://host:8265`; None: that of RAY_ADDRESS.
+        insecure: Also one off this machine that asks nobody for a token.
+
+    Raises:
+        InputError: It cannot be reached, wants another token, or lets everybody in.
+    """
+    url = _url(address or os.environ.get("RAY_ADDRESS", ""))
+    mode = _mode(url)
+    if mode != "token" and not insecure and not _is_loopback(url):
+        raise InputError(
+            f"{url}: asks nobody who they are, so whoever reaches it runs code there; start it "
+            "with RAY_AUTH_MODE=token, or say --insecure (insecure=True)"
+        )
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    headers = {"Authorization": ""}  # else Ray sends a token to who wants none
+    if mode == "token":
+        if not (token := _token()):
+            raise InputError(f"{url}: wants a token; {_TOKEN}")
+        headers = {"Authorization": f"Bearer {token}"}
+    try:
+        return Connection(url, JobSubmissionClient(url, headers=headers), headers)
+    except (AuthenticationError, requests.exceptions.InvalidHeader):
+        raise InputError(f"{url}: this is not its token; {_TOKEN}") from None
+    except (RuntimeError, OSError) as error:
+        raise InputError(f"{url}: {_line(error)}") from None
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A cluster that lets us in.
+
+    Attributes:
+        url: Of its API.
+        client: Ray's own.
+        headers: What says who we are; nothing shows it.
+    """
+
+    url: str
+    client: JobSubmissionClient
+    headers: dict[str, str] = field(repr=False)
+
+    def submit(
+        self,
+        *,
+        submission_id: str,
+        entrypoint: str,
+        metadata: dict[str, str],
+        runtime_env: dict[str, Any] | None = None,
+    ) -> None:
+        """Submits a job that asks Ray for no resources, so that it starts at once."""
+        deadline = time.monotonic() + _YOUNG
+        while True:
+            try:
+                with _explained(submission_id):
+                    self.client.submit_job(
+                        submission_id=submission_id,
+                        entrypoint=entrypoint,
+                        metadata=metadata,
+                        runtime_env=runtime_env,
+                    )
+                return
+            except RunError as error:
+                if "No available agent" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(_PAUSE)
+
+    def info(self, job: str) -> Any:
+        """Ray's record of a job. Raises InputError where there is none."""
+        with _explained(job):
+            return self.client.get_job_info(job)
+
+    def jobs(self) -> list[Any]:
+        """Ray's records of all jobs of nlpkit, the oldest first."""
+        with _explained(self.url):
+            found = self.client.list_jobs()
+        ours = [each for each in found if "name" in (each.metadata or {})]
+        return sorted(ours, key=lambda each: each.start_time or 0)
+
+    def logs(self, job: str) -> str:
+        """All that a job has written so far."""
+        with _explained(job):
+            return str(self.client.get_job_logs(job))
+
+    def tail(self, job: str) -> Iterator[str]:
+        """What a job has written, from the beginning, and then writes, until the socket ends."""
+        loop = asyncio.new_event_loop()
+        lines = cast("AsyncGenerator[str]", self.client.tail_job_logs(job))
+        try:
+            while True:
+                with _explained(job):
+                    try:
+                        yield str(loop.run_until_complete(anext(lines)))
+                    except StopAsyncIteration:
+                        return
+        finally:
+            loop.run_until_complete(lines.aclose())
+            loop.close()
+
+    def stop(self, job: str) -> None:
+        """Sends SIGTERM to a job's driver."""
+        with _explained(job):
+            self.client.stop_job(job)
+
+    def delete(self, job: str) -> None:
+        """Has the cluster forget a job that has ended, once Ray itself is done with it.
+
+        A record that is deleted sooner comes back, as failed; and a new job of the same name fails.
+        """
+        time.sleep(_unsettled(self.info(job)))
+        with _explained(job):
+            self.client.delete_job(job)
+
+    def tidy(self) -> None:
+        """Has the cluster forget what probes and transfers it ran; the last ones later."""
+        with _explained(self.url):
+            found = self.client.list_jobs()
+        for each in found:
+            name = each.submission_id or ""
+            if name.startswith(HELPERS) and each.status.is_terminal() and not _unsettled(each):
+                with suppress(RuntimeError, OSError):  # somebody else was faster
+                    self.client.delete_job(name)
+
+    def download(self, job: str, name: str) -> Iterator[bytes]:
+        """The bytes of a file that lies beside a job's log."""
+        with _explained(job):
+            query = {"node_id": self.info(job).driver_node_id, "filename": name, "lines": "-1"}
+            url = f"{self.url}/api/v0/logs/file"
+            with requests.get(
+                url, params=query, headers=self.headers, stream=True, timeout=60
+            ) as answer:
+                answer.raise_for_status()
+                yield from answer.iter_content(_CHUNK)
+
+
+def _url(address: str) -> str:
+    if not address:
+        raise InputError(f"which cluster? --address {_EXAMPLE}, or RAY_ADDRESS")
+    url = address if "://" in address else f"http://{address}"
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and not parts.username
+        port = parts.port
+    except ValueError:  # no number, or no address of IPv6
+        usable, port = None, None
+    if not usable or address in ("auto", "local"):
+        shown = "the address" if "@" in address else address  # it may have a password
+        raise InputError(f"{shown}: is none of a cluster's API; that looks like {_EXAMPLE}")
+    if port == _GCS:
+        raise InputError(
+            f"{address}: is where nodes join; its API is at the port of the dashboard, 8265 unless "
+            "it was started with another --dashboard-port"
+        )
+    return url.rstrip("/")
+
+
+def _mode(url: str) -> str:
+    """`token` or `disabled`. It needs no token to ask."""
+    try:
+        with urllib.request.urlopen(f"{url}/api/authentication_mode", timeout=_PATIENCE) as answer:
+            return str(json.loads(answer.read(1 << 16))["authentication_mode"])
+    except urllib.error.HTTPError as error:
+        error.close()
+        return "unknown"
+    except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
+        reason = _line(getattr(error, "reason", error))
+        if not isinstance(error, OSError):
+            reason = "what answers there is something else"
+        raise InputError(
+            f"{url}: cannot be reached ({reason}); is it the address of the dashboard, and the "
+            "cluster up?"
+        ) from None
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _token() -> str:
+    """The token of this user, where Ray looks for it too; "" if there is none that can be sent."""
+    token = os.environ.get("RAY_AUTH_TOKEN", "").strip()
+    if not token:
+        path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+        try:
+            token = path.read_text(encoding="utf-8").strip()
+        except (OSError, ValueError):
+            return ""
+    return token if token.isascii() else ""
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """Errors of the API, in a line.
+
+    Raises:
+        InputError: A job that is unknown, or a request that cannot be met.
+        RunError: The cluster does not answer as it should.
+    """
+    try:
+        yield
+    except AuthenticationError:
+        raise InputError(f"{what}: the cluster wants another token; {_TOKEN}") from None
+    except RunError:
+        raise
+    except (requests.ConnectionError, aiohttp.ClientConnectionError):
+        raise RunError(f"{what}: the cluster cannot be reached any more") from None
+    except (RuntimeError, OSError, aiohttp.ClientError) as error:
+        if _status(error) == 404:
+            raise InputError(
+                f"{what}: the cluster knows no such job; nlpkit jobs lists them"
+            ) from None
+        if "already exists" in str(error):
+            raise InputError(f"{what}: there is a job of this name") from None
+        raise RunError(f"{what}: {_line(error)}") from None
+
+
+def _unsettled(info: Any) -> float:
+    """Seconds until Ray is done with a job that has ended; the cluster's clock may be another."""
+    return min(max(0.0, (info.end_time or 0) / 1000 + _SETTLES - time.time()), _SETTLES)
+
+
+def _status(error: Exception) -> int:
+    """The status of HTTP that an error tells of; 0 if none."""
+    if isinstance(error, aiohttp.ClientResponseError):
+        return error.status
+    found = re.match(r"Request failed with status code (\d+)", str(error))
+    return int(found[1]) if found else 0
+
+
+def _line(error: object) -> str:
+    """The last line of what a server or a library says, without its traceback."""
+    lines = [line for each in str(error).splitlines() if (line := each.strip(" ."))]
+    return lines[-1] if lines else type(error).__name__

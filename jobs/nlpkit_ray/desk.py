@@ -1,0 +1,63 @@
+"""The desk of a run: an actor through which its driver and its ranks tell each other things.
+
+Only the driver hears a signal, and only ranks know what to show, and why they failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import ray
+
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
+
+    from nlpkit.errors import NlpkitError
+
+_CALLS = 1000
+"""Calls that may be under way at once: each rank has one that waits for the word to stop."""
+
+
+class Desk:
+    """Asynchronous; it belongs to the driver and ends with it."""
+
+    def __init__(self) -> None:
+        self._stop, self._said = asyncio.Event(), asyncio.Event()
+        self._text = ""
+        self._verdict: NlpkitError | None = None
+
+    async def stop(self) -> None:
+        """Tells all ranks to save and leave."""
+        self._stop.set()
+
+    async def stopping(self) -> None:
+        """Returns once they should."""
+        await self._stop.wait()
+
+    async def say(self, text: str) -> None:
+        """Takes what rank 0 writes to its terminal."""
+        self._text += text
+        self._said.set()
+
+    async def hear(self) -> str:
+        """What was said since this was asked last; waits until there is something."""
+        await self._said.wait()
+        self._said.clear()
+        text, self._text = self._text, ""
+        return text
+
+    async def fail(self, verdict: NlpkitError) -> None:
+        """Takes an error that starting again cannot cure; the first one counts."""
+        self._verdict = self._verdict or verdict
+
+    async def verdict(self) -> NlpkitError | None:
+        """That error."""
+        return self._verdict
+
+
+def open_desk() -> ActorHandle[Any]:
+    """A desk for one run."""
+    desk: Any = ray.remote(Desk)
+    opened: ActorHandle[Any] = desk.options(num_cpus=0, max_concurrency=_CALLS).remote()
+    return opened

@@ -1,0 +1,66 @@
+"""The file that says how a pool decides; NLPKIT_POOL names it where Ray's head is started."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+
+from nlpkit.config import strict_yaml
+from nlpkit.config.explain import explain
+from nlpkit.config.schema import Frame, dotted
+from nlpkit.errors import ConfigError, InputError, Problem
+from nlpkit_ray.decide import Policy
+
+
+class _User(Frame):
+    gpus: PositiveFloat = Field(description="How many GPUs this user's jobs may have together.")
+
+
+class _Policy(Frame):
+    overtake: NonNegativeInt = 4
+    age_hours: PositiveFloat = 12.0
+    waiting: PositiveInt = 100
+    gpus_per_user: PositiveFloat | None = None
+    users: Annotated[dict[str, _User], Field(default_factory=dict)]
+
+
+def read_policy(path: str | None) -> Policy:
+    """The policy of a file; the defaults without one; no queue for "off".
+
+    Raises:
+        ConfigError: What is wrong with the file, by line.
+    """
+    if not path:
+        return Policy()
+    if path == "off":
+        return Policy(off=True)
+    try:
+        document = strict_yaml.read(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"NLPKIT_POOL: {path}: {error.strerror}") from None
+    if document.faults:
+        raise ConfigError(
+            Problem(
+                address=f"{path}:{fault.line}",
+                key=dotted(fault.path),
+                message=fault.message,
+                remedy=fault.remedy,
+            )
+            for fault in document.faults
+        )
+    try:
+        found = _Policy.model_validate(document.value or {})
+    except ValidationError as error:
+        raise ConfigError(
+            Problem(
+                address=f"{path}:{document.lines.get(item.path, 1)}",
+                key=dotted(item.path),
+                message=item.message,
+                remedy=item.remedy,
+            )
+            for item in explain(error, _Policy, document.value)
+        ) from None
+    given = found.model_dump(exclude={"users"})
+    return Policy(**given, users={name: user.gpus for name, user in found.users.items()})

@@ -1,0 +1,234 @@
+"""The pool: one actor of the cluster that decides in which order jobs get their GPUs.
+
+It decides order only. What it knows it was told by the drivers of jobs, which ask again every two
+seconds: when it is killed, they start it anew and tell it once more. That no GPU is used twice is
+Ray's business: a lease is followed by a placement group, and that is what holds them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import ray
+import ray._private.state
+
+from nlpkit_ray.decide import Job, Node, Policy, Snapshot, Start, schedule, take
+from nlpkit_ray.policy import read_policy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from ray.actor import ActorHandle
+
+
+NAME, NAMESPACE = "nlpkit-pool", "nlpkit"
+_HOLD = 2.0  # seconds that a question is held, for want of news
+_TICK = 0.3  # seconds between two looks at what is free
+_SILENCE = 10.0  # seconds after which a driver that does not ask is gone
+_AGAIN = 5.0  # seconds in which drivers come back after this actor was killed
+_CALLS = 1000
+
+
+@dataclass
+class _Member:
+    """A job of the pool.
+
+    Attributes:
+        job: As its driver tells it.
+        ray_job: Ray's own id of the driver, which stands in its placement groups.
+        name: For people.
+        heard: When its driver asked last, by the monotonic clock.
+        position: Its place among those that wait; 0: it runs.
+        reason: What it waits for.
+    """
+
+    job: Job
+    ray_job: str
+    name: str
+    heard: float
+    position: int = 0
+    reason: str = ""
+
+    @property
+    def view(self) -> dict[str, Any]:
+        """What its driver, and everybody, is told."""
+        return {
+            "id": self.job.id,
+            "name": self.name,
+            "user": self.job.user,
+            "priority": self.job.priority,
+            "since": self.job.since,
+            "least": self.job.least,
+            "most": self.job.most,
+            "each": self.job.each,
+            "resource": self.job.resource,
+            "workers": self.job.workers,
+            "overtaken": self.job.overtaken,
+            "position": self.position,
+            "reason": self.reason,
+        }
+
+
+class Pool:
+    """Asynchronous; detached from whatever driver started it.
+
+    Args:
+        policy: The file that NLPKIT_POOL names where Ray's head runs, or None. It is read again
+            whenever something is decided, so that it can be edited.
+    """
+
+    def __init__(self, policy: str | None) -> None:
+        self._path = policy
+        self._members: dict[str, _Member] = {}
+        self._born, self._news = time.monotonic(), asyncio.Condition()
+        self._task: asyncio.Task[None] | None = None
+
+    async def ask(self, told: Mapping[str, Any], seen: Mapping[str, Any] | None) -> dict[str, Any]:
+        """What a driver asks again and again; the answer comes once it is another one than `seen`.
+
+        Args:
+            told: The fields of its `Job`, `ray_job` and `name`; `workers` is 0 while it waits.
+            seen: The last answer; None for the first question ever.
+
+        Returns:
+            The job's view, or `refused`: why it may not wait.
+        """
+        self._task = self._task or asyncio.create_task(self._watch())
+        given = dict(told)
+        ray_job, name = given.pop("ray_job"), given.pop("name")
+        job, known = Job(**given), self._members.get(given["id"])
+        if not known and seen is None and (full := self._full()):
+            return {"refused": full}
+        if known:  # what was granted or counted meanwhile may not have reached the driver
+            overtaken = max(known.job.overtaken, job.overtaken)
+            job = replace(job, workers=job.workers or known.job.workers, overtaken=overtaken)
+            known.job, known.heard = job, time.monotonic()
+        else:
+            self._members[job.id] = _Member(job, ray_job, name, time.monotonic())
+            self._decide()
+        member = self._members[job.id]
+        async with self._news:
+            try:
+                changed = self._news.wait_for(lambda: member.view != seen)
+                await asyncio.wait_for(changed, _HOLD)
+            except TimeoutError:
+                pass
+        member.heard = time.monotonic()
+        return member.view
+
+    async def leave(self, job: str) -> None:
+        """A job needs its lease no more, or no longer waits."""
+        self._members.pop(job, None)
+
+    async def view(self) -> dict[str, Any]:
+        """The whole pool, for people: nodes, jobs, and what the policy says."""
+        nodes = [asdict(node) for node in _nodes(self._members.values())]
+        jobs = [member.view for member in self._members.values()]
+        return {"nodes": nodes, "jobs": jobs, "policy": asdict(self._policy())}
+
+    def _policy(self) -> Policy:
+        return read_policy(self._path)
+
+    def _full(self) -> str:
+        """Why one more may not wait, or ""."""
+        waiting = sum(not member.job.workers for member in self._members.values())
+        limit = self._policy().waiting
+        if waiting < limit:
+            return ""
+        return f"{waiting} jobs wait already, and no more than {limit} may; submit it later"
+
+    async def _watch(self) -> None:
+        """Looks again and again, for GPUs become free without a word."""
+        while True:
+            await asyncio.sleep(_TICK)
+            now = time.monotonic()
+            for name, member in list(self._members.items()):
+                if now - member.heard > _SILENCE:
+                    del self._members[name]
+            self._decide()
+            async with self._news:
+                self._news.notify_all()
+
+    def _decide(self) -> None:
+        """Starts what may start; not before the drivers of all that runs have come back."""
+        if time.monotonic() - self._born < _AGAIN and any(
+            member.job.workers for member in self._members.values()
+        ):
+            return
+        members = self._members
+        jobs = tuple(member.job for member in members.values())
+        snapshot = Snapshot(now=time.time(), nodes=_nodes(members.values()), jobs=jobs)
+        for name, decision in schedule(snapshot, self._policy()).items():
+            member = members[name]
+            if isinstance(decision, Start):
+                member.job = replace(member.job, workers=decision.workers)
+                member.position, member.reason = 0, ""
+                for other in decision.overtakes:
+                    overtaken = members[other].job.overtaken + 1
+                    members[other].job = replace(members[other].job, overtaken=overtaken)
+            else:
+                member.position, member.reason = decision.position, decision.reason
+
+
+def _nodes(members: Iterable[_Member]) -> tuple[Node, ...]:
+    """The nodes, and what of them is free: without what leases will take that have no place yet.
+
+    What strangers use is what neither is available nor in a placement group. Both figures lag
+    behind each other for moments, hence the larger use counts.
+    """
+    available = ray._private.state.available_resources_per_node()  # type: ignore[no-untyped-call]
+    grouped, placed = _groups()
+    nodes = []
+    for found in ray.nodes():  # type: ignore[no-untyped-call]
+        if not found["Alive"]:
+            continue
+        name, free = found["NodeID"], {}
+        total = {kind: found["Resources"].get(kind, 0.0) for kind in ("GPU", "CPU")}
+        for kind, amount in total.items():
+            left = min(amount - grouped.get((name, kind), 0.0), available[name].get(kind, 0.0))
+            free[kind] = max(0.0, left) if name in available else 0.0
+        nodes.append(Node(id=name, total=total, free=free))
+    for member in members:
+        if member.job.workers and member.ray_job not in placed:
+            nodes = list(take(nodes, member.job, member.job.workers))
+    return tuple(nodes)
+
+
+def _groups() -> tuple[dict[tuple[str, str], float], set[str]]:
+    """What placement groups hold, by node and resource; and the jobs that have one."""
+    from ray.core.generated import gcs_pb2
+
+    table: Any = gcs_pb2
+    accessor = ray._private.state.state._connect_and_get_accessor()
+    held: dict[tuple[str, str], float] = {}
+    owners: set[str] = set()
+    for text in accessor.get_placement_group_table():
+        group = table.PlacementGroupTableData.FromString(text)
+        if group.state != table.PlacementGroupTableData.CREATED:
+            continue
+        owners.add(group.creator_job_id.hex())
+        for bundle in group.bundles:
+            for kind, amount in bundle.unit_resources.items():
+                key = (bundle.node_id.hex(), kind)
+                held[key] = held.get(key, 0.0) + amount
+    return held, owners
+
+
+def open_pool(policy: str | None) -> ActorHandle[Any]:
+    """The cluster's pool; it is started where there is none."""
+    options = {
+        "name": NAME,
+        "namespace": NAMESPACE,
+        "lifetime": "detached",
+        "get_if_exists": True,
+        "num_cpus": 0,
+        "max_restarts": -1,
+        "max_concurrency": _CALLS,
+        "label_selector": {"ray.io/node-id": ray.get_runtime_context().get_node_id()},
+    }
+    pool: Any = ray.remote(Pool)
+    opened: ActorHandle[Any] = pool.options(**options).remote(policy)
+    return opened

@@ -1,0 +1,78 @@
+"""Law 4 on a cluster: whatever is killed, the run ends with the weights of an undisturbed one."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import nlpkit
+from tests.jobs.cluster import cluster
+from tests.jobs.runs import kill, processes, same, steps_logged, submit, until
+
+if TYPE_CHECKING:
+    from tests.jobs.cluster import Cluster
+
+pytestmark = pytest.mark.slow
+
+LONG = ("train.epochs=6", "strategy.devices=2")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that nothing happens to, on two ranks of one thread as a worker has."""
+    from tests.jobs.conftest import CONFIG
+
+    folder = tmp_path_factory.mktemp("undisturbed")
+    (folder / "small.yaml").write_text(CONFIG)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        config = nlpkit.load_config(folder / "small.yaml", LONG)
+        return nlpkit.train(config, out=folder / "run").path
+
+
+@pytest.mark.parametrize("victim", ["RayTrainWorker", "TrainController"])
+def test_a_run_survives_a_killed(
+    victim: str, pool: Cluster, config: Path, storage: Path, undisturbed: Path
+) -> None:
+    job = submit(config, pool, storage, *LONG)
+    run = storage / job.id
+    until(lambda: steps_logged(run) > 20, "training")
+    kill(processes(pool, f"ray::{victim}")[-1])
+    killed, before = time.monotonic(), steps_logged(run)
+    until(lambda: 0 < steps_logged(run) != before, "training goes on")
+    print(f"{victim}: recovered in {time.monotonic() - killed:.1f} s")  # noqa: T201
+    assert job.wait(240) == "succeeded", job.logs()
+    assert same(run, undisturbed)
+
+
+def test_a_run_whose_driver_was_killed_goes_on_when_submitted_again(
+    pool: Cluster, config: Path, storage: Path, undisturbed: Path
+) -> None:
+    job = submit(config, pool, storage, *LONG)
+    run = storage / job.id
+    until(lambda: steps_logged(run) > 20, "training")
+    kill(*processes(pool, "nlpkit_ray.driver"))
+    assert job.wait(60) == "failed"
+    again = submit(config, pool, storage, *LONG, resume=job.id)
+    assert again.id == job.id
+    assert again.wait(240) == "succeeded", again.logs()
+    assert "resumes after step" in again.logs()
+    assert same(run, undisturbed)
+
+
+def test_a_run_survives_a_lost_node(config: Path, storage: Path, undisturbed: Path) -> None:
+    with cluster(0) as started:
+        first = started.add_node(2)
+        job = submit(config, started, storage, *LONG)
+        run = storage / job.id
+        until(lambda: steps_logged(run) > 20, "training")
+        started.kill(first)
+        killed, before = time.monotonic(), steps_logged(run)
+        started.start_node(2)
+        until(lambda: 0 < steps_logged(run) != before, "training goes on")
+        print(f"node: recovered in {time.monotonic() - killed:.1f} s")  # noqa: T201
+        assert job.wait(240) == "succeeded", job.logs()
+    assert same(run, undisturbed)
