@@ -196,6 +196,14 @@ def impossible(job: Job, nodes: Iterable[Node]) -> str:
     return f"{asked}, and the pool has {total:g} in all, room for {room} at most"
 
 
+def forbidden(job: Job, policy: Policy) -> str:
+    """Why a policy never lets a job start, or ""."""
+    limit = policy.limit(job.user) if job.resource == "GPU" else None
+    if policy.off or limit is None or job.least * job.each <= limit + _SLACK:
+        return ""
+    return f"{job.least * job.each:g} GPUs, and {job.user} may have {limit:g}"
+
+
 def take(nodes: Sequence[Node], job: Job, workers: int) -> list[Node]:
     """The nodes without what so many workers of a job will take, as far as there is room."""
     taken = []

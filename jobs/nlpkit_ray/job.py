@@ -63,7 +63,8 @@ class Job:
     def logs(self) -> str:
         """All that it has written so far; where Ray has lost its log, the copy in the storage."""
         try:
-            if text := self.connection.logs(self.id):
+            text = self.connection.logs(self.id)
+            if text or str(self.connection.info(self.id).status).lower() not in ENDED:
                 return text
         except RunError:  # the node that it was written on is gone
             pass
@@ -176,7 +177,7 @@ class Job:
         finally:
             self.connection.stop(name)
             Job(name, self.connection).wait()
-            self.connection.delete(name)
+            self.connection.tidy()
 
     def _answer(self, name: str) -> dict[str, Any]:
         """Where the files are that a transfer has packed."""

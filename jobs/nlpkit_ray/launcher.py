@@ -25,6 +25,7 @@ from nlpkit.signals import SIGNALS
 from nlpkit_ray.decide import Node, impossible
 from nlpkit_ray.gang import Plan, gang_of, job_of
 from nlpkit_ray.lease import Claim, Lease, again
+from nlpkit_ray.pool import usable
 from nlpkit_ray.storage import Storage
 
 if TYPE_CHECKING:
@@ -216,13 +217,11 @@ def _workers_here(gang: Gang) -> int:
 
 def _nodes() -> tuple[Node, ...]:
     """The cluster's nodes, with all that they have."""
-    found = ray.nodes()  # type: ignore[no-untyped-call]
-    alive = [node for node in found if node["Alive"]]
-    totals = [{kind: node["Resources"].get(kind, 0.0) for kind in ("GPU", "CPU")} for node in alive]
-    return tuple(
-        Node(id=node["NodeID"], total=total, free=total)
-        for node, total in zip(alive, totals, strict=True)
-    )
+    found = [
+        (node["NodeID"], {kind: node["Resources"].get(kind, 0.0) for kind in ("GPU", "CPU")})
+        for node in usable()
+    ]
+    return tuple(Node(id=name, total=total, free=total) for name, total in found)
 
 
 def _gpus_are_real() -> bool:

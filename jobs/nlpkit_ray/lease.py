@@ -91,7 +91,7 @@ class Lease:
         """Returns how many workers may start, once they may.
 
         Raises:
-            InputError: Too many jobs wait already.
+            InputError: It may not wait: too many do already, or it is more than its user may have.
             Interrupted: `stop` says so first.
             RunError: Nodes were lost, and what is left has no room for it.
         """
@@ -102,7 +102,8 @@ class Lease:
                 raise InputError(answer["refused"])
             if answer.get("workers"):
                 return int(answer["workers"])
-            if answer and (line := f"waits, place {answer['position']}: {answer['reason']}"):
+            if answer.get("position"):
+                line = f"waits, place {answer['position']}: {answer['reason']}"
                 if line != shown:
                     self._say(line)
                 shown = line

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+import traceback
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import ray
 import ray._private.state
 
-from nlpkit_ray.decide import Job, Node, Policy, Snapshot, Start, schedule, take
+from nlpkit.errors import NlpkitError
+from nlpkit_ray.decide import Job, Node, Policy, Snapshot, Start, forbidden, schedule, take
 from nlpkit_ray.policy import read_policy
 
 if TYPE_CHECKING:
@@ -53,6 +55,11 @@ class _Member:
     reason: str = ""
 
     @property
+    def decided(self) -> bool:
+        """Whether it was told anything yet."""
+        return bool(self.position or self.job.workers)
+
+    @property
     def view(self) -> dict[str, Any]:
         """What its driver, and everybody, is told."""
         return {
@@ -77,11 +84,13 @@ class Pool:
 
     Args:
         policy: The file that NLPKIT_POOL names where Ray's head runs, or None. It is read again
-            whenever something is decided, so that it can be edited.
+            whenever something is decided, so that it can be edited; while it is wrong, what it
+            said before holds.
     """
 
     def __init__(self, policy: str | None) -> None:
         self._path = policy
+        self._policy, self._fault = Policy(), ""
         self._members: dict[str, _Member] = {}
         self._born, self._news = time.monotonic(), asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
@@ -100,19 +109,18 @@ class Pool:
         given = dict(told)
         ray_job, name = given.pop("ray_job"), given.pop("name")
         job, known = Job(**given), self._members.get(given["id"])
-        if not known and seen is None and (full := self._full()):
-            return {"refused": full}
+        if not known and seen is None and (why := self._refusal(job)):
+            return {"refused": why}
         if known:  # what was granted or counted meanwhile may not have reached the driver
             overtaken = max(known.job.overtaken, job.overtaken)
             job = replace(job, workers=job.workers or known.job.workers, overtaken=overtaken)
             known.job, known.heard = job, time.monotonic()
         else:
             self._members[job.id] = _Member(job, ray_job, name, time.monotonic())
-            self._decide()
         member = self._members[job.id]
         async with self._news:
             try:
-                changed = self._news.wait_for(lambda: member.view != seen)
+                changed = self._news.wait_for(lambda: member.decided and member.view != seen)
                 await asyncio.wait_for(changed, _HOLD)
             except TimeoutError:
                 pass
@@ -127,15 +135,23 @@ class Pool:
         """The whole pool, for people: nodes, jobs, and what the policy says."""
         nodes = [asdict(node) for node in _nodes(self._members.values())]
         jobs = [member.view for member in self._members.values()]
-        return {"nodes": nodes, "jobs": jobs, "policy": asdict(self._policy())}
+        self._read()
+        policy = {"policy": asdict(self._policy), "fault": self._fault}
+        return {"nodes": nodes, "jobs": jobs, **policy}
 
-    def _policy(self) -> Policy:
-        return read_policy(self._path)
+    def _read(self) -> None:
+        try:
+            self._policy, self._fault = read_policy(self._path), ""
+        except NlpkitError as error:
+            self._fault = str(error)
 
-    def _full(self) -> str:
-        """Why one more may not wait, or ""."""
+    def _refusal(self, job: Job) -> str:
+        """Why a job may not wait, or ""."""
+        self._read()
+        if why := forbidden(job, self._policy):
+            return f"it can never start: {why}; ask for less"
         waiting = sum(not member.job.workers for member in self._members.values())
-        limit = self._policy().waiting
+        limit = self._policy.waiting
         if waiting < limit:
             return ""
         return f"{waiting} jobs wait already, and no more than {limit} may; submit it later"
@@ -148,7 +164,10 @@ class Pool:
             for name, member in list(self._members.items()):
                 if now - member.heard > _SILENCE:
                     del self._members[name]
-            self._decide()
+            try:
+                self._decide()
+            except Exception:
+                traceback.print_exc()  # in this actor's log; the next look may succeed
             async with self._news:
                 self._news.notify_all()
 
@@ -158,10 +177,11 @@ class Pool:
             member.job.workers for member in self._members.values()
         ):
             return
+        self._read()
         members = self._members
         jobs = tuple(member.job for member in members.values())
         snapshot = Snapshot(now=time.time(), nodes=_nodes(members.values()), jobs=jobs)
-        for name, decision in schedule(snapshot, self._policy()).items():
+        for name, decision in schedule(snapshot, self._policy).items():
             member = members[name]
             if isinstance(decision, Start):
                 member.job = replace(member.job, workers=decision.workers)
@@ -182,9 +202,7 @@ def _nodes(members: Iterable[_Member]) -> tuple[Node, ...]:
     available = ray._private.state.available_resources_per_node()  # type: ignore[no-untyped-call]
     grouped, placed = _groups()
     nodes = []
-    for found in ray.nodes():  # type: ignore[no-untyped-call]
-        if not found["Alive"]:
-            continue
+    for found in usable():
         name, free = found["NodeID"], {}
         total = {kind: found["Resources"].get(kind, 0.0) for kind in ("GPU", "CPU")}
         for kind, amount in total.items():
@@ -195,6 +213,13 @@ def _nodes(members: Iterable[_Member]) -> tuple[Node, ...]:
         if member.job.workers and member.ray_job not in placed:
             nodes = list(take(nodes, member.job, member.job.workers))
     return tuple(nodes)
+
+
+def usable() -> list[dict[str, Any]]:
+    """Ray's records of the nodes where something can start: alive, and not being drained."""
+    draining = ray._private.state.state.get_draining_nodes()
+    found: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return [each for each in found if each["Alive"] and each["NodeID"] not in draining]
 
 
 def _groups() -> tuple[dict[tuple[str, str], float], set[str]]:

@@ -17,7 +17,7 @@ from nlpkit.errors import RunError
 from nlpkit_ray import contents, probe
 from nlpkit_ray.client import HELPERS
 from nlpkit_ray.contents import fingerprint
-from nlpkit_ray.decide import Job, Node, Policy, Snapshot, Wait, decide, impossible
+from nlpkit_ray.decide import Job, Node, Policy, Snapshot, Wait, decide, forbidden, impossible
 from nlpkit_ray.gang import job_of
 from nlpkit_ray.job import ENDED
 from nlpkit_ray.storage import is_shared
@@ -196,10 +196,8 @@ def _room_problems(
     if not answer["pool"]:
         return
     policy, jobs = Policy(**answer["pool"]["policy"]), answer["pool"]["jobs"]
-    limit = policy.limit(user) if gang.resource == "GPU" else None
-    if limit is not None and job.least * job.each > limit:
-        asked = f"{job.least * job.each:g} GPUs, and {user} may have {limit:g}"
-        yield fault("strategy.devices", f"it can never start: {asked}", "ask for less")
+    if why := forbidden(job, policy):
+        yield fault("strategy.devices", f"it can never start: {why}", "ask for less")
     waiting = sum(not each["workers"] for each in jobs)
     if waiting >= policy.waiting:
         message = f"{waiting} jobs wait already, and no more than {policy.waiting} may"

@@ -49,10 +49,15 @@ def main(question: dict[str, Any]) -> None:
         kind, each = question["resource"], question["each"]
         asked = [node for node in nodes if node["total"][kind] >= each or node["id"] == driver]
         nonce = uuid.uuid4().hex
-        left = _PATIENCE - (time.monotonic() - started)
-        found = _on_each([node["id"] for node in asked], left, look, question, nonce)
+        others = [node["id"] for node in asked if node["id"] != driver]
+        with ThreadPoolExecutor() as here:  # a process for it would take a second to start
+            own = here.submit(_attempt, look, driver, question, nonce)
+            left = _PATIENCE - (time.monotonic() - started)
+            found = _on_each(others, left, look, question, nonce)
+            found[driver] = own.result()
         looked = [name for name, each in found.items() if isinstance(each, dict)]
-        seen = _on_each(looked, _BRIEFLY, see, question, nonce)
+        seen = _on_each([name for name in looked if name != driver], _BRIEFLY, see, question, nonce)
+        seen[driver] = see(driver, question, nonce)
         for node in asked:
             node["driver"] = node["id"] == driver
             node["found"] = found[node["id"]]
@@ -64,13 +69,14 @@ def main(question: dict[str, Any]) -> None:
 
 
 def _nodes() -> list[dict[str, Any]]:
-    """Those that are alive, with what they have; what is used up is not in Ray's answer."""
+    """Those where something can start, with what they have; what is used up Ray does not list."""
     import ray
 
+    draining = ray._private.state.state.get_draining_nodes()
     available = ray._private.state.available_resources_per_node()  # type: ignore[no-untyped-call]
     nodes = []
     for node in ray.nodes():  # type: ignore[no-untyped-call]
-        if node["Alive"]:
+        if node["Alive"] and node["NodeID"] not in draining:
             name, has = node["NodeID"], node["Resources"]
             total = {kind: has.get(kind, 0.0) for kind in ("GPU", "CPU")}
             free = {kind: available.get(name, {}).get(kind, 0.0) for kind in total}
@@ -108,6 +114,18 @@ def _on_each(nodes: list[str], seconds: float, function: Any, *args: Any) -> dic
         except ray.exceptions.RayError as error:
             answers[node] = str(error).strip().splitlines()[-1]
     return answers
+
+
+def _attempt(function: Any, *args: Any) -> Any:
+    try:
+        return function(*args)
+    except Exception as error:
+        return _line(error)
+
+
+def _line(error: Exception) -> str:
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return f"{type(error).__name__}: {text}"
 
 
 def look(node: str, question: dict[str, Any], nonce: str) -> dict[str, Any]:
@@ -151,8 +169,7 @@ def _timely(function: Any, *args: Any) -> str:
             function(*args)
             said.append("")
         except Exception as error:
-            text = (str(error).strip() or type(error).__name__).splitlines()[0]
-            said.append(f"{type(error).__name__}: {text}")
+            said.append(_line(error))
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()

@@ -13,7 +13,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import nlpkit
 from nlpkit.checks import examine
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from nlpkit.config.schema import Config
+    from nlpkit.errors import Problem
     from nlpkit.plugin.host import Host
     from nlpkit_ray.client import Connection
     from nlpkit_ray.config import RayConfig
@@ -69,16 +71,17 @@ class Input:
 
 def remote_locations(config: Config) -> list[str]:
     """The URLs of data, which the cluster reads itself."""
-    data = config.data
-    named = (data.train, data.validation, data.test)
-    return [each for each in named if isinstance(each, str) and "://" in each]
+    return [each for each in _data(config).values() if isinstance(each, str) and "://" in each]
+
+
+def _data(config: Config) -> dict[str, Any]:
+    """What the splits are, by dotted key."""
+    return {f"data.{each}": getattr(config.data, each) for each in ("train", "validation", "test")}
 
 
 def inputs_of(config: Config) -> list[Input]:
     """What a config names on this machine: data files, and a pretrained folder."""
-    named = {
-        f"data.{split}": getattr(config.data, split) for split in ("train", "validation", "test")
-    }
+    named = _data(config)
     for section in ("model", "tokenizer"):
         named[f"{section}.pretrained"] = getattr(config, section).options.get("pretrained")
     found = []
@@ -100,6 +103,17 @@ def _files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     return sorted(each for each in path.rglob("*") if each.is_file())
+
+
+def _passwords(config: Config, options: RayConfig) -> list[Problem]:
+    """The URLs that show one: everybody who reaches the cluster could read it."""
+    places = {**_data(config), "launch.storage": options.storage}
+    remedy = "set credentials where the nodes are started, before ray start"
+    return [
+        config.origin.problem(tuple(key.split(".")), "the URL shows a password", remedy)
+        for key, place in places.items()
+        if isinstance(place, str) and urlsplit(place).password
+    ]
 
 
 @dataclass(kw_only=True)
@@ -137,6 +151,8 @@ class Submission:
             remedy = "a folder that all nodes share, or s3://bucket/folder"
             problem = config.origin.problem(("launch", "storage"), message, remedy)
             raise ConfigError([problem])
+        if shown := _passwords(config, options):
+            raise ConfigError(shown)
         gang = gang_of(config, self.host, options)
         names = distributions_of(config, self.host)
         inputs = inputs_of(config)

@@ -123,7 +123,9 @@ def test_every_command_and_option_is_in_its_section(name):
 
 
 def test_every_environment_variable_of_the_code_is_explained():
-    sources = [path for part in ("nlpkit", "plugins", "jobs") for path in (REPOSITORY / part).rglob("*.py")]
+    sources = [
+        path for part in ("nlpkit", "plugins", "jobs") for path in (REPOSITORY / part).rglob("*.py")
+    ]
     named = {name for path in sources for name in re.findall(r"NLPKIT_[A-Z_]+", path.read_text())}
     assert named == {key for _, key in ROWS if key.startswith("NLPKIT_")}
 

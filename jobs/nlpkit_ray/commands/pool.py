@@ -50,8 +50,11 @@ def _show(answer: dict[str, Any], terminal: Terminal) -> None:
         for node in answer["nodes"]
     ]
     terminal.table(["node", "free GPUs", "free CPUs"], nodes)
-    jobs = sorted((answer["pool"] or {"jobs": []})["jobs"], key=lambda job: job["position"])
+    pool = answer["pool"] or {"jobs": [], "fault": ""}
+    jobs = sorted(pool["jobs"], key=lambda job: job["position"])
     terminal.say()
+    if pool["fault"]:
+        terminal.say(f"The policy cannot be read, and the one before it holds: {pool['fault']}\n")
     if not jobs:
         terminal.say("No job runs or waits.")
         return
