@@ -9,7 +9,7 @@ INSTALLED_BENCH := .venv/.installed-bench
 INSTALLED_FLOOR := $(FLOOR)/.installed
 CODE := nlpkit plugins jobs tests benchmarks examples
 
-.PHONY: exports demo test test-slow test-jobs test-floor test-gpu check format exactness accuracy bench-gpu bench-checkpoints bench-predictions bench-serving bench-inference clean
+.PHONY: exports demo test test-slow test-jobs test-floor test-gpu check format exactness accuracy bench-gpu bench-checkpoints bench-predictions bench-serving bench-inference bench-pool bench-jobs clean
 
 demo: $(INSTALLED)
 	$(BIN)/nlpkit demo
@@ -74,6 +74,14 @@ bench-serving: $(INSTALLED)
 # How fast prediction is beside transformers; RUN=runs/… names a run, else one is trained first.
 bench-inference: $(INSTALLED)
 	$(BIN)/python -m benchmarks.inference $(if $(RUN),--run $(RUN))
+
+# Write sections of docs/pool.md: what the pool would decide for 10,000 jobs, ten minutes; and jobs on
+# a cluster that is started here, half an hour on two cores.
+bench-pool: $(INSTALLED_BENCH)
+	$(BIN)/python -m benchmarks.pool
+
+bench-jobs: $(INSTALLED)
+	$(BIN)/python -m benchmarks.jobs
 
 clean:
 	rm -rf .venv $(FLOOR) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -37,17 +37,17 @@ POLICIES = {
 }
 TEXT = """
 `make bench-pool` asks the function that decides, at every arrival and every end: {jobs:,} jobs of 1
-to 32 GPUs ({sizes}) of {users} users, on {nodes} nodes of {each} GPUs. Jobs arrive at random (Poisson);
-they run {median:.1f} hours at the median and {mean:.1f} on average, at most 48 (log-normal). The load is
-the GPU time that they ask for while they arrive, as a share of what there is. All policies get the
-same jobs; strict first come first served is the policy `overtake: 0`, first fit has no bound.
-Utilisation is measured until the last arrival, waits over all jobs.
+to 32 GPUs ({sizes}) of {users} users, on {nodes} nodes of {each} GPUs.
+Jobs arrive at random (Poisson); they run {median:.1f} hours at the median and {mean:.1f} on
+average, at most 48 (log-normal). The load is the GPU time that they ask for while they arrive, as a
+share of what there is. All policies get the same jobs; strict first come first served is
+`overtake: 0`, and first fit has no bound. Utilisation is measured until the last arrival, waits over all jobs.
 
 {table}
 
 First fit keeps GPUs busy by letting the largest gangs wait until nobody else does. In strict order
-GPUs stand idle while they gather for the next gang. The pool lets {bound} later jobs go first, and then
-gathers too.
+GPUs stand idle while they gather for the next gang. The pool lets {bound} later jobs go first, and
+then gathers too.
 
 ![Waits by size of the gang, under each policy and load](pool.svg)
 """

@@ -167,6 +167,7 @@ class Submission:
         )
         if report.problems:
             raise ConfigError(report.problems)
+        self.say(f"checked the cluster in {report.seconds:.1f} s")
         for line in report.notes:
             self.say(line)
         with TemporaryDirectory(prefix="nlpkit-") as temporary:
@@ -178,7 +179,7 @@ class Submission:
             self._write(folder, identity, options, inputs)
             package = Package(folder)
             package.check()
-            self.say(f"{package}")
+            self.say(f"sends {package}")
             self._submit(identity, folder, options)
         return Job(identity, self.connection, str(options.storage))
 

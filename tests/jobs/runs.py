@@ -76,6 +76,13 @@ def steps_logged(run: Path) -> int:
     return 0
 
 
+def resumed(run: Path, killed: float) -> bool:
+    """Whether steps are logged again, well after a moment in which something was killed."""
+    with suppress(OSError):
+        return (run / "metrics.jsonl").stat().st_mtime > killed + 1
+    return False
+
+
 def processes(pool: Cluster, *marks: str) -> list[int]:
     """The processes of a cluster whose command line holds one of some texts, the newest last."""
     found = []

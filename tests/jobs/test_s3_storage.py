@@ -1,4 +1,4 @@
-"""A storage that no node mounts: run folders and checkpoints are copied, and nothing else differs."""
+"""A storage that no node mounts: what nodes need is copied, and nothing else differs."""
 
 from __future__ import annotations
 
