@@ -39,6 +39,7 @@ class Cluster:
     env: dict[str, str]
     folder: Path
     token: str | None = None
+    python: Path = Path(sys.executable)
     nodes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
@@ -48,8 +49,8 @@ class Cluster:
     def start(self, *options: str, env: dict[str, str] | None = None) -> None:
         number = len(self.nodes)
         command = [
-            str(Path(sys.executable).with_name("ray")),
-            "start",
+            str(self.python),
+            *("-m", "ray.scripts.scripts", "start"),
             "--block",
             "--object-store-memory=100000000",
             "--disable-usage-stats",
@@ -136,23 +137,28 @@ def _until(condition: object, complaint: str) -> None:
 
 @contextmanager
 def cluster(
-    gpus: int = 4, *, token: str | None = None, env: dict[str, str] | None = None, cpus: int = 2
+    gpus: int = 4,
+    *,
+    token: str | None = None,
+    env: dict[str, str] | None = None,
+    cpus: int = 2,
+    python: Path = Path(sys.executable),
 ) -> Iterator[Cluster]:
-    """A head with so many logical GPUs, and what is added to it."""
+    """A head with so many logical GPUs, and what is added to it; `python` is that of all nodes."""
     folder = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))
     given = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     given |= {
         "RAY_AUTH_MODE": "token" if token else "disabled",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_DEDUP_LOGS": "0",
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PATH": f"{python.parent}:{os.environ['PATH']}",
         "PYTHONWARNINGS": "default",
         **(env or {}),
     }
     if token:
         (folder / "token").write_text(token)
         given["RAY_AUTH_TOKEN_PATH"] = str(folder / "token")
-    made = Cluster(free_port(), free_port(), given, folder, token)
+    made = Cluster(free_port(), free_port(), given, folder, token, python)
     try:
         made.start(
             "--head",

@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+import sysconfig
+import venv
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.jobs.cluster import cluster
 from tests.jobs.runs import submit
 
 if TYPE_CHECKING:
@@ -41,7 +44,7 @@ def test_a_plugin_and_a_single_file_that_the_nodes_do_not_have_train_there(
 ) -> None:
     components = ("task=echo_length", "tokenizer=echo_words", "model=echo_sum")
     echo = submit(config, pool, storage, *components, "observers=[echo_ledger]")
-    assert "2 files, " not in capsys.readouterr().err  # more than config and order
+    assert "sends 2 files" not in capsys.readouterr().err  # more than config and order
     bag = config.with_name("bag.yaml")
     bag.write_text((BAG / "bag.yaml").read_text())
     config.with_name("my_model.py").write_text((BAG / "my_model.py").read_text())
@@ -49,3 +52,29 @@ def test_a_plugin_and_a_single_file_that_the_nodes_do_not_have_train_there(
     for job in (echo, single):
         assert job.wait(240) == "succeeded", job.logs()
     assert (storage / echo.id / "ledger.txt").exists()
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    """A Python with everything that this one has, but nlpkit."""
+    venv.create(tmp_path / "bare", symlinks=True)
+    for name in ("purelib", "platlib"):
+        here = Path(sysconfig.get_path(name))
+        there = Path(sysconfig.get_path(name, vars={"base": str(tmp_path / "bare")}))
+        for path in here.iterdir():
+            if "nlpkit" not in path.name and not (there / path.name).exists():
+                (there / path.name).symlink_to(path)
+    return tmp_path / "bare" / "bin" / "python"
+
+
+@pytest.mark.slow
+def test_nlpkit_travels_to_nodes_that_have_none(
+    bare: Path, config: Path, storage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lacks = subprocess.run([bare, "-c", "import nlpkit"], check=False, capture_output=True)
+    assert b"No module named 'nlpkit'" in lacks.stderr
+    with cluster(1, python=bare) as away:
+        job = submit(config, away, storage)
+        assert job.wait(240) == "succeeded", job.logs()
+    assert "sends 2 files" not in capsys.readouterr().err
+    assert (storage / job.id / "bundle" / "model.safetensors").exists()
