@@ -80,8 +80,8 @@ def test_an_elastic_run_takes_what_is_free_and_the_batches_stay_the_same(
 ) -> None:
     other = submit(config, pool, storage, FOR_EVER, "strategy.devices=2")
     until(lambda: steps_logged(storage / other.id) > 0, "training")
-    steady = "train.schedule=constant"  # else steps depend on how many are to come
-    elastic = ("strategy.devices=[1, 4]", "train.epochs=60", steady)
+    steady = ("train.schedule=constant", "train.warmup_ratio=0")  # the same for few and many epochs
+    elastic = ("strategy.devices=[1, 4]", "train.epochs=60", *steady)
     job = submit(config, pool, storage, *elastic)
     until(lambda: steps_logged(storage / job.id) > 10, "training")
     assert "starts 2 workers" in job.logs()
@@ -95,7 +95,7 @@ def test_an_elastic_run_takes_what_is_free_and_the_batches_stay_the_same(
     assert "starts 4 workers" in again.logs()
     again.stop()
     assert again.wait(60) == "stopped"
-    whole = submit(config, pool, storage, "strategy.devices=1", "train.epochs=2", steady)
+    whole = submit(config, pool, storage, "strategy.devices=1", "train.epochs=2", *steady)
     assert whole.wait(240) == "succeeded", whole.logs()
     mixed, plain = (training_lines(storage / each.id)[:58] for each in (job, whole))
     assert len(mixed) > steps
