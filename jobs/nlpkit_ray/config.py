@@ -11,7 +11,7 @@ from nlpkit.config.schema import ComponentConfig, Location
 
 PRIORITIES = ("low", "normal", "high")
 """From the last to the first."""
-_SECRET = re.compile(r"secret|token|passw|credential|(^|_)(api_?)?key(_|$)", re.IGNORECASE)
+_SECRET = re.compile(r"secret|token(?!iz)|passw|credential|(^|_)(api_?)?key(_|$)", re.IGNORECASE)
 _OURS = ("RAY_", "NLPKIT_", "CUDA_VISIBLE_DEVICES", "PYTHONPATH")
 
 

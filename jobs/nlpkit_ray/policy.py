@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from nlpkit.config import strict_yaml
-from nlpkit.config.explain import explain
+from nlpkit.config.explain import Complaint, explain, unknown_key
 from nlpkit.config.schema import Frame, dotted
 from nlpkit.errors import ConfigError, InputError, Problem
 from nlpkit_ray.decide import Policy
@@ -60,7 +60,14 @@ def read_policy(path: str | None) -> Policy:
                 message=item.message,
                 remedy=item.remedy,
             )
-            for item in explain(error, _Policy, document.value)
+            for item in map(_sentence, explain(error, _Policy, document.value))
         ) from None
     given = found.model_dump(exclude={"users"})
     return Policy(**given, users={name: user.gpus for name, user in found.users.items()})
+
+
+def _sentence(found: Complaint) -> Complaint:
+    """A complaint; about a key that there is not, with the one that was probably meant."""
+    known = _User if len(found.path) > 1 else _Policy
+    unknown = found.kind == "extra_forbidden"
+    return unknown_key(found.path, known.model_fields) if unknown else found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -24,10 +25,12 @@ _PATIENCE = 60.0
 
 
 def free_port() -> int:
-    """A port that nobody listens at."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    """A port that nobody listens at; none that the system, or Ray for its workers, may take."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as found, suppress(OSError):
+            found.bind(("127.0.0.1", port))
+            return port
 
 
 @dataclass
@@ -47,7 +50,7 @@ class Cluster:
         return f"http://127.0.0.1:{self.dashboard}"
 
     def start(self, *options: str, env: dict[str, str] | None = None) -> None:
-        number = len(self.nodes)
+        number, agent = len(self.nodes), free_port()  # the agent's default is one for all clusters
         command = [
             str(self.python),
             *("-m", "ray.scripts.scripts", "start"),
@@ -55,7 +58,7 @@ class Cluster:
             "--object-store-memory=100000000",
             "--disable-usage-stats",
             f"--node-ip-address=127.0.0.{number + 1}",
-            f"--dashboard-agent-listen-port={free_port()}",  # the default is one for all clusters
+            f"--dashboard-agent-listen-port={agent}",
             *options,
         ]
         log = (self.folder / f"node-{number}.log").open("wb")
@@ -66,6 +69,7 @@ class Cluster:
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
+                cwd=self.folder,  # nothing is imported from here by chance
                 start_new_session=True,
             )
         self.nodes.append(node)

@@ -71,7 +71,8 @@ def bare(tmp_path: Path) -> Path:
 def test_nlpkit_travels_to_nodes_that_have_none(
     bare: Path, config: Path, storage: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lacks = subprocess.run([bare, "-c", "import nlpkit"], check=False, capture_output=True)
+    command = [bare, "-I", "-c", "import nlpkit"]
+    lacks = subprocess.run(command, check=False, capture_output=True)
     assert b"No module named 'nlpkit'" in lacks.stderr
     with cluster(1, python=bare) as away:
         job = submit(config, away, storage)

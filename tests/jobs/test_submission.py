@@ -1,0 +1,149 @@
+"""What a config becomes before it is sent."""
+
+from __future__ import annotations
+
+import getpass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+import nlpkit
+from nlpkit.errors import ConfigError, InputError
+from nlpkit.plugin.host import Host
+from nlpkit_ray import submission
+from nlpkit_ray.config import RayConfig
+from nlpkit_ray.gang import Gang, gang_of
+from nlpkit_ray.submission import Submission, inputs_of, user_of
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["HF_TOKEN", "WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY", "DB_PASSWORD", "my_token", "KEY"],
+)
+def test_a_secret_is_refused_where_everybody_can_read_it(name: str) -> None:
+    with pytest.raises(ValidationError, match=rf"{name} here; name it in launch\.secrets"):
+        RayConfig(env={name: "x"})
+
+
+@pytest.mark.parametrize("name", ["TOKENIZERS_PARALLELISM", "NCCL_DEBUG", "KEYBOARD", "MONKEY"])
+def test_what_is_no_secret_is_taken(name: str) -> None:
+    assert RayConfig(env={name: "x"}).env == {name: "x"}
+
+
+@pytest.mark.parametrize("name", ["RAY_ADDRESS", "NLPKIT_POOL", "CUDA_VISIBLE_DEVICES"])
+def test_what_the_job_is_made_of_is_not_a_jobs_to_set(name: str) -> None:
+    with pytest.raises(ValidationError, match="not a job's to set"):
+        RayConfig(env={name: "x"})
+
+
+@pytest.mark.parametrize(
+    ("strategy", "gpus", "gang"),
+    [
+        ({"name": "ddp", "devices": 4}, 1, Gang(least=4, most=4, resource="GPU", each=1)),
+        ({"name": "ddp", "devices": 4}, 0.5, Gang(least=4, most=4, resource="GPU", each=0.5)),
+        ({"name": "ddp", "devices": 4}, 0, Gang(least=4, most=4, resource="CPU", each=1)),
+        ({"name": "ddp", "devices": [2, 4]}, 1, Gang(least=2, most=4, resource="GPU", each=1)),
+        ({"name": "ddp", "devices": "all"}, 1, Gang(least=1, most=None, resource="GPU", each=1)),
+        ({"name": "single"}, 1, Gang(least=1, most=1, resource="GPU", each=1)),
+        ({"name": "dp", "devices": 4}, 1, Gang(least=1, most=1, resource="GPU", each=4)),
+    ],
+)
+def test_a_strategy_says_what_the_pool_is_asked_for(
+    strategy: dict[str, Any], gpus: float, gang: Gang
+) -> None:
+    host = Host.discover()
+    tree = {"name": "a", "data": "sample", "strategy": strategy, "launch": {"name": "ray"}}
+    config = nlpkit.load_config(tree)
+    assert gang_of(config, host, RayConfig(gpus_per_worker=gpus)) == gang
+
+
+def test_all_devices_are_every_worker_that_the_pool_has_room_for() -> None:
+    every = Gang(least=1, most=None, resource="GPU", each=2.0)
+    assert every.on(7.0) == Gang(least=3, most=3, resource="GPU", each=2.0)
+
+
+def test_all_devices_of_data_parallel_need_a_number() -> None:
+    tree = {"name": "a", "data": "sample", "strategy": {"name": "dp", "devices": "all"}}
+    with pytest.raises(ConfigError, match=r"strategy\.devices: .* from one node .*; give a number"):
+        gang_of(nlpkit.load_config(tree), Host.discover(), RayConfig())
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    """A config whose data is a file here."""
+    (tmp_path / "rows.csv").write_text("text,label\n" + "a b,x\nc d,y\n" * 40)
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\ndata: {train: rows.csv}\nmodel: transformer\n")
+    return path
+
+
+def sent(config: Path, storage: str, folder: Path, **options: Any) -> Submission:
+    """A submission of which only the package is made."""
+    found = nlpkit.load_config(config)
+    given: Any = Submission(config=found, host=Host.discover(), connection=None, say=print)  # type: ignore[arg-type]
+    folder.mkdir()
+    given._place(inputs_of(found), storage, folder)
+    return given
+
+
+def test_an_input_is_known_by_its_content(rows: Path, tmp_path: Path) -> None:
+    (first,) = inputs_of(nlpkit.load_config(rows))
+    assert (first.key, first.path, first.size) == ("data.train", tmp_path / "rows.csv", 491)
+    (tmp_path / "rows.csv").touch()
+    assert inputs_of(nlpkit.load_config(rows))[0].sha256 == first.sha256
+    with (tmp_path / "rows.csv").open("a") as file:
+        file.write("e,x\n")
+    assert inputs_of(nlpkit.load_config(rows))[0].sha256 != first.sha256
+
+
+def test_a_small_input_travels_in_the_package(rows: Path, tmp_path: Path) -> None:
+    sent(rows, str(tmp_path / "nowhere"), tmp_path / "package")
+    (copy,) = (tmp_path / "package" / "inputs").rglob("*.csv")
+    assert copy.read_bytes() == (tmp_path / "rows.csv").read_bytes()
+
+
+def test_a_large_input_goes_to_the_storage_once(
+    rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(submission, "LIMIT", 100)
+    (tmp_path / "shared").mkdir()
+    for number in range(2):
+        sent(rows, str(tmp_path / "shared"), tmp_path / f"package{number}")
+        assert not list((tmp_path / f"package{number}").rglob("*.csv"))
+    (copy,) = (tmp_path / "shared" / "inputs").rglob("*.csv")
+    assert copy.read_bytes() == (tmp_path / "rows.csv").read_bytes()
+    assert capsys.readouterr().out.count("copies ") == 1
+
+
+def test_a_large_input_that_reaches_no_storage_is_refused_with_both_remedies(
+    rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submission, "LIMIT", 100)
+    with pytest.raises(InputError, match=r"rows\.csv: 0 MB.*; mount .* or .*data\.train to a URL"):
+        sent(rows, str(tmp_path / "nowhere"), tmp_path / "package")
+
+
+def test_the_user_is_whom_the_config_the_variable_or_the_login_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("NLPKIT_USER", raising=False)
+    assert user_of(RayConfig()) == getpass.getuser()
+    monkeypatch.setenv("NLPKIT_USER", "ada")
+    assert user_of(RayConfig()) == "ada"
+    assert user_of(RayConfig(user="grace")) == "grace"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        (["data.test=https://me:pw@host/x.csv"], "data.test"),
+        (["launch.storage=s3://me:pw@bucket/x"], "launch.storage"),
+    ],
+)
+def test_a_url_with_a_password_is_refused(rows: Path, overrides: list[str], key: str) -> None:
+    config = nlpkit.load_config(rows, ["launch.name=ray", *overrides])
+    options = RayConfig(storage=config.launch.options.get("storage"))
+    (problem,) = submission._passwords(config, options)
+    assert f"{key}: the URL shows a password; set credentials where" in str(problem)
