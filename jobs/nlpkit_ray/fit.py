@@ -31,6 +31,7 @@ _POLL = 0.1  # seconds between two looks at whether to stop
 _TAIL = 3  # lines of what a rank raised
 _SETTINGS = {
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",  # then there is no room for this many ranks
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # so soon it sees that ranks ended, or died
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # with it, what a rank prints is shown twice
 }
 

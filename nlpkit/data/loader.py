@@ -7,6 +7,7 @@ which needs neither shared memory nor file handles; tensors are made in the proc
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
     from nlpkit.contracts import Batch, Task
     from nlpkit.data.store import TokenStore
+
+_PDEATHSIG = 1  # of prctl(2): the signal that a process gets when its parent ends
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,6 +241,8 @@ def _signals_held() -> Iterator[None]:
 
 def _start_worker(_: int) -> None:
     torch.set_num_threads(1)
+    if sys.platform == "linux":  # it holds copies of sockets at which other ranks wait for an end
+        ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
     if hasattr(signal, "sigwaitinfo"):
         threading.Thread(target=_await_sigterm, daemon=True).start()
     else:

@@ -95,6 +95,16 @@ def processes(pool: Cluster, *marks: str) -> list[int]:
     return sorted(found)
 
 
+def ranks(pool: Cluster, *, helpers: bool = False) -> list[int]:
+    """The processes that train, the newest last; or those that load for them."""
+    found = processes(pool, "ray::RayTrainWorker")
+    parents = {
+        pid: int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        for pid in found
+    }
+    return [pid for pid in found if (parents[pid] in found) == helpers]
+
+
 def kill(*pids: int) -> None:
     """SIGKILL."""
     for pid in pids:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import pytest
 
 import nlpkit
 from tests.jobs.cluster import cluster
-from tests.jobs.runs import kill, processes, resumed, same, steps_logged, submit, until
+from tests.jobs.runs import kill, processes, ranks, resumed, same, steps_logged, submit, until
 
 if TYPE_CHECKING:
     from tests.jobs.cluster import Cluster
@@ -33,14 +34,21 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return nlpkit.train(config, out=folder / "run").path
 
 
-@pytest.mark.parametrize("victim", ["RayTrainWorker", "TrainController"])
+VICTIMS = {
+    "rank": ranks,
+    "loader worker": partial(ranks, helpers=True),
+    "controller": lambda pool: processes(pool, "ray::TrainController"),
+}
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
 def test_a_run_survives_a_killed(
     victim: str, pool: Cluster, config: Path, storage: Path, undisturbed: Path
 ) -> None:
     job = submit(config, pool, storage, *LONG)
     run = storage / job.id
     until(lambda: steps_logged(run) > 20, "training")
-    kill(processes(pool, f"ray::{victim}")[-1])
+    kill(VICTIMS[victim](pool)[-1])
     killed = time.time()
     until(lambda: resumed(run, killed), "training goes on")
     print(f"{victim}: recovered in {time.time() - killed:.1f} s")  # noqa: T201

@@ -12,7 +12,7 @@ from moto.server import ThreadedMotoServer
 
 import nlpkit
 from tests.jobs.cluster import Cluster, cluster
-from tests.jobs.runs import kill, processes, same, submit, until
+from tests.jobs.runs import kill, processes, ranks, same, submit, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,7 +61,7 @@ def test_a_run_survives_a_killed_rank_and_a_killed_driver_and_comes_back(
     undisturbed = submit(config, away, STORAGE, *LONG)
     disturbed = submit(config, away, STORAGE, *LONG)
     until(lambda: "epoch 2 " in disturbed.logs(), "training")
-    kill(processes(away, "ray::RayTrainWorker")[-1])  # the later job's, or the other's
+    kill(ranks(away)[-1])  # the later job's, or the other's
     until(lambda: "epoch 3 " in disturbed.logs(), "training goes on")
     drivers = [
         pid
