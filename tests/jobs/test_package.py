@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -16,56 +19,60 @@ from nlpkit.plugin.host import Host
 from nlpkit_ray.contents import fingerprint
 from nlpkit_ray.package import LIMIT, Package, distributions_of, unpack
 
-CODE = "VALUE = {value}\n"
+INFO = "few-1.dist-info"
 
 
-@pytest.fixture
-def distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Makes a distribution `few` with a plugin's entry point, and installs it in some way."""
-    monkeypatch.setenv("NLPKIT_CACHE", str(tmp_path / "cache"))
+def installed(folder: Path, value: int, *, editable: bool = False) -> Path:
+    """A folder of distributions with `few`, as pip leaves it; its code is elsewhere if editable."""
+    code = folder.with_name(f"{folder.name}-source") if editable else folder
+    files = {
+        f"{INFO}/METADATA": "Metadata-Version: 2.1\nName: few\nVersion: 1\n",
+        f"{INFO}/entry_points.txt": "[nlpkit]\nfew = few\n",
+    }
+    sources = {"few/__init__.py": f"VALUE = {value}\n", "few/data.txt": "a"}
+    files |= {"few.pth": f"{code}\n"} if editable else sources
+    for base, each in ((folder, files), (code, sources)):
+        for name, text in each.items():
+            (base / name).parent.mkdir(parents=True, exist_ok=True)
+            (base / name).write_text(text)
+    lines = [f"{name},sha256={_digest(text)},{len(text)}" for name, text in files.items()]
+    (folder / INFO / "RECORD").write_text("\n".join([*lines, f"{INFO}/RECORD,,"]))
+    return folder
 
-    def install(value: int, where: str, *options: str) -> Path:
-        source = tmp_path / f"source-{where}"
-        (source / "few").mkdir(parents=True, exist_ok=True)
-        (source / "few" / "__init__.py").write_text(CODE.format(value=value))
-        (source / "pyproject.toml").write_text(
-            '[project]\nname = "few"\nversion = "1"\n'
-            '[project.entry-points.nlpkit]\nfew = "few"\n[tool.setuptools]\npackages = ["few"]\n'
-        )
-        target = tmp_path / where
-        command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", *options]
-        given = ["--no-build-isolation", "--target", str(target), str(source)]
-        subprocess.run([*command, *given], check=True, capture_output=True)
-        return target
 
-    return install
+def _digest(text: str) -> str:
+    digest = hashlib.sha256(text.encode()).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 def seen_from(folder: Path) -> dict[str, str]:
-    """What a Python that has this folder on its path says of `few`."""
+    """What a Python that has this folder of distributions says of `few`."""
     code = (
-        f"import sys, site; site.addsitedir({str(folder)!r}); sys.path.insert(0, {str(folder)!r})\n"
-        "from nlpkit_ray.contents import fingerprint\nprint(fingerprint('few'))"
+        f"import json, site, sys\nsys.path.insert(0, {str(folder)!r})\n"
+        f"site.addsitedir({str(folder)!r})\nfrom nlpkit_ray.contents import fingerprint\n"
+        "print(json.dumps(fingerprint('few')))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return dict(eval(run.stdout))
+    found: dict[str, str] = json.loads(run.stdout)
+    return found
 
 
 def test_the_same_code_has_one_fingerprint_installed_edited_and_unpacked(
-    distribution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    installed = distribution(1, "installed")
-    found = seen_from(installed)
+    found = seen_from(installed(tmp_path / "first", 1))
     assert found["version"] == "1"
-    assert seen_from(distribution(1, "again")) == found
-    assert seen_from(distribution(1, "edited", "--editable")) == found
-    assert seen_from(distribution(2, "other"))["sha256"] != found["sha256"]
-    assert seen_from(distribution(2, "edited", "--editable"))["sha256"] != found["sha256"]
-    monkeypatch.syspath_prepend(installed)
+    assert seen_from(installed(tmp_path / "second", 1)) == found
+    assert seen_from(installed(tmp_path / "third", 1, editable=True)) == found
+    assert seen_from(installed(tmp_path / "other", 2))["sha256"] != found["sha256"]
+    edited = installed(tmp_path / "third", 2, editable=True)
+    assert seen_from(edited)["sha256"] != found["sha256"]
+    monkeypatch.syspath_prepend(tmp_path / "first")
     unpack("few", tmp_path / "travels")
     assert seen_from(tmp_path / "travels") == found
 
 
+@pytest.mark.slow
 def test_an_unpacked_distribution_keeps_its_entry_points(tmp_path: Path) -> None:
     """nlpkit itself, editable here or not."""
     unpack("nlpkit-sdk", tmp_path)
@@ -100,7 +107,9 @@ def test_a_package_over_the_limit_names_its_ten_largest_files(tmp_path: Path) ->
 
 def test_the_distributions_of_a_config_are_those_of_its_components() -> None:
     host = Host.discover()
-    config = examine(nlpkit.load_config({"name": "a", "data": "sample"}), host).config
+    config = examine(
+        nlpkit.load_config({"name": "a", "data": "sample", "model": "transformer"}), host
+    ).config
     assert config is not None
     assert distributions_of(config, host) == ["nlpkit-sdk"]
     named = config.model_copy(update={"plugins": ("pytest",)})

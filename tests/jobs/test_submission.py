@@ -47,14 +47,20 @@ def test_what_the_job_is_made_of_is_not_a_jobs_to_set(name: str) -> None:
         ({"name": "ddp", "devices": [2, 4]}, 1, Gang(least=2, most=4, resource="GPU", each=1)),
         ({"name": "ddp", "devices": "all"}, 1, Gang(least=1, most=None, resource="GPU", each=1)),
         ({"name": "single"}, 1, Gang(least=1, most=1, resource="GPU", each=1)),
-        ({"name": "dp", "devices": 4}, 1, Gang(least=1, most=1, resource="GPU", each=4)),
+        ({"name": "data_parallel", "devices": 4}, 1, Gang(least=1, most=1, resource="GPU", each=4)),
     ],
 )
 def test_a_strategy_says_what_the_pool_is_asked_for(
     strategy: dict[str, Any], gpus: float, gang: Gang
 ) -> None:
     host = Host.discover()
-    tree = {"name": "a", "data": "sample", "strategy": strategy, "launch": {"name": "ray"}}
+    tree = {
+        "name": "a",
+        "data": "sample",
+        "model": "transformer",
+        "strategy": strategy,
+        "launch": {"name": "ray"},
+    }
     config = nlpkit.load_config(tree)
     assert gang_of(config, host, RayConfig(gpus_per_worker=gpus)) == gang
 
@@ -65,7 +71,12 @@ def test_all_devices_are_every_worker_that_the_pool_has_room_for() -> None:
 
 
 def test_all_devices_of_data_parallel_need_a_number() -> None:
-    tree = {"name": "a", "data": "sample", "strategy": {"name": "dp", "devices": "all"}}
+    tree = {
+        "name": "a",
+        "data": "sample",
+        "model": "transformer",
+        "strategy": {"name": "data_parallel", "devices": "all"},
+    }
     with pytest.raises(ConfigError, match=r"strategy\.devices: .* from one node .*; give a number"):
         gang_of(nlpkit.load_config(tree), Host.discover(), RayConfig())
 
