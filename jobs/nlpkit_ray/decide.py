@@ -126,7 +126,7 @@ def schedule(snapshot: Snapshot, policy: Policy) -> dict[str, Start | Wait]:
     for job in snapshot.jobs:
         if job.workers and job.resource == "GPU":
             held[job.user] = held.get(job.user, 0.0) + job.workers * job.each
-    passed: list[Job] = []  # those before, that wait for room
+    passed: list[Job] = []  # those before, in the order as it is now, that wait for room
     barred: Job | None = None  # the first of them that was overtaken often enough
     for place, job in enumerate(in_order(snapshot, policy), start=1):
         room = free[job.resource]
@@ -149,7 +149,9 @@ def schedule(snapshot: Snapshot, policy: Policy) -> dict[str, Start | Wait]:
             room.take(job.each, workers)
             held[job.user] = held.get(job.user, 0.0) + workers * job.each
             overtakes = [
-                each for each in passed if each.resource == job.resource and _is_later(job, each)
+                each
+                for each in passed
+                if each.resource == job.resource and (job.since, job.id) > (each.since, each.id)
             ]
             passed = [
                 replace(each, overtaken=each.overtaken + 1) if each in overtakes else each
@@ -175,11 +177,6 @@ def in_order(snapshot: Snapshot, policy: Policy) -> list[Job]:
         return -(job.priority + int(waited / _HOUR / policy.age_hours)), job.since, job.id
 
     return sorted((job for job in snapshot.jobs if not job.workers), key=key)
-
-
-def _is_later(job: Job, other: Job) -> bool:
-    """Whether `job` overtakes `other` by starting before it."""
-    return job.priority <= other.priority and (job.since, job.id) > (other.since, other.id)
 
 
 def impossible(job: Job, nodes: Iterable[Node]) -> str:

@@ -117,6 +117,18 @@ def test_so_many_later_jobs_start_before_one_that_waits_and_no_more() -> None:
     assert [name for name in "bcdefg" if found[name] == 1] == ["b"]
 
 
+def test_a_gang_of_low_priority_that_has_aged_is_passed_no_more_often_than_others() -> None:
+    gang = job("a", 2, priority=0, since=0.0)
+    jobs = [gang, job("b", since=13 * HOUR), job("c", priority=2, since=13 * HOUR)]
+    snapshot = Snapshot(now=13 * HOUR, nodes=[node("n", 2, 1)], jobs=jobs[:2])
+    assert schedule(snapshot, Policy())["b"] == Start(workers=1, overtakes=("a",))
+    barred = [replace(gang, overtaken=4), *jobs[1:]]
+    found = schedule(replace(snapshot, jobs=barred, nodes=[node("n", 3, 1)]), Policy())
+    assert found["c"] == Start(workers=1)  # still of higher priority
+    assert found["b"].position == 3
+    assert "a goes first" in found["b"].reason
+
+
 def test_a_start_names_those_that_it_overtakes() -> None:
     jobs = job("a", 4), job("b", 4, priority=0), job("c", priority=1), job("d", priority=0)
     found = schedule(Snapshot(now=200, nodes=[node("n", 4, 2)], jobs=jobs), Policy())
