@@ -57,7 +57,9 @@ class Desk:
 
 
 def open_desk() -> ActorHandle[Any]:
-    """A desk for one run."""
+    """A desk for one run, on this node: another one may be lost while the run goes on."""
     desk: Any = ray.remote(Desk)
-    opened: ActorHandle[Any] = desk.options(num_cpus=0, max_concurrency=_CALLS).remote()
+    here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+    options = {"num_cpus": 0, "max_concurrency": _CALLS, "label_selector": here}
+    opened: ActorHandle[Any] = desk.options(**options).remote()
     return opened

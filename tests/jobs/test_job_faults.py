@@ -77,6 +77,8 @@ def test_a_run_survives_a_lost_node(config: Path, storage: Path, undisturbed: Pa
         job = submit(config, started, storage, *LONG)
         run = storage / job.id
         until(lambda: steps_logged(run) > 20, "training")
+        helpers = processes(started, "ray::Desk", "ray::Pool", "ray::TrainController")
+        assert set(helpers) <= set(started.processes(0))  # else luck decides
         started.kill(first)
         killed = time.time()
         started.start_node(2)
