@@ -7,6 +7,8 @@ FLOOR := .venv-floor
 INSTALLED := .venv/.installed
 INSTALLED_BENCH := .venv/.installed-bench
 INSTALLED_FLOOR := $(FLOOR)/.installed
+# Two processes at a time; what is longest does not come last.
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 CODE := nlpkit plugins jobs tests benchmarks examples
 
 .PHONY: exports demo test test-slow test-jobs test-floor test-gpu check format exactness accuracy bench-gpu bench-checkpoints bench-predictions bench-serving bench-inference bench-pool bench-jobs clean
@@ -15,7 +17,7 @@ demo: $(INSTALLED)
 	$(BIN)/nlpkit demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -rs
+	$(BIN)/python -m pytest -rs $(PARALLEL)
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -rs -m slow

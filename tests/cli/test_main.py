@@ -21,7 +21,7 @@ PLUGIN = """
 
     @nlpkit.hookimpl
     def nlpkit_commands():
-        for name in ("answer", "refuse", "collapse", "crash", "interrupt", "stop", "numbers"):
+        for name in ("answer", "refuse", "collapse", "crash", "interrupt", "leave", "numbers"):
             yield nlpkit.CommandRecord(name=name, target=f"commands_plugin:{name}", summary=name)
         yield nlpkit.CommandRecord(name="untrue", target="commands_plugin:PLAIN")
 
@@ -52,7 +52,7 @@ PLUGIN = """
         raise KeyboardInterrupt
 
     @command
-    def stop(terminal):
+    def leave(terminal):
         click.get_current_context().exit(7)
 
     @command
@@ -88,7 +88,7 @@ def commands(tmp_path, monkeypatch):
         ),
         ("collapse", 1, "", "error: the run\nfailed\n"),
         ("interrupt", 130, "", "\n"),
-        ("stop", 7, "", ""),
+        ("leave", 7, "", ""),
         (
             "untrue",
             2,

@@ -136,6 +136,7 @@ def unlike(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield started
 
 
+@pytest.mark.slow
 def test_nodes_that_are_not_alike_are_told_apart_in_one_answer(unlike: Cluster) -> None:
     report = asked(
         connect(unlike.address),
@@ -156,6 +157,7 @@ def test_nodes_that_are_not_alike_are_told_apart_in_one_answer(unlike: Cluster) 
     assert report.ship == ["nlpkit-sdk"]  # of another version on one of them
 
 
+@pytest.mark.slow
 def test_no_value_of_a_secret_is_told(unlike: Cluster) -> None:
     question = {
         **{"resource": "GPU", "each": 1.0, "distributions": [], "requirements": [], "data": []},
@@ -169,6 +171,7 @@ def test_no_value_of_a_secret_is_told(unlike: Cluster) -> None:
     assert SECRET not in json.dumps(answer)
 
 
+@pytest.mark.slow
 def test_a_node_that_hangs_is_named_in_time(unlike: Cluster) -> None:
     raylets = [
         pid

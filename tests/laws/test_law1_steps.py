@@ -32,7 +32,7 @@ def differences(ranks: int, key: str) -> dict[str, float]:
     return {**steps, "weights": np.linalg.norm(weights - others) / np.linalg.norm(weights)}
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("ranks", [2, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_ddp_takes_the_steps_of_a_single_device(objective, dtype, ranks):

@@ -16,7 +16,7 @@ def found(ranks: int) -> list[dict[str, Any]]:
     return run_ranks("tests.laws.evaluation_ranks", ranks)
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("ranks", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_evaluation_is_the_same_number_on_any_number_of_ranks(ranks):
     assert len(found(1)) == len(OBJECTIVES) * len(SAMPLES) * len(LIMITS)
     for alone, together in zip(found(1), found(ranks), strict=True):
