@@ -12,6 +12,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -35,6 +36,11 @@ POLICIES = {
     "first fit": Policy(overtake=FOR_EVER),
     "the pool": Policy(),
 }
+STYLES: tuple[dict[str, Any], ...] = (
+    {"color": "silver", "linewidth": 5},  # mostly under the pool's
+    {"color": "C1"},
+    {"color": "C0"},
+)
 TEXT = """
 `make bench-pool` asks the function that decides, at every arrival and every end: {jobs:,} jobs of 1
 to 32 GPUs ({sizes}) of {users} users, on {nodes} nodes of {each} GPUs.
@@ -223,21 +229,22 @@ def draw(outcomes: dict[str, dict[str, Outcome]], path: Path) -> None:
 
     figure, panels = pyplot.subplots(1, len(outcomes), figsize=(10, 4), sharey=True)
     for panel, (load, found) in zip(panels, outcomes.items(), strict=True):
-        for colour, (name, outcome) in zip(("C7", "C1", "C0"), found.items(), strict=True):
+        for style, (name, outcome) in zip(STYLES, found.items(), strict=True):
             waits = [outcome.waits[outcome.sizes == size] / HOUR for size in SIZES]
             places = range(len(SIZES))
             worst = [float(each.max()) for each in waits]
             median = [float(np.median(each)) for each in waits]
-            panel.plot(places, worst, color=colour, marker="o", label=f"{name}, worst")
-            panel.plot(places, median, color=colour, marker=".", ls=":", label=f"{name}, median")
+            panel.plot(places, worst, **style, marker="o", label=f"{name}, worst")
+            panel.plot(places, median, **style, marker=".", ls=":", label=f"{name}, median")
         panel.set_title(f"{load} ({LOADS[load]:.0%} of the GPU time)")
         panel.set_xticks(range(len(SIZES)), [str(size) for size in SIZES])
         panel.set_xlabel("GPUs of the gang")
         panel.set_yscale("symlog", linthresh=1)
+        panel.set_yticks([0, 1, 10, 100], ["0", "1", "10", "100"])
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("wait in hours")
-    panels[0].legend(fontsize=8, loc="upper left")
-    figure.tight_layout()
+    figure.legend(*panels[0].get_legend_handles_labels(), fontsize=8, loc="lower center", ncols=3)
+    figure.tight_layout(rect=(0, 0.12, 1, 1))
     figure.savefig(path, metadata={"Date": None})
 
 
