@@ -15,6 +15,7 @@ import threading
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Self
 
@@ -210,7 +211,7 @@ def _load(
         collate_fn=_unchanged,
         pin_memory=pin_memory,
         prefetch_factor=prefetch if workers else None,
-        worker_init_fn=_start_worker,
+        worker_init_fn=partial(_start_worker, os.getpid()),
         multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
         generator=torch.Generator(),  # else it draws from the global one, which is the model's
     )
@@ -239,10 +240,12 @@ def _signals_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _start_worker(_: int) -> None:
+def _start_worker(parent: int, _: int) -> None:
     torch.set_num_threads(1)
     if sys.platform == "linux":  # it holds copies of sockets at which other ranks wait for an end
         ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # which ended before
+            os._exit(0)
     if hasattr(signal, "sigwaitinfo"):
         threading.Thread(target=_await_sigterm, daemon=True).start()
     else:

@@ -50,6 +50,7 @@ def test_the_single_file_plugin_is_the_one_in_the_readme(name):
     assert text == titled(README)[name]
 
 
+@pytest.mark.slow
 def test_the_single_file_plugin_trains_on_two_ranks(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = str(EXAMPLES / "single_file_plugin" / "bag.yaml")

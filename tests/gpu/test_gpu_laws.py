@@ -69,6 +69,7 @@ def test_gradient_of_ddp_over_nccl_is_the_whole_batchs(device, ranks, objective)
     assert_exact(on_ranks(device, ranks)["differences"], objective)
 
 
+@pytest.mark.slow
 def test_the_same_ranks_work_over_gloo():
     found = on_ranks("cpu", 2)
     for objective in CASES:
