@@ -100,7 +100,7 @@ def test_workers_of_a_killed_process_leave_at_once(tmp_path):
         workers = [int(pid) for pid in parent.stdout.readline().split()]
         parent.kill()
     assert len(workers) == 2
-    wait_for(lambda: not any(map(alive, workers)), 1)  # torch looks every five seconds
+    wait_for(lambda: not any(map(alive, workers)), 3)  # torch looks every five seconds
 
 
 def test_a_process_that_ends_while_it_loads_does_not_wait_for_its_workers(tmp_path):
