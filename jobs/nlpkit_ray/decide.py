@@ -1,8 +1,7 @@
 """Who may start: a pure function of what the pool knows, the same on every machine.
 
-Order is priority, then time. A job that does not fit waits, and later ones of no higher priority
-that fit go first, but only so many of them: then nothing starts before it, and GPUs gather for it
-as others end. So nobody starves, and nobody has to guess how long a run takes.
+Order is priority, then time. A job that does not fit waits, and those behind it that fit go first,
+but only so many later ones: then nothing behind it starts, and GPUs gather for it as others end. So nobody starves, and nobody has to guess how long a run takes.
 """
 
 from __future__ import annotations

@@ -56,10 +56,14 @@ class Desk:
         return self._verdict
 
 
+def here() -> dict[str, str]:
+    """The label selector of this node."""
+    return {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+
+
 def open_desk() -> ActorHandle[Any]:
     """A desk for one run, on this node: another one may be lost while the run goes on."""
     desk: Any = ray.remote(Desk)
-    here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
-    options = {"num_cpus": 0, "max_concurrency": _CALLS, "label_selector": here}
+    options = {"num_cpus": 0, "max_concurrency": _CALLS, "label_selector": here()}
     opened: ActorHandle[Any] = desk.options(**options).remote()
     return opened

@@ -18,6 +18,7 @@ import ray._private.state
 
 from nlpkit.errors import NlpkitError
 from nlpkit_ray.decide import Job, Node, Policy, Snapshot, Start, forbidden, schedule, take
+from nlpkit_ray.desk import here
 from nlpkit_ray.policy import read_policy
 
 if TYPE_CHECKING:
@@ -252,7 +253,7 @@ def open_pool(policy: str | None) -> ActorHandle[Any]:
         "num_cpus": 0,
         "max_restarts": -1,
         "max_concurrency": _CALLS,
-        "label_selector": {"ray.io/node-id": ray.get_runtime_context().get_node_id()},
+        "label_selector": here(),
     }
     pool: Any = ray.remote(Pool)
     opened: ActorHandle[Any] = pool.options(**options).remote(policy)

@@ -50,7 +50,7 @@ class Cluster:
         return f"http://127.0.0.1:{self.dashboard}"
 
     def start(self, *options: str, env: dict[str, str] | None = None) -> None:
-        number, agent = len(self.nodes), free_port()  # the agent's default is one for all clusters
+        number = len(self.nodes)
         command = [
             str(self.python),
             *("-m", "ray.scripts.scripts", "start"),
@@ -58,7 +58,7 @@ class Cluster:
             "--object-store-memory=100000000",
             "--disable-usage-stats",
             f"--node-ip-address=127.0.0.{number + 1}",
-            f"--dashboard-agent-listen-port={agent}",
+            f"--dashboard-agent-listen-port={free_port()}",  # the default is one for all clusters
             *options,
         ]
         log = (self.folder / f"node-{number}.log").open("wb")

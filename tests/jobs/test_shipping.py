@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -29,7 +30,8 @@ BAG = REPOSITORY / "examples" / "single_file_plugin"
 def echo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """`nlpkit_echo` as a distribution of this process only."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
-    options = ["--no-build-isolation", "--target", str(tmp_path / "installed"), str(ECHO)]
+    source = shutil.copytree(ECHO, tmp_path / "source")  # pip builds in it
+    options = ["--no-build-isolation", "--target", str(tmp_path / "installed"), str(source)]
     subprocess.run([*command, *options], check=True)
     monkeypatch.syspath_prepend(str(tmp_path / "installed"))
     importlib.invalidate_caches()
