@@ -1,7 +1,8 @@
 """Who may start: a pure function of what the pool knows, the same on every machine.
 
 Order is priority, then time. A job that does not fit waits, and those behind it that fit go first,
-but only so many later ones: then nothing behind it starts, and GPUs gather for it as others end. So nobody starves, and nobody has to guess how long a run takes.
+but only so many later ones: then nothing behind it starts, and GPUs gather for it as others end.
+So nobody starves, and nobody has to guess how long a run takes.
 """
 
 from __future__ import annotations
