@@ -351,10 +351,10 @@ def _kill(pool: Cluster, jobs: list[Job], many: int) -> list[str]:
                 if job.id.encode() in Path(f"/proc/{pid}/environ").read_bytes():
                     os.kill(pid, signal.SIGKILL)
                     victims.append(job.id)
+                    if len(victims) in (many // 3, 2 * many // 3):
+                        for actor in processes(pool, "ray::Pool"):
+                            os.kill(actor, signal.SIGKILL)
                     break
-        if len(victims) in (many // 3, 2 * many // 3):
-            for pid in processes(pool, "ray::Pool"):
-                os.kill(pid, signal.SIGKILL)
     return victims
 
 
