@@ -437,7 +437,8 @@ def main() -> None:
         for other in others
         if watch.jobs[other].gpus >= watch.jobs[name].gpus
     ]
-    print(crowded["states"], overtakes, watch.gaps, file=sys.stderr, flush=True)
+    for each in (crowded["states"], crowded["victims"], watch.jobs, overtakes, watch.gaps):
+        print(each, file=sys.stderr, flush=True)
     faults = {
         "failed, and nobody killed the driver": failed - set(crowded["victims"]),
         "had the same GPU at a time": crowded["twice"],

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 NAME, NAMESPACE = "nlpkit-pool", "nlpkit"
 _HOLD = 2.0  # seconds that a question is held, for want of news
 _TICK = 0.3  # seconds between two looks at what is free
-_SILENCE = 10.0  # seconds after which a driver that does not ask is gone
-_AGAIN = 5.0  # seconds in which drivers come back after this actor was killed
+_SILENCE = 60.0  # seconds after which a driver that does not ask is taken for gone, ended or not
+_AGAIN = 5.0  # seconds without another driver that comes back, after this actor was killed
+_ENDED = 2.0  # seconds between two looks at which drivers have ended
 _CALLS = 1000
 
 
@@ -93,7 +94,8 @@ class Pool:
         self._path = policy
         self._policy, self._fault = Policy(), ""
         self._members: dict[str, _Member] = {}
-        self._born, self._news = time.monotonic(), asyncio.Condition()
+        self._settled = self._looked = 0.0  # by the monotonic clock
+        self._news = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
 
     async def ask(self, told: Mapping[str, Any], seen: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -118,6 +120,8 @@ class Pool:
             known.job, known.heard = job, time.monotonic()
         else:
             self._members[job.id] = _Member(job, ray_job, name, time.monotonic())
+            if seen is not None:  # whoever was killed knew it, and others that come back later
+                self._settled = time.monotonic() + _AGAIN
         member = self._members[job.id]
         async with self._news:
             try:
@@ -161,22 +165,26 @@ class Pool:
         """Looks again and again, for GPUs become free without a word."""
         while True:
             await asyncio.sleep(_TICK)
-            now = time.monotonic()
-            for name, member in list(self._members.items()):
-                if now - member.heard > _SILENCE:
-                    del self._members[name]
             try:
+                self._forget()
                 self._decide()
             except Exception:
                 traceback.print_exc()  # in this actor's log; the next look may succeed
             async with self._news:
                 self._news.notify_all()
 
+    def _forget(self) -> None:
+        """Drops the jobs whose drivers have ended, or hang."""
+        now, ended = time.monotonic(), set()
+        if now - self._looked > _ENDED:
+            self._looked, ended = now, _ended()
+        for name, member in list(self._members.items()):
+            if member.ray_job in ended or now - member.heard > _SILENCE:
+                del self._members[name]
+
     def _decide(self) -> None:
-        """Starts what may start; not before the drivers of all that runs have come back."""
-        if time.monotonic() - self._born < _AGAIN and any(
-            member.job.workers for member in self._members.values()
-        ):
+        """Starts what may start; not while drivers still come back."""
+        if time.monotonic() < self._settled:
             return
         self._read()
         members = self._members
@@ -221,6 +229,12 @@ def usable() -> list[dict[str, Any]]:
     draining = ray._private.state.state.get_draining_nodes()
     found: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     return [each for each in found if each["Alive"] and each["NodeID"] not in draining]
+
+
+def _ended() -> set[str]:
+    """Ray's ids of the drivers that have ended, however they did."""
+    table: Any = ray._private.state.state.job_table()  # type: ignore[no-untyped-call]
+    return {job["JobID"] for job in table if job["IsDead"]}
 
 
 def _groups() -> tuple[dict[tuple[str, str], float], set[str]]:
