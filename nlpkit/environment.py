@@ -9,6 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+SHARED_MEMORY_FULL = "Loader workers that hand over tensors end in a bus error when it is full"
+MORE_SHARED_MEMORY = (
+    "docker run --shm-size=2g (compose: shm_size; Kubernetes: an emptyDir in memory), or "
+    "loader.workers=0"
+)
+"""What it means that /dev/shm is small, and what to do about it."""
+
 PACKAGES = ("nlpkit-sdk", "torch", "transformers", "tokenizers", "safetensors", "numpy")
 
 
@@ -62,9 +69,17 @@ def git_commit() -> str | None:
     return run.stdout.strip() or None
 
 
+def workspace() -> Path | None:
+    """NLPKIT_WORKSPACE: the folder with `data` and `models` that the others' defaults are in."""
+    named = os.environ.get("NLPKIT_WORKSPACE")
+    return Path(os.path.expanduser(named)).absolute() if named else None
+
+
 def cache_folder() -> Path:
     """Where what can be made again is kept: NLPKIT_CACHE, else `nlpkit` in the user's cache."""
     cache = os.environ.get("NLPKIT_CACHE")
+    if not cache and (base := workspace()):
+        return base / "data" / "processed"
     if not cache:
         cache = os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "nlpkit")
     return Path(os.path.expanduser(cache)).absolute()
@@ -72,4 +87,13 @@ def cache_folder() -> Path:
 
 def runs_folder() -> Path:
     """Where runs go without `--out`: NLPKIT_RUNS, else `runs` in the working directory."""
-    return Path(os.environ.get("NLPKIT_RUNS") or "runs")
+    runs = os.environ.get("NLPKIT_RUNS")
+    base = workspace()
+    return base / "models" / "runs" if base and not runs else Path(runs or "runs")
+
+
+def hub_folder() -> Path | None:
+    """Where models of the hub are kept; None: wherever the hub's own library puts them."""
+    base = workspace()
+    own = os.environ.get("HF_HUB_CACHE") or os.environ.get("HF_HOME")
+    return base / "models" / "hub" if base and not own else None

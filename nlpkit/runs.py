@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from nlpkit.bundle.format import read_bundle
+from nlpkit.bundle.publish import publish
 from nlpkit.cli.render import Terminal
 from nlpkit.config.load import load_config
 from nlpkit.config.resolve import build
@@ -99,6 +100,7 @@ def train(
         folder = find_run(loaded.name, out) if resume else None
         if folder and (folder / "result.json").exists():
             terminal.note(f"{folder}: this run is finished; there is nothing to resume")
+            publish(folder, terminal.note)
             return Run(folder)
         with nullcontext(folder) if folder else _claimed(loaded.name, out) as folder:
             start = Start(config=loaded, host=host, folder=folder, terminal=terminal, resume=resume)
@@ -111,6 +113,7 @@ def train(
                 finished = build(config.launch, "launcher", host).launch(folder, ranks, stop)
             if not finished:
                 raise _interrupted(folder, stop.signal or signal.SIGINT)
+    publish(folder, terminal.note)
     return Run(folder)
 
 

@@ -28,5 +28,6 @@ def real_data() -> Path:
 @pytest.fixture(autouse=True)
 def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs and caches of a test go into its own folder."""
+    monkeypatch.delenv("NLPKIT_WORKSPACE", raising=False)
     monkeypatch.setenv("NLPKIT_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("NLPKIT_CACHE", str(tmp_path / "cache"))

@@ -20,6 +20,8 @@ from nlpkit.bundle.format import (
 )
 from nlpkit.bundle.load import host_of, load
 from nlpkit.bundle.parity import Gate
+from nlpkit.bundle.publish import publish
+from nlpkit.cli.render import Terminal
 from nlpkit.config.load import load_config
 from nlpkit.config.resolve import build, options_of
 from nlpkit.config.schema import Component
@@ -107,6 +109,8 @@ def export(
         _put(judged, folder, Path(work, "older"))
     refused.unlink(missing_ok=True)
     remember([folder / DESCRIPTION])
+    if out is None:
+        publish(bundle.path.parent, Terminal().note)
     return replace(artifact, path=folder, files=[folder / each for each in files], parity=report)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nlpkit.bundle.publish import published
 from nlpkit.cli.render import duration
 from nlpkit.config.load import load_config
 from nlpkit.runs import Run, train
@@ -61,6 +62,8 @@ def report(run: Run, terminal: Terminal) -> None:
         "run": shown(run.path),
         "bundle": shown(run.bundle),
     }
+    if (final := published(run.path)) and final.exists():
+        facts["final"] = shown(final)
     if result["exports"]:
         facts["exports"] = ", ".join(result["exports"])
     for name, fact in facts.items():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import signal
 import sys
 import threading
@@ -24,6 +25,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from nlpkit.data.plan import evaluation_plan, plan, sample_seeds, share
+from nlpkit.environment import MORE_SHARED_MEMORY, SHARED_MEMORY_FULL
+from nlpkit.errors import RunError
 from nlpkit.signals import SIGNALS
 
 if TYPE_CHECKING:
@@ -219,8 +222,24 @@ def _load(
         # Python 3.12 warns of forking beside threads; workers need none: they run numpy alone
         warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
         steps = iter(loader)
-    for step in steps:
-        yield replace(step, batches=[to_tensors(batch) for batch in step.batches])
+    with _shared_memory_named():
+        for step in steps:
+            yield replace(step, batches=[to_tensors(batch) for batch in step.batches])
+
+
+@contextmanager
+def _shared_memory_named() -> Iterator[None]:
+    """A task whose batches hold tensors, not arrays, has them put into /dev/shm by torch.
+
+    Raises:
+        RunError: It was full; torch speaks of a bus error, or of none at all.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if re.search(r"bus error|shared memory", str(error), re.IGNORECASE):
+            raise RunError(f"/dev/shm: {SHARED_MEMORY_FULL}; {MORE_SHARED_MEMORY}") from error
+        raise
 
 
 def _unchanged(step: Any) -> Any:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlpkit.contracts import Resolution
+from nlpkit.environment import hub_folder
 from nlpkit.errors import ConfigError, Problem, shorten
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def locate(pretrained: str, name: str, *, remedy: str) -> Path:
         message = f'"{pretrained}" is no local folder, and models of the hub need huggingface_hub'
         raise unusable(message, "pip install 'nlpkit-sdk[train]'") from error
     try:
-        return Path(hf_hub_download(pretrained, name))
+        return Path(hf_hub_download(pretrained, name, cache_dir=hub_folder()))
     except (OSError, ValueError) as error:
         reason = f"{type(error).__name__}: {shorten(str(error), 120)}"
         raise unusable(

@@ -22,6 +22,7 @@ from tokenizers import (
     trainers,
 )
 
+from nlpkit.environment import hub_folder
 from nlpkit.errors import InputError, shorten
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ def _located(pretrained: str) -> Path:
             "huggingface_hub; pip install 'nlpkit-sdk[train]'"
         ) from None
     try:
-        return Path(hf_hub_download(pretrained, _FILE))
+        return Path(hf_hub_download(pretrained, _FILE, cache_dir=hub_folder()))
     except (OSError, ValueError) as error:  # offline, unknown, gated, or not an id at all
         raise InputError(
             f'tokenizer.pretrained: "{pretrained}" is no folder, and the hub does not give its '
