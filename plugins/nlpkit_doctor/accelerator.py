@@ -1,0 +1,112 @@
+"""What torch says and how fast it computes: a program of its own, which may crash or hang.
+
+`python -m nlpkit_doctor.accelerator` prints one JSON object, the values of `facts.Torch`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_SECONDS = 0.3  # that each measurement takes, at least
+_SIDE = {"cuda": 4096, "cpu": 1024}  # of the square matrices
+_MOVED = 256 * 2**20  # bytes
+
+
+def main() -> None:
+    """Prints what `facts.Torch` holds."""
+    faults: list[str] = []
+    found: dict[str, Any] = {
+        "version": torch.__version__,
+        "cuda": torch.version.cuda or "",
+        "available": torch.cuda.is_available(),
+        "cudnn": _dotted(torch.backends.cudnn.version()),  # type: ignore[no-untyped-call]
+        "architectures": [],
+        "gpus": [],
+        "matmul": {},
+        "rates": {},
+    }
+    if found["available"]:
+        found["architectures"] = torch.cuda.get_arch_list()
+        found["nccl"] = ".".join(map(str, torch.cuda.nccl.version()))  # type: ignore[no-untyped-call]
+        found["gpus"] = [_gpu(index) for index in range(torch.cuda.device_count())]
+        found["current"] = torch.cuda.current_device()
+    device = "cuda" if found["available"] else "cpu"
+    for name, measure in (("matmul", _matmul), ("rates", _rates)):
+        try:
+            measure(device, found[name])
+        except RuntimeError as error:
+            faults.append(f"{name}: {str(error).splitlines()[0]}")
+    sys.stdout.write(json.dumps({**found, "faults": faults}) + "\n")
+
+
+def _dotted(version: int | None) -> str:
+    """91002 is 9.10.2, and 8902 was 8.9.2."""
+    if version is None:
+        return ""
+    unit = 10_000 if version >= 90_000 else 1_000
+    return f"{version // unit}.{version % unit // 100}.{version % 100}"
+
+
+def _gpu(index: int) -> dict[str, Any]:
+    about = torch.cuda.get_device_properties(index)
+    free, memory = torch.cuda.mem_get_info(index)
+    return {
+        "name": about.name,
+        "memory": memory,
+        "used": memory - free,
+        "capability": [about.major, about.minor],
+    }
+
+
+def _matmul(device: str, found: dict[str, float]) -> None:
+    kinds = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    if device == "cuda":
+        kinds["fp16"] = torch.float16
+        if torch.cuda.get_device_capability() >= (8, 0):
+            kinds["tf32"] = torch.float32
+    side = _SIDE[device]
+    for name, kind in kinds.items():
+        torch.set_float32_matmul_precision("high" if name == "tf32" else "highest")
+        left = torch.randn(side, side, device=device).to(kind)
+        found[name] = 2 * side**3 / _seconds(partial(torch.matmul, left, left), device) / 1e12
+
+
+def _rates(device: str, found: dict[str, float]) -> None:
+    source = torch.zeros(_MOVED, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    moved = _MOVED / 1e9
+    found["copy"] = 2 * moved / _seconds(lambda: target.copy_(source), device)  # read and written
+    if device == "cuda":
+        pinned = torch.zeros(_MOVED, dtype=torch.uint8).pin_memory()
+        seconds = _seconds(lambda: target.copy_(pinned, non_blocking=True), device)
+        found["host to device, pinned"] = moved / seconds
+
+
+def _seconds(work: Callable[[], object], device: str) -> float:
+    """How long it takes once, after it has been done once."""
+    wait: Callable[[], None] = torch.cuda.synchronize if device == "cuda" else _nothing
+    work()
+    wait()
+    count, began = 0, time.perf_counter()
+    while (took := time.perf_counter() - began) < _SECONDS or not count:
+        work()
+        wait()
+        count += 1
+    return took / count
+
+
+def _nothing() -> None:
+    pass
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,229 @@
+"""What the GPUs, their driver and torch mean for training, and what to do about it.
+
+Sources of the numbers: a driver's floor for each CUDA release is of "CUDA Compatibility", minor
+version compatibility (docs.nvidia.com/deploy/cuda-compatibility); that a kernel for one compute
+capability runs on later minor ones, and PTX on all later ones, is of the "CUDA C++ Programming
+Guide"; the architectures of an image are those of PyTorch 2.7.1's builds.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from nlpkit_doctor.facts import GB, Finding, gigabytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nlpkit_doctor.facts import Driver, Facts, Torch
+
+FLOORS = {11: 450, 12: 525, 13: 580}
+"""The oldest driver for each major release of CUDA."""
+
+IMAGES = (
+    ("2.7.1-cuda12.8-cudnn9-runtime", 525, (7, 5), (12, 9)),
+    ("2.7.1-cuda12.6-cudnn9-runtime", 525, (5, 0), (9, 9)),
+    ("2.7.1-cuda11.8-cudnn9-runtime", 450, (5, 0), (9, 9)),
+)
+"""Tags of pytorch/pytorch, the oldest driver, and the lowest and highest compute capability."""
+
+_SMALL_GPU = 8 * GB
+_BUSY = 0.1  # of a GPU's memory
+
+
+def judge_gpus(facts: Facts) -> Iterator[Finding]:
+    """Torch, the driver, the GPUs, and how fast they are."""
+    yield _torch(facts)
+    yield _driver(facts)
+    yield _gpus(facts)
+    yield from _cuda(facts)
+    yield from _busy(facts.driver)
+    yield from _speed(facts.torch)
+
+
+def _torch(facts: Facts) -> Finding:
+    if facts.torch:
+        build = f"for CUDA {facts.torch.cuda}" if facts.torch.cuda else "without CUDA"
+        return Finding(topic="torch", value=f"{facts.torch.version}, built {build}")
+    if facts.torch_fault:
+        return Finding(
+            topic="torch",
+            state="failure",
+            value=facts.torch_fault,
+            meaning="Nothing can be trained.",
+            remedy="install torch anew, in a new environment: pip install 'nlpkit-sdk[train]'",
+        )
+    return Finding(
+        topic="torch",
+        state="warning",
+        value="not installed",
+        meaning="Exports to ONNX predict; nothing can be trained.",
+        remedy="pip install 'nlpkit-sdk[train]'",
+    )
+
+
+def _driver(facts: Facts) -> Finding:
+    version = facts.driver.version if facts.driver else facts.module
+    if not version:
+        return Finding(topic="NVIDIA driver", value="none")
+    built = re.match(r"\d+", facts.torch.cuda) if facts.torch else None
+    floor = FLOORS.get(int(built[0])) if built else None
+    number = int(version.partition(".")[0])
+    if facts.torch is None or floor is None or number >= floor:
+        return Finding(topic="NVIDIA driver", value=version)
+    return Finding(
+        topic="NVIDIA driver",
+        state="failure",
+        value=version,
+        meaning=f"CUDA {facts.torch.cuda}, which torch was built for, needs {floor} or newer.",
+        remedy=_another_image(number, None) or f"install a driver from {floor} on",
+    )
+
+
+def _another_image(driver: int, capability: tuple[int, int] | None) -> str:
+    """How to get an image for this driver and GPU; "" where there is none."""
+    for tag, floor, lowest, highest in IMAGES:
+        if driver >= floor and (capability is None or lowest <= capability <= highest):
+            return f"build the image with --build-arg BASE_IMAGE=pytorch/pytorch:{tag}"
+    return ""
+
+
+def _gpus(facts: Facts) -> Finding:
+    """Whether there are GPUs, and torch can use them."""
+    torch = facts.torch
+    if torch and torch.available:
+        names = ", ".join(f"{gpu.name} ({gigabytes(gpu.memory)})" for gpu in torch.gpus)
+        return Finding(topic="GPUs", value=names)
+    if facts.driver and facts.driver.gpus:
+        names = ", ".join(gpu.name for gpu in facts.driver.gpus)
+        return _unused(facts, names)
+    if facts.module and not facts.devices and facts.container:
+        return Finding(
+            topic="GPUs",
+            state="failure",
+            value="not handed into this container",
+            meaning="The machine runs an NVIDIA driver, and the container sees no GPU.",
+            remedy="start it with --gpus all; that needs the NVIDIA container toolkit on the host",
+        )
+    if facts.wsl:
+        remedy = "install NVIDIA's driver for Windows (none inside WSL), then `wsl --update`"
+    elif facts.container:
+        remedy = "where the machine has one: start the container with --gpus all"
+    else:
+        remedy = "where the machine has one: install NVIDIA's driver"
+    if facts.system.startswith("Darwin"):
+        return Finding(topic="GPUs", value="none that CUDA can use; training is on the CPU")
+    return Finding(
+        topic="GPUs",
+        state="warning",
+        value="none",
+        meaning="Training is on the CPU.",
+        remedy=remedy,
+    )
+
+
+def _unused(facts: Facts, names: str) -> Finding:
+    """There are GPUs, and torch does not use them."""
+    if facts.torch is None:
+        return Finding(topic="GPUs", value=names)
+    if facts.hidden is not None:
+        meaning = f'CUDA_VISIBLE_DEVICES is "{facts.hidden}", which hides them.'
+        remedy = "unset CUDA_VISIBLE_DEVICES"
+    elif not facts.torch.cuda:
+        meaning = "This build of torch has no CUDA, so training is on the CPU."
+        remedy = "install a build with CUDA: pytorch.org/get-started, or use the image"
+    else:
+        meaning = "torch cannot use CUDA here, so training is on the CPU."
+        remedy = "see the driver above; else restart the machine: driver and module may differ"
+    return Finding(topic="GPUs", state="failure", value=names, meaning=meaning, remedy=remedy)
+
+
+def _cuda(facts: Facts) -> Iterator[Finding]:
+    """What torch has for the GPUs that it sees."""
+    torch = facts.torch
+    if torch is None or not torch.available:
+        return
+    yield Finding(topic="cuDNN", value=torch.cudnn or "none")
+    yield Finding(topic="NCCL", value=torch.nccl or "none")
+    for number, gpu in enumerate(torch.gpus):
+        if gpu.capability is None:
+            continue
+        dotted = "{}.{}".format(*gpu.capability)
+        topic = f"GPU {number}"
+        if not _has_kernels(gpu.capability, torch.architectures):
+            version = facts.driver.version if facts.driver else facts.module
+            driver = int(version.partition(".")[0]) if version else 10_000
+            yield Finding(
+                topic=topic,
+                state="failure",
+                value=f"compute capability {dotted}",
+                meaning=f"This torch has kernels for {', '.join(torch.architectures)} alone.",
+                remedy=_another_image(driver, gpu.capability) or "use a newer GPU",
+            )
+        elif gpu.memory < _SMALL_GPU:
+            yield Finding(
+                topic=topic,
+                state="warning",
+                value=f"{gigabytes(gpu.memory)}, compute capability {dotted}",
+                meaning="BERT-base with whole batches of 32 does not fit.",
+                remedy="strategy=amp train.micro_batch_size=4 tokenizer.max_length=128, and if "
+                "need be model.freeze=[embeddings, 0-5]; a step still has its whole batch",
+            )
+        else:
+            yield Finding(topic=topic, value=f"compute capability {dotted}")
+
+
+def _has_kernels(capability: tuple[int, int], architectures: tuple[str, ...]) -> bool:
+    for each in architectures:
+        kind, _, number = each.partition("_")
+        digits = re.match(r"\d+", number)
+        if not digits:
+            continue
+        major, minor = divmod(int(digits[0]), 10)
+        if kind == "compute" and (major, minor) <= capability:
+            return True
+        if kind == "sm" and major == capability[0] and minor <= capability[1]:
+            return True
+    return False
+
+
+def _busy(driver: Driver | None) -> Iterator[Finding]:
+    """GPUs on which others compute."""
+    if driver is None or not driver.gpus:
+        return
+    taken = [
+        f"GPU {number}: {gigabytes(gpu.used)} of {gigabytes(gpu.memory)}"
+        for number, gpu in enumerate(driver.gpus)
+        if gpu.used > _BUSY * gpu.memory
+    ]
+    if not taken and not driver.processes:
+        yield Finding(topic="in use", value="by nobody")
+        return
+    listed = ", ".join(f"process {pid}: {gigabytes(memory)}" for pid, memory in driver.processes)
+    yield Finding(
+        topic="in use",
+        state="warning",
+        value="; ".join([*taken, listed or "by processes outside this container"]),
+        meaning="What others use is missing to a run, and slows it down.",
+        remedy="take another GPU (device: cuda:1), or end the processes (nvidia-smi)",
+    )
+
+
+def _speed(torch: Torch | None) -> Iterator[Finding]:
+    if torch is None:
+        return
+    for fault in torch.faults:
+        yield Finding(
+            topic="speed",
+            state="failure",
+            value=fault,
+            meaning="A training step would fail in the same way.",
+            remedy="see the GPU and the driver above; end what else runs on the GPU",
+        )
+    where = "the GPU" if torch.available else "the CPU"
+    products = ", ".join(f"{name} {value:.3g}" for name, value in torch.matmul.items())
+    if products:
+        yield Finding(topic="matrix product", value=f"{products} TFLOP/s on {where}")
+    for what, rate in torch.rates.items():
+        yield Finding(topic=what, value=f"{rate:.3g} GB/s")

@@ -1,0 +1,241 @@
+"""Looks at this machine. It needs neither torch nor a GPU, and changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from nlpkit.environment import (
+    cache_folder,
+    hub_folder,
+    import_path,
+    runs_folder,
+    usable_cores,
+    versions,
+)
+from nlpkit.errors import NlpkitError, shorten
+from nlpkit.plugin.host import Host
+from nlpkit_doctor.facts import Driver, Facts, Gpu, Torch
+
+_PATIENCE = 30  # seconds for nvidia-smi, which waits for a driver that starts
+_TORCH = 180  # seconds for torch: its first import from a cold network disk is slow
+_RAY = 3  # seconds
+_MIB = 2**20
+_CONTAINED = ("/.dockerenv", "/run/.containerenv")
+_MEMORY_LIMITS = (
+    "/sys/fs/cgroup/memory.max",
+    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+)
+
+
+def look() -> Facts:
+    """What there is to know; what cannot be found out is left at its default."""
+    torch, fault = _torch()
+    return Facts(
+        system=f"{platform.system()} {platform.release()}, {platform.machine()}",
+        python=f"{platform.python_version()}, {sys.executable}",
+        packages=versions("torchvision", "torchaudio", "onnxruntime", "ray"),
+        container=_in_container(),
+        wsl="microsoft" in platform.release().lower(),
+        devices=any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists(),
+        module=_module(),
+        driver=_driver(),
+        hidden=os.environ.get("CUDA_VISIBLE_DEVICES"),
+        torch=torch,
+        torch_fault=fault,
+        cores=(usable_cores(), os.cpu_count() or 1),
+        threads=os.environ.get("OMP_NUM_THREADS"),
+        memory=_memory(),
+        shared=_shared(),
+        disks=_disks(),
+        files=_files(),
+        caches=_caches(),
+        plugins=_plugins(),
+        ray=_ray(),
+    )
+
+
+def _torch() -> tuple[Torch | None, str]:
+    """What torch says, in a process of its own; else why it says nothing."""
+    command = [sys.executable, "-P", "-m", "nlpkit_doctor.accelerator"]
+    try:
+        run = subprocess.run(
+            command,
+            env={**os.environ, "PYTHONPATH": import_path()},
+            capture_output=True,
+            text=True,
+            timeout=_TORCH,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return None, f"did not answer within {_TORCH} s"
+    if run.returncode:
+        last = (run.stderr.strip() or "it said nothing").splitlines()[-1]
+        if "No module named 'torch'" in last:
+            return None, ""
+        ended = f"signal {-run.returncode}" if run.returncode < 0 else f"code {run.returncode}"
+        return None, f"ended with {ended}: {shorten(last, 200)}"
+    found = json.loads(run.stdout.splitlines()[-1])
+    found["gpus"] = [{**gpu, "capability": tuple(gpu["capability"])} for gpu in found["gpus"]]
+    found["gpus"] = tuple(Gpu(**gpu) for gpu in found["gpus"])
+    lists = {name: tuple(found[name]) for name in ("architectures", "faults")}
+    return Torch(**found | lists), ""
+
+
+def _in_container() -> bool:
+    return "KUBERNETES_SERVICE_HOST" in os.environ or any(map(os.path.exists, _CONTAINED))
+
+
+def _module() -> str:
+    """The version of the kernel's driver, which a container sees too that got no GPU."""
+    with suppress(OSError):
+        words = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8").split()
+        return next((word for word in words if word.replace(".", "").isdigit()), "")
+    return ""
+
+
+def _driver() -> Driver | None:
+    gpus = _smi("--query-gpu=name,memory.total,memory.used,driver_version")
+    if not gpus:
+        return None
+    used = _smi("--query-compute-apps=pid,used_memory")
+    return Driver(
+        version=gpus[0][3],
+        gpus=tuple(
+            Gpu(name=name, memory=_number(total) * _MIB, used=_number(busy) * _MIB)
+            for name, total, busy, _ in gpus
+        ),
+        processes=tuple((_number(pid), _number(memory) * _MIB) for pid, memory in used),
+    )
+
+
+def _smi(query: str) -> list[list[str]]:
+    command = ["nvidia-smi", query, "--format=csv,noheader,nounits"]
+    try:
+        run = subprocess.run(
+            command, capture_output=True, text=True, timeout=_PATIENCE, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    lines = run.stdout.splitlines() if not run.returncode else []
+    return [line.split(", ") for line in lines if line]
+
+
+def _number(text: str) -> int:
+    """0 for "[N/A]"."""
+    return int(text) if text.isdigit() else 0
+
+
+def _memory() -> tuple[int, int] | None:
+    try:
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return None
+    usable = there
+    for path in _MEMORY_LIMITS:
+        with suppress(OSError, ValueError):  # ValueError: "max"
+            usable = min(usable, int(Path(path).read_text(encoding="ascii")))
+    return usable, there
+
+
+def _shared() -> tuple[int, int] | None:
+    with suppress(OSError):
+        usage = shutil.disk_usage("/dev/shm")
+        return usage.total, usage.free
+    return None
+
+
+def _disks() -> tuple[tuple[str, str, int], ...]:
+    """Where nlpkit writes: each folder, or the nearest above it that exists."""
+    found = []
+    folders = {
+        "runs": runs_folder().absolute(),
+        "token store": cache_folder(),
+        "temporary files": Path(tempfile.gettempdir()),
+    }
+    for what, folder in folders.items():
+        nearest = next(each for each in (folder, *folder.parents) if each.exists())
+        found.append((what, str(folder), shutil.disk_usage(nearest).free))
+    return tuple(found)
+
+
+def _files() -> tuple[int, int] | None:
+    try:
+        from resource import RLIMIT_NOFILE, getrlimit
+    except ImportError:
+        return None
+    return getrlimit(RLIMIT_NOFILE)
+
+
+def _caches() -> tuple[tuple[str, str, int], ...]:
+    hub = hub_folder() or Path(
+        os.environ.get("HF_HUB_CACHE")
+        or os.path.join(os.environ.get("HF_HOME") or "~/.cache/huggingface", "hub")
+    )
+    folders = {"token store": cache_folder() / "tokens", "models of the hub": hub.expanduser()}
+    return tuple((what, str(folder), _size(folder)) for what, folder in folders.items())
+
+
+def _size(folder: Path) -> int:
+    """Bytes of the files below; links count nothing, for the hub's cache is made of them."""
+    total = 0
+    for path, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                about = os.lstat(os.path.join(path, name))
+                total += about.st_size if not os.path.islink(os.path.join(path, name)) else 0
+    return total
+
+
+def _plugins() -> tuple[int, tuple[str, ...]]:
+    try:
+        listing = Host.discover().listing()
+    except NlpkitError as error:  # NLPKIT_STRICT_PLUGINS
+        return 0, (str(error),)
+    faults = [
+        f"{each['plugin']} ({each['distribution']} {each['version']}): {each['error']}"
+        for each in listing
+        if each["kind"] == "failure"
+    ]
+    faults += {each["error"] for each in listing if each["kind"] != "failure" and each["error"]}
+    return len({each["plugin"] for each in listing}) - len(faults), tuple(faults)
+
+
+def _ray() -> tuple[str, str] | None:
+    """Whether the dashboard of RAY_ADDRESS answers; of another port than HTTP's, its host's."""
+    address = os.environ.get("RAY_ADDRESS", "")
+    if not address:
+        return None
+    if not address.startswith(("http://", "https://")):
+        host = urlsplit(address if "://" in address else f"//{address}").hostname
+        address = f"http://{host}:8265"
+    request = urllib.request.Request(f"{address}/api/version")
+    if token := _token():
+        request.add_header("Authorization", f"Bearer {token}")
+    try:
+        with urllib.request.urlopen(request, timeout=_RAY):
+            return address, ""
+    except urllib.error.HTTPError as error:
+        return address, "wants another token" if error.code in (401, 403) else str(error)
+    except (OSError, ValueError) as error:
+        return address, f"does not answer ({getattr(error, 'reason', error)})"
+
+
+def _token() -> str:
+    """Where Ray looks for it."""
+    if token := os.environ.get("RAY_AUTH_TOKEN", "").strip():
+        return token
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+    with suppress(OSError, ValueError):
+        return path.read_text(encoding="ascii").strip()
+    return ""

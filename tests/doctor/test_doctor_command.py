@@ -1,0 +1,167 @@
+"""`nlpkit doctor` on this machine, and on others that are made up."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from nlpkit.cli.main import main
+from nlpkit_doctor import machine
+from tests.doctor.test_judge import WELL
+
+
+def test_it_looks_at_this_machine(capsys):
+    code = main(["doctor", "--json"])
+    report = json.loads(capsys.readouterr().out)
+    facts = report["facts"]
+    assert code == (1 if report["failures"] else 0)
+    assert facts["python"].endswith(sys.executable)
+    assert facts["torch"]["version"] == torch.__version__
+    assert facts["torch"]["available"] == torch.cuda.is_available()
+    assert facts["torch"]["faults"] == []
+    assert facts["torch"]["matmul"].keys() >= {"fp32", "bf16"}
+    assert all(
+        rate > 0 for rate in (*facts["torch"]["matmul"].values(), facts["torch"]["rates"]["copy"])
+    )
+    assert facts["cores"][0] >= 1
+    assert facts["memory"][0] > 10**8
+    assert facts["plugins"][1] == []
+    assert {finding["state"] for finding in report["findings"]} <= {"ok", "warning", "failure"}
+
+
+@pytest.mark.parametrize(
+    ("facts", "code", "last"),
+    [
+        (WELL, 0, "all is well"),
+        (replace(WELL, files=(1024, 1024)), 0, "1 warning"),
+        (replace(WELL, plugins=(0, ("a", "b")), files=(1024, 1024)), 1, "1 failure, 1 warning"),
+    ],
+)
+def test_failures_alone_give_exit_code_1(facts, code, last, capsys, monkeypatch):
+    monkeypatch.setattr("nlpkit_doctor.command.look", lambda: facts)
+    assert main(["doctor"]) == code
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:5] == [
+        "CUDA available: yes",
+        "GPU count:      1",
+        "Current GPU:    0",
+        "GPU name:       H100",
+        "GPU memory:     85.0 GB",
+    ]
+    assert lines[-1] == last
+
+
+def test_it_works_without_torch(tmp_path):
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\")")
+    code = "import sys; from nlpkit.cli.main import main; sys.exit(main(['doctor', '--json']))"
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=False)
+    report = json.loads(done.stdout)
+    assert report["facts"]["torch"] is None
+    assert report["facts"]["torch_fault"] == ""
+
+
+@pytest.mark.parametrize(
+    ("crash", "said"),
+    [
+        ("import os; os.kill(os.getpid(), 7)", "ended with signal 7: it said nothing"),
+        ("raise OSError('libcudart.so.12: cannot open')", "libcudart.so.12: cannot open"),
+        ("import time; time.sleep(60)", "did not answer within 1 s"),
+    ],
+)
+def test_a_torch_that_crashes_or_hangs_is_named(crash, said, tmp_path, monkeypatch):
+    (tmp_path / "torch.py").write_text(crash)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(machine, "_TORCH", 1 if "sleep" in crash else 60)
+    found, fault = machine._torch()
+    assert found is None
+    assert said in fault
+
+
+SMI = """#!/bin/sh
+case "$1" in
+  *gpu=*) echo "NVIDIA T4, 15360, 512, 535.104.05"; echo "NVIDIA T4, 15360, [N/A], 535.104.05" ;;
+  *) echo "4711, 500" ;;
+esac
+"""
+
+
+def test_the_driver_is_asked_through_its_own_program(tmp_path, monkeypatch):
+    (tmp_path / "nvidia-smi").write_text(SMI)
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    driver = machine._driver()
+    assert driver is not None
+    assert driver.version == "535.104.05"
+    assert [(gpu.name, gpu.memory, gpu.used) for gpu in driver.gpus] == [
+        ("NVIDIA T4", 15360 * 2**20, 512 * 2**20),
+        ("NVIDIA T4", 15360 * 2**20, 0),
+    ]
+    assert driver.processes == ((4711, 500 * 2**20),)
+
+
+def test_a_driver_that_does_not_answer_is_none(tmp_path, monkeypatch):
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho NVIDIA-SMI has failed\nexit 9\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert machine._driver() is None
+
+
+class Dashboard(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        allowed = self.headers["Authorization"] == "Bearer right"
+        self.send_response(200 if allowed and self.path == "/api/version" else 401)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def dashboard():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Dashboard)
+    threading.Thread(target=server.serve_forever).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(("token", "fault"), [("right", ""), ("wrong", "wants another token")])
+def test_a_dashboard_is_asked_with_the_token(token, fault, dashboard, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", dashboard)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", token)
+    assert machine._ray() == (dashboard, fault)
+
+
+@pytest.mark.parametrize(
+    "address", ["http://127.0.0.1:1", "127.0.0.1:6379", "ray://127.0.0.1:10001"]
+)
+def test_a_dashboard_that_is_not_there_does_not_answer(address, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    asked, fault = machine._ray() or ("", "")
+    assert asked == (address if address.startswith("http") else "http://127.0.0.1:8265")
+    assert fault.startswith("does not answer")
+
+
+def test_a_cache_counts_each_file_once(tmp_path):
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "blobs" / "a").write_bytes(bytes(1000))
+    (tmp_path / "link").symlink_to(tmp_path / "blobs" / "a")
+    assert machine._size(tmp_path) == 1000
+
+
+def test_folders_that_do_not_exist_yet_are_on_the_disk_above(tmp_path, monkeypatch):
+    monkeypatch.setenv("NLPKIT_RUNS", str(tmp_path / "a" / "b"))
+    what, path, free = machine._disks()[0]
+    assert (what, path) == ("runs", str(tmp_path / "a" / "b"))
+    assert free > 0
+    assert not Path(path).exists()
