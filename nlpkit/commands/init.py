@@ -53,18 +53,21 @@ def command(terminal: Terminal, folder: Path) -> None:
 def _contents(name: str) -> dict[str, str]:
     """The text of every file, by its path."""
     starter = files("nlpkit") / "commands" / "starter"
-    config, readme, ignore = (
+    config, readme, ignore, image, context = (
         (starter / file).read_text(encoding="utf-8")
-        for file in ("config.yaml", "README.md", "gitignore")
+        for file in ("config.yaml", "README.md", "gitignore", "Dockerfile", "dockerignore")
     )
     if re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) and name not in ("true", "false", "null"):
         config = re.sub(r"^name: starter *", f"name: {name}".ljust(31), config, flags=re.MULTILINE)
         readme = readme.replace("runs/starter", f"runs/{name}")
+        image = re.sub(r"starter\b", name.lower(), image)
     source: Source = build(Component(name="sample"), "source", Host.discover())
     return {
         "config.yaml": config,
         "README.md": readme,
         ".gitignore": ignore,
+        "Dockerfile": image,
+        ".dockerignore": context,
         "data/train.csv": _csv(source, "train"),
         "data/test.csv": _csv(source, "test"),
     }

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-BUDGET = {"nlpkit": 8_050, "plugins": 2_300, "jobs": 2_600}
+BUDGET = {"nlpkit": 8_130, "plugins": 3_000, "jobs": 2_600, "image": 520}
 LONGEST_FILE = 400
 NO_CODE = {
     tokenize.COMMENT,
@@ -54,7 +54,7 @@ def test_the_code_stays_in_its_budget(folder):
     assert sum(sizes.values()) <= BUDGET[folder], f"the longest files: {longest}"
 
 
-@pytest.mark.parametrize("folder", ["nlpkit", "plugins", "jobs", "tests"])
+@pytest.mark.parametrize("folder", ["nlpkit", "plugins", "jobs", "image", "tests"])
 def test_no_file_is_longer_than_a_file_should_be(folder):
     lengths = {path: len(path.read_text("utf-8").splitlines()) for path in files(folder)}
     assert not {

@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 
 TEMPLATE = (files("nlpkit") / "commands" / "starter" / "config.yaml").read_text(encoding="utf-8")
 UNCOMMENTED = re.sub(r"^( *)#(?=[a-z])", r"\1", TEMPLATE, flags=re.MULTILINE)
-FILES = ["config.yaml", "README.md", ".gitignore", "data/train.csv", "data/test.csv"]
+FILES = [
+    "config.yaml",
+    "README.md",
+    ".gitignore",
+    "Dockerfile",
+    ".dockerignore",
+    "data/train.csv",
+    "data/test.csv",
+]
 
 
 def _keys(section: dict[str, Any], name: object) -> set[str]:

@@ -27,6 +27,8 @@ def test_these_are_the_examples():
         "pretrained_bert",
         "cpp",  # tests/examples_cpp
         "http",  # tests/serve
+        "image",  # tests/image/test_built_work.py
+        "notebook",  # tests/image/test_notebook.py
     }
 
 
