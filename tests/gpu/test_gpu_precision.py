@@ -72,6 +72,7 @@ def test_a_run_in_16_bits_learns(device, precision, tmp_path):
     assert run.result["skipped_steps"] == run.result["overflows"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_same_run_on_a_cpu_learns(precision, tmp_path):
     run = train(tmp_path / "run", "cpu", precision)
