@@ -56,7 +56,7 @@ def command(who: Person) -> tuple[list[str] | None, str]:
     keys = write_private(folder / "authorized_keys", text + "\n", root)
     keys.chmod(0o644)  # sshd reads it as the user
     folder.chmod(0o755)
-    host_key, note = _host_key(folder)
+    host_key = _host_key(folder)
     port = os.environ.get(PORT) or "22"
     if not port.isdigit():
         raise StartError(f'{PORT}: "{port}" is no port')
@@ -71,7 +71,7 @@ def command(who: Person) -> tuple[list[str] | None, str]:
     if who.root:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd's, else it refuses to start
     line = ["/usr/sbin/sshd", "-D", "-e", "-f", str(path)]
-    return line, f"as {who.name}, with keys only, on port {port}{note}"
+    return line, f"as {who.name}, with keys only, on port {port}"
 
 
 def _keys() -> str:
@@ -89,8 +89,8 @@ def _keys() -> str:
     return "\n".join(line for line in lines if _KEY.search(line))
 
 
-def _host_key(folder: Path) -> tuple[Path, str]:
-    """The server's own key, made at the first start, and a note where it will not be kept."""
+def _host_key(folder: Path) -> Path:
+    """The server's own key, made at the first start."""
     keep = HOST_KEYS if os.access(HOST_KEYS, os.W_OK) else folder
     path = keep / "ssh_host_ed25519_key"
     if not path.exists():
@@ -98,7 +98,7 @@ def _host_key(folder: Path) -> tuple[Path, str]:
         run = subprocess.run(made, capture_output=True, text=True, check=False)
         if run.returncode:
             raise StartError(f"{path}: cannot be made ({run.stderr.strip()})")
-    return path, ""
+    return path
 
 
 def _environment(variables: Mapping[str, str]) -> str:
