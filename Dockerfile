@@ -21,8 +21,10 @@ RUN echo "${APT_MIRROR}" > /apt-mirror \
     && "${python}" image/kept.py constraints.txt > /constraints.txt \
     && "${python}" -m venv --without-pip --system-site-packages /opt/nlpkit \
     && "${python}" -m pip wheel --quiet --no-deps --wheel-dir /wheels . \
-    && "${python}" -m pip --python /opt/nlpkit/bin/python install --quiet --constraint /constraints.txt \
-        pip "$(ls /wheels/*.whl)[all]" jupyterlab matplotlib pandas
+    && "${python}" -m pip --python /opt/nlpkit/bin/python install --quiet --ignore-installed pip \
+    && /opt/nlpkit/bin/python -m pip install --quiet --constraint /constraints.txt \
+        "$(ls /wheels/*.whl)[all]" jupyterlab matplotlib pandas \
+    && grep -E '^(torch|torchvision|torchaudio)==' /constraints.txt > /opt/nlpkit/constraints.txt
 COPY image/nlpkit_image /opt/nlpkit/image/nlpkit_image
 COPY jobs/head.sh jobs/worker.sh /opt/nlpkit/jobs/
 COPY examples/notebook/starter.ipynb /opt/nlpkit/share/
@@ -54,10 +56,10 @@ RUN --mount=type=bind,from=build,source=/apt-mirror,target=/apt-mirror \
     && useradd --non-unique --uid 1000 --create-home --shell /bin/bash --password '*' nlp \
     && mkdir -p /workspace/{data/{raw,processed},models/{runs,final,hub},notebooks} /etc/nlpkit/ssh \
     && chown -R nlp:nlp /workspace \
-    && chmod -R a+rwX /workspace \
-    && install -d -m 1777 /run/nlpkit
+    && chmod -R a+rwX /workspace
 COPY --from=build /opt/nlpkit /opt/nlpkit
 ENV PATH=/opt/nlpkit/bin:${PATH} \
+    PIP_CONSTRAINT=/opt/nlpkit/constraints.txt \
     NLPKIT_WORKSPACE=/workspace \
     HF_HUB_CACHE=/workspace/models/hub \
     RAY_USAGE_STATS_ENABLED=0
@@ -66,7 +68,8 @@ RUN echo "export PATH=\"${PATH}\"" > /etc/profile.d/nlpkit.sh
 WORKDIR /workspace
 EXPOSE 22 6006 8265 8888
 HEALTHCHECK --interval=30s --timeout=10s --start-period=60s \
-    CMD ["/opt/nlpkit/bin/python", "-m", "nlpkit_image.health"]
+    CMD ["/opt/nlpkit/bin/python", "-P", "-m", "nlpkit_image.health"]
+# Nothing is imported from the working directory (-P), where people may write.
 # Root starts sshd and gives up its rights for all else; `--user` works too.
 ENTRYPOINT ["tini", "-s", "--", "/opt/nlpkit/bin/python", "-P", "-m", "nlpkit_image"]
 CMD ["workspace"]

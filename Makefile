@@ -86,10 +86,12 @@ bench-pool: $(INSTALLED_BENCH)
 bench-jobs: $(INSTALLED)
 	$(BIN)/python -m benchmarks.jobs
 
-# The image, of the base that is named in Dockerfile; BUILD="--build-arg …" names others and mirrors.
+# The image, tagged with what its base has; BUILD="--build-arg …" names mirrors.
+BASE = pytorch/pytorch:2.7.1-cuda12.8-cudnn9-runtime
+TORCH = $(shell echo $(BASE) | sed -nE 's/.*:([0-9.]+)-cuda([0-9]+)[.]([0-9]+)-.*/-torch\1-cu\2\3/p')
 image:
-	docker build --platform linux/amd64 $(BUILD) --build-arg VERSION=$(VERSION) \
-		--tag nlpkit:$(VERSION)-torch2.7.1-cu128 --tag nlpkit:latest .
+	docker build --platform linux/amd64 $(BUILD) --build-arg BASE_IMAGE=$(BASE) \
+		--build-arg VERSION=$(VERSION) --tag nlpkit:$(VERSION)$(TORCH) --tag nlpkit:latest .
 
 # Builds it on a base that is made here, starts it, and tries what it promises. Needs root, and
 # Debian's buildah, debootstrap and openssh-client; a quarter of an hour.

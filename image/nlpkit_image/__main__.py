@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING
 
 from nlpkit_image import health, jupyter, ray, ssh
+from nlpkit_image.others import end_others
 from nlpkit_image.paths import WORKSPACE, StartError, unmounted
 from nlpkit_image.user import person, prepare
 
@@ -45,17 +46,17 @@ def main(arguments: Sequence[str]) -> int:
 
 def _do(words: list[str], environment: dict[str, str], who: Person) -> int:
     name, rest = words[0], words[1:]
-    health.ask("", who)
+    health.ask("")
     if name == "workspace" and not rest:
         return _workspace(environment, who)
     if name in ("ray-head", "ray-worker"):
         words = ray.command(name, rest, environment)
         if name == "ray-head":
-            health.ask("http://127.0.0.1:8265", who)
+            health.ask(f"http://{words[2]}:8265")
     elif name == "tensorboard" and not any(word.startswith("--logdir") for word in rest):
-        health.ask("http://127.0.0.1:6006", who)
+        health.ask("http://127.0.0.1:6006")
         words = [name, f"--logdir={WORKSPACE}/models/runs", "--bind_all", *rest]
-    elif name in _commands():
+    elif name in _commands() or name in ("--help", "--version"):
         words = ["nlpkit", *words]
     _replace(words, environment, who)
     return 1  # never reached: the process is another one by now
@@ -92,7 +93,7 @@ def _workspace(environment: dict[str, str], who: Person) -> int:
     _tell(f"SSH: {told}" if sshd else f"warning: no SSH: {told}")
     for name in jupyter.REMOVED:
         environment.pop(name, None)
-    health.ask(f"http://127.0.0.1:{jupyter.port()}/login", who)
+    health.ask(f"http://127.0.0.1:{jupyter.port()}/login")
     return _supervise(servers, environment, who)
 
 
@@ -119,6 +120,7 @@ def _supervise(servers: Mapping[str, list[str]], environment: dict[str, str], wh
         ended = next((name for name, each in running.items() if each.poll() is not None), "")
     if ended:
         _tell(f"error: {ended} ended with code {running[ended].returncode}, and so does all else")
+    end_others({each.pid for each in running.values()})  # first, for Jupyter kills its kernels
     for each in running.values():
         each.terminate()
     deadline = time.monotonic() + _GRACE

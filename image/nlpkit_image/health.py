@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import urllib.error
 import urllib.request
-from typing import TYPE_CHECKING
 
-from nlpkit_image.paths import STATE, write_private
+from nlpkit_image.paths import write_private
+from nlpkit_image.user import state
 
-if TYPE_CHECKING:
-    from nlpkit_image.user import Person
-
-_ASKED = STATE / "health"
 _PATIENCE = 5  # seconds
 
 
-def ask(url: str, who: Person) -> None:
+def ask(url: str) -> None:
     """From now on the container is healthy while somebody answers there."""
-    write_private(_ASKED, url, (who.uid, who.gid))
+    write_private(state() / "health", url, (os.geteuid(), os.getegid()))
 
 
 def main() -> int:
     """0 where an answer came, whatever it says, and where there is nothing to ask."""
-    url = _ASKED.read_text(encoding="utf-8") if _ASKED.exists() else ""
+    asked = state() / "health"
+    url = asked.read_text(encoding="utf-8") if asked.exists() else ""
     if not url:
         return 0
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is this machine
     try:
-        with urllib.request.urlopen(url, timeout=_PATIENCE):
+        with opener.open(url, timeout=_PATIENCE):
             return 0
     except urllib.error.HTTPError:
         return 0

@@ -9,7 +9,7 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nlpkit_image.paths import INSTALLED, STATE, WORKSPACE, StartError, secret, write_private
+from nlpkit_image.paths import INSTALLED, WORKSPACE, StartError, secret, write_private
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +43,7 @@ def command(who: Person) -> tuple[list[str], str]:
     hashed, told = _password()
     identity = {"hashed_password": hashed}
     settings = {"PasswordIdentityProvider": identity}
-    path = STATE / f"jupyter-{who.uid}" / "jupyter_server_config.json"
+    path = who.state / "jupyter" / "jupyter_server_config.json"
     write_private(path, json.dumps(settings), (who.uid, who.gid))
     provider = "PasswordIdentityProvider"
     line = [

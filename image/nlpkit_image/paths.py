@@ -19,7 +19,7 @@ KEPT = (
 """Folders of the workspace that should be on a mount."""
 
 STATE = Path("/run/nlpkit")
-"""What this start wrote; anybody may write there, each file is its owner's."""
+"""What a start as root wrote: root's folder, where others may read what is theirs."""
 
 INSTALLED = Path("/opt/nlpkit")
 STARTER = INSTALLED / "share" / "starter.ipynb"

@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nlpkit_image.paths import INSTALLED, SETTINGS, STATE, StartError, secret, write_private
+from nlpkit_image.paths import INSTALLED, SETTINGS, StartError, secret, write_private
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ def token(who: Person) -> dict[str, str]:
     path = Path(os.environ.get(_PATH) or SETTINGS / "token")
     if not text and not path.exists() and _PATH not in os.environ:
         return {}
-    copy = STATE / f"ray-{who.uid}" / "token"
+    copy = who.state / "ray" / "token"
     write_private(copy, text or secret(path), (who.uid, who.gid))
     return {_PATH: str(copy), "RAY_AUTH_MODE": "token"}
 

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nlpkit_image.paths import SETTINGS, STATE, StartError, write_private
+from nlpkit_image.paths import SETTINGS, StartError, write_private
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,7 +52,7 @@ def command(who: Person) -> tuple[list[str] | None, str]:
     if not text:
         return None, (f"no key: mount one at {SETTINGS}/authorized_keys, or set {KEYS} to its line")
     root = (0, 0) if who.root else (who.uid, who.gid)
-    folder = STATE / f"ssh-{root[0]}"
+    folder = who.state / "ssh"
     keys = write_private(folder / "authorized_keys", text + "\n", root)
     keys.chmod(0o644)  # sshd reads it as the user
     folder.chmod(0o755)

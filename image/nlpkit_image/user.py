@@ -7,18 +7,19 @@ import pwd
 import re
 import shutil
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nlpkit_image.paths import KEPT, STARTER, WORKSPACE, StartError, mounted
+from nlpkit_image.paths import KEPT, STARTER, STATE, WORKSPACE, StartError, mounted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NAME = "nlp"
 _DEFAULT = (1000, 1000)
+_LIMIT = 2**32 - 1  # of ids; the last one means none
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,11 @@ class Person:
     home: Path
     name: str
     root: bool
+
+    @property
+    def state(self) -> Path:
+        """Where this start writes what its processes read: nobody else may write there."""
+        return STATE if self.root else self.home / ".nlpkit"
 
     def environment(self) -> dict[str, str]:
         """What a process of this person is given."""
@@ -80,14 +86,23 @@ def person() -> tuple[Person, list[str]]:
         return _whoever(), []
     data = WORKSPACE / "data"
     wanted, notes = _wanted(data)
-    _rename(wanted)
-    home = Path(pwd.getpwnam(NAME).pw_dir)
-    _hand_over(home, wanted)
-    for folder in (data, WORKSPACE / "models", WORKSPACE / "notebooks"):
-        empty = not any(folder.iterdir()) if folder.exists() else False
-        if not mounted(folder) or (empty and folder.stat().st_uid == 0):
-            _hand_over(folder, wanted)
+    entry = pwd.getpwnam(NAME)
+    home = Path(entry.pw_dir)
+    try:
+        _rename(wanted)
+        for folder in (home, data, WORKSPACE / "models", WORKSPACE / "notebooks"):
+            _hand_over(folder, entry.pw_uid, wanted)
+    except OSError as error:
+        raise StartError(
+            f"as root, the user {NAME} gets uid {wanted[0]} first, and that failed ({error}); "
+            "start with --user of who owns the data"
+        ) from None
     return Person(*wanted, home, NAME, root=True), notes
+
+
+def state() -> Path:
+    """Of whoever this process is: `Person.state`, where the start and what came later look."""
+    return STATE if os.geteuid() == 0 else _whoever().state
 
 
 def _whoever() -> Person:
@@ -109,15 +124,17 @@ def _whoever() -> Person:
 def _wanted(data: Path) -> tuple[tuple[int, int], list[str]]:
     """The ids of `nlp`: NLP_UID and NLP_GID, else those of whoever owns the mounted data."""
     owner = data.stat() if data.exists() else None
-    found = (owner.st_uid, owner.st_gid) if owner and owner.st_uid and mounted(data) else _DEFAULT
+    found = _DEFAULT
+    if owner and owner.st_uid and mounted(data):
+        found = (owner.st_uid, owner.st_gid or _DEFAULT[1])
     ids = []
     for name, default in zip(("NLP_UID", "NLP_GID"), found, strict=True):
         text = os.environ.get(name) or str(default)
-        if not re.fullmatch(r"[1-9]\d{0,8}", text):
+        if not re.fullmatch(r"[1-9]\d{0,9}", text) or int(text) >= _LIMIT:
             raise StartError(f'{name}: "{text}" is no id of a user that is not root; see id -u')
         ids.append(int(text))
     notes = []
-    if owner and owner.st_uid == 0 and mounted(data) and any(data.iterdir()):
+    if owner and owner.st_uid == 0 and mounted(data) and not _empty(data):
         notes.append(
             f"{data} belongs to root, and {NAME} ({ids[0]}) may not be able to write there"
         )
@@ -138,17 +155,35 @@ def _edit(path: Path, pattern: str, replacement: str) -> None:
         path.write_text(after, encoding="utf-8")
 
 
-def _hand_over(folder: Path, owner: tuple[int, int]) -> None:
-    """Gives a folder to somebody, and what the image itself has below it, nothing mounted."""
+def _empty(folder: Path) -> bool:
+    try:
+        return not any(folder.iterdir())
+    except OSError:  # one of a network, where root is nobody
+        return False
+
+
+def _hand_over(folder: Path, before: int, owner: tuple[int, int]) -> None:
+    """Gives somebody a folder, and what belonged to the image's own user in it; nothing mounted.
+
+    An empty folder of root that is mounted is what an engine makes of one that was not there. A
+    link leads elsewhere, where nothing is to be changed.
+    """
+    if folder.is_symlink():
+        return
     folder.mkdir(parents=True, exist_ok=True)
-    os.chown(folder, *owner)
     if mounted(folder):
+        if folder.stat().st_uid == 0 and _empty(folder):
+            with suppress(OSError):  # said later: it cannot be written to
+                os.chown(folder, *owner)
+        return
+    os.chown(folder, *owner)
+    if before == owner[0]:
         return
     for path, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not mounted(Path(path, name))]
-        for name in (*folders, *files):
-            if not mounted(Path(path, name)):
-                os.chown(Path(path, name), *owner, follow_symlinks=False)
+        for each in (Path(path, name) for name in (*folders, *files)):
+            if not mounted(each) and each.lstat().st_uid == before:
+                os.chown(each, *owner, follow_symlinks=False)
 
 
 def prepare(who: Person) -> list[str]:

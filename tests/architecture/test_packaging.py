@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -84,6 +86,12 @@ def test_pins_satisfy_the_declared_ranges():
     for requirement in requirements():
         version = pins().get(canonicalize_name(requirement.name))
         assert version is None or version in requirement.specifier, str(requirement)
+
+
+def test_ray_is_imported_soon_beside_what_jupyter_brings():
+    """Newer versions of jsonschema parse a grammar at import, in every process of a cluster."""
+    code = "import sys, ray; sys.exit('lark' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_the_tested_set_is_what_is_tested():

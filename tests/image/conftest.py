@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.image.containers import BASE, IMAGE, REPOSITORY, buildah, container, free_port
+from tests.image.containers import BASE, IMAGE, MIRRORS, REPOSITORY, buildah, container, free_port
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +20,8 @@ def image():
         base = [REPOSITORY / "tests" / "image" / "base.sh", BASE, sys.executable]
         subprocess.run(["sh", *map(str, base)], check=True)
     build = ("--isolation", "chroot", "--format", "docker", "--build-arg", f"BASE_IMAGE={BASE}")
+    for name, value in MIRRORS.items():
+        build += ("--build-arg", f"{name}={value}")
     buildah("bud", *build, "--tag", IMAGE, REPOSITORY)
     return IMAGE
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parents[2]
 BASE = "localhost/nlpkit-base"
 IMAGE = "localhost/nlpkit"
+MIRRORS = {"APT_MIRROR": "http://deb.debian.org:80", "PIP_INDEX_URL": "https://pypi.org:443/simple"}
+"""The usual places by other names, which nothing else writes."""
 
 
 def buildah(*words: object, timeout: float = 1200, **options: Any) -> str:

@@ -6,6 +6,7 @@ import http.cookiejar
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import urllib.error
@@ -17,6 +18,8 @@ import pytest
 
 from tests.image.containers import (
     BASE,
+    IMAGE,
+    MIRRORS,
     buildah,
     private,
     status,
@@ -27,6 +30,13 @@ pytestmark = pytest.mark.image
 
 UNKNOWN = ("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null")
 AT = "nlp@127.0.0.1:/workspace"
+LONG = """
+name: long
+data: sample
+tokenizer: wordpiece
+model: {name: transformer, layers: 1, hidden: 32, heads: 2}
+train: {epochs: 500}
+"""
 
 
 @pytest.fixture
@@ -51,11 +61,11 @@ def logged_in(url, password):
         return error.code
 
 
-def ssh(ports, key, *words, user="nlp", options=()):
+def ssh(ports, key, *words, user="nlp", options=(), given=""):
     line = ["ssh", "-p", ports["SSH_PORT"], "-i", str(key), "-o", "IdentitiesOnly=yes"]
     line += ["-o", "NumberOfPasswordPrompts=0", *UNKNOWN, *options, f"{user}@127.0.0.1", *words]
     return subprocess.run(
-        line, capture_output=True, text=True, timeout=300, check=False, stdin=subprocess.DEVNULL
+        line, capture_output=True, text=True, timeout=300, check=False, input=given
     )
 
 
@@ -79,10 +89,31 @@ def test_nothing_is_left_that_should_not_be(box):
     assert not [*(box.root / "var/lib/apt/lists").glob("*Packages*")]
 
 
-def test_mirrors_leave_no_trace(image, tmp_path):
+def test_mirrors_leave_no_trace(image, box):
     described = buildah("inspect", "--type", "image", image)
-    assert "PIP_INDEX_URL" not in described
-    assert "APT_MIRROR" not in described
+    found = ["grep", "-rlE", "|".join(MIRRORS.values())]
+    found += [str(box.root / each) for each in ("etc", "opt/nlpkit/pyvenv.cfg", "root", "home")]
+    files = subprocess.run(found, capture_output=True, text=True, check=False).stdout
+    for name, value in MIRRORS.items():
+        assert name not in described
+        assert value not in described
+    assert not files
+
+
+def test_pip_is_the_environments_and_keeps_torch(box):
+    done = box.run("bash", "-c", "type -P pip && pip install --dry-run torch==2.6.0")
+    assert done.stdout.split()[0] == "/opt/nlpkit/bin/pip"
+    assert done.returncode == 1
+    assert "constraint" in done.stdout + done.stderr
+
+
+def test_nothing_is_run_from_the_workspace_by_root(box):
+    """Whose owner may write there what root's health check would import."""
+    health = json.loads(buildah("inspect", "--type", "image", IMAGE))["Docker"]["config"]
+    words = health["Healthcheck"]["Test"][1:]
+    (box.root / "workspace" / "urllib.py").write_text("raise SystemExit('imported')")
+    done = box.execute("sh", "-c", f"cd /workspace && {shlex.join(words)}")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_bases_torch_is_the_one_that_is_imported(box):
@@ -119,10 +150,10 @@ def test_jupyter_answers_to_the_password_alone(box, ports, folders, tmp_path):
         assert "horse" not in text
     (server,) = box.named("/opt/nlpkit/bin/jupyter", "lab")
     assert Path(f"/proc/{server}").stat().st_uid == 1234
-    assert box.execute("python", "-m", "nlpkit_image.health").returncode == 0
+    assert box.execute("python", "-P", "-m", "nlpkit_image.health").returncode == 0
     assert box.stop() == 128 + signal.SIGTERM
     assert not box.pids()
-    assert box.execute("python", "-m", "nlpkit_image.health").returncode == 1
+    assert box.execute("python", "-P", "-m", "nlpkit_image.health").returncode == 1
 
 
 def test_a_password_is_made_up_where_none_is_given(box, ports, folders):
@@ -186,8 +217,8 @@ def test_ssh_takes_the_key_and_nothing_else(box, ports, folders, key, tmp_path):
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(other)], check=True)
     assert "Permission denied" in ssh(ports, other, "id").stderr
     forward = ("-W", f"127.0.0.1:{ports['JUPYTER_PORT']}")
-    line = ssh(ports, key, options=forward)
-    assert "forwarding" not in line.stderr.lower()
+    line = ssh(ports, key, options=forward, given="GET /login HTTP/1.0\r\n\r\n")
+    assert line.stdout.startswith("HTTP/1.1 ")
     batch = subprocess.run(
         ["sftp", "-q", "-P", ports["SSH_PORT"], "-i", str(key), "-b", "-", *UNKNOWN, AT],
         input="ls\n",
@@ -203,3 +234,18 @@ def test_without_a_key_it_is_said_why_there_is_no_ssh(box, ports, folders):
     box.start(mounts=folders, env=ports)
     box.waits_for("no SSH: no key: mount one at /etc/nlpkit/authorized_keys")
     assert not box.named("sshd")
+
+
+def test_a_training_in_a_session_saves_before_the_container_ends(
+    box, ports, folders, key, tmp_path
+):
+    mounts = {**folders, key.with_suffix(".pub"): "/etc/nlpkit/authorized_keys"}
+    (tmp_path / "data" / "config.yaml").write_text(LONG)
+    box.start(mounts=mounts, env=ports)
+    box.waits_for("Server listening")
+    train = "nlpkit train /workspace/data/config.yaml"
+    assert ssh(ports, key, f"tmux new-session -d '{train}'").returncode == 0
+    metrics = tmp_path / "models" / "runs" / "long" / "metrics.jsonl"
+    until(lambda: metrics.exists() and metrics.stat().st_size, "a step")
+    assert box.stop() == 128 + signal.SIGTERM
+    assert [*metrics.parent.glob("checkpoints/step-*")]
