@@ -35,10 +35,15 @@ def publish(run: Path, note: Callable[[str], None]) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as work:
-            made = Path(work, "made")
+            made, older = Path(work, "made"), Path(work, "older")
             shutil.copytree(run / "bundle", made)
             if folder.exists():
-                folder.rename(Path(work, "older"))
-            made.rename(folder)
+                folder.rename(older)
+            try:
+                made.rename(folder)
+            except BaseException:
+                if older.exists() and not folder.exists():
+                    older.rename(folder)
+                raise
     except (OSError, shutil.Error) as error:
         note(f"warning: {folder}: {error}; {remedy}")

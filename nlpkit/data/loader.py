@@ -211,7 +211,7 @@ def _load(
         batch_size=None,
         sampler=items,
         num_workers=workers,
-        collate_fn=_unchanged,
+        collate_fn=_shared if workers else _unchanged,
         pin_memory=pin_memory,
         prefetch_factor=prefetch if workers else None,
         worker_init_fn=partial(_start_worker, os.getpid()),
@@ -229,10 +229,10 @@ def _load(
 
 @contextmanager
 def _shared_memory_named() -> Iterator[None]:
-    """A task whose batches hold tensors, not arrays, has them put into /dev/shm by torch.
+    """A task whose batches hold tensors, not arrays, has them put into /dev/shm.
 
     Raises:
-        RunError: It was full; torch speaks of a bus error, or of none at all.
+        RunError: It was full; torch speaks of a bus error, or of memory that is not there.
     """
     try:
         yield
@@ -243,6 +243,18 @@ def _shared_memory_named() -> Iterator[None]:
 
 
 def _unchanged(step: Any) -> Any:
+    return step
+
+
+def _shared(step: Any) -> Any:
+    """Puts tensors into /dev/shm here, where an error reaches the process that trains.
+
+    torch would do it in a thread, whose errors are printed, and the batch would be waited for.
+    """
+    for batch in step.batches:
+        for value in (*batch.inputs.values(), *batch.targets.values()):
+            if isinstance(value, torch.Tensor):
+                value.share_memory_()  # type: ignore[no-untyped-call]
     return step
 
 

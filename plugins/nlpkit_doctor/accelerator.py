@@ -34,17 +34,23 @@ def main() -> None:
         "matmul": {},
         "rates": {},
     }
+    device = "cuda" if found["available"] else "cpu"
+    measures: dict[str, Callable[[Any], None]] = {
+        "matmul": partial(_matmul, device),
+        "rates": partial(_rates, device),
+    }
     if found["available"]:
         found["architectures"] = torch.cuda.get_arch_list()
-        found["nccl"] = ".".join(map(str, torch.cuda.nccl.version()))  # type: ignore[no-untyped-call]
-        found["gpus"] = [_gpu(index) for index in range(torch.cuda.device_count())]
-        found["current"] = torch.cuda.current_device()
-    device = "cuda" if found["available"] else "cpu"
-    for name, measure in (("matmul", _matmul), ("rates", _rates)):
+        if torch.distributed.is_nccl_available():
+            found["nccl"] = ".".join(map(str, torch.cuda.nccl.version()))  # type: ignore[no-untyped-call]
+        measures = {"gpus": _gpus, **measures}
+    for name, measure in measures.items():
         try:
-            measure(device, found[name])
+            measure(found[name])
         except RuntimeError as error:
             faults.append(f"{name}: {str(error).splitlines()[0]}")
+    if found["gpus"]:
+        found["current"] = torch.cuda.current_device()
     sys.stdout.write(json.dumps({**found, "faults": faults}) + "\n")
 
 
@@ -56,15 +62,14 @@ def _dotted(version: int | None) -> str:
     return f"{version // unit}.{version % unit // 100}.{version % 100}"
 
 
-def _gpu(index: int) -> dict[str, Any]:
-    about = torch.cuda.get_device_properties(index)
-    free, memory = torch.cuda.mem_get_info(index)
-    return {
-        "name": about.name,
-        "memory": memory,
-        "used": memory - free,
-        "capability": [about.major, about.minor],
-    }
+def _gpus(found: list[dict[str, Any]]) -> None:
+    for index in range(torch.cuda.device_count()):
+        about = torch.cuda.get_device_properties(index)
+        found.append({"name": about.name, "memory": about.total_memory})
+        found[-1]["capability"] = [about.major, about.minor]
+    for index, gpu in enumerate(found):  # this needs room on it, which others may have taken
+        free, memory = torch.cuda.mem_get_info(index)
+        gpu["used"] = memory - free
 
 
 def _matmul(device: str, found: dict[str, float]) -> None:

@@ -84,6 +84,7 @@ class Facts:
         devices: Whether device files of a GPU can be seen.
         module: Version of the NVIDIA driver that the kernel runs; "" where it runs none.
         driver: What nvidia-smi says; None where it says nothing.
+        driver_fault: Why not; "" where there is no nvidia-smi.
         hidden: The value of CUDA_VISIBLE_DEVICES; None where it is not set.
         torch: None where torch cannot be imported, or did not answer.
         torch_fault: Why not; "" where it is not installed.
@@ -107,6 +108,7 @@ class Facts:
     devices: bool = False
     module: str = ""
     driver: Driver | None = None
+    driver_fault: str = ""
     hidden: str | None = None
     torch: Torch | None = None
     torch_fault: str = ""

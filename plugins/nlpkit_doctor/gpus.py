@@ -28,6 +28,8 @@ IMAGES = (
 )
 """Tags of pytorch/pytorch, the oldest driver, and the lowest and highest compute capability."""
 
+_NONE_VISIBLE = ("", "-1", "NoDevFiles", "none", "void")  # values of CUDA_VISIBLE_DEVICES
+
 _SMALL_GPU = 8 * GB
 _BUSY = 0.1  # of a GPU's memory
 
@@ -69,7 +71,7 @@ def _driver(facts: Facts) -> Finding:
         return Finding(topic="NVIDIA driver", value="none")
     built = re.match(r"\d+", facts.torch.cuda) if facts.torch else None
     floor = FLOORS.get(int(built[0])) if built else None
-    number = int(version.partition(".")[0])
+    number = _major(version)
     if facts.torch is None or floor is None or number >= floor:
         return Finding(topic="NVIDIA driver", value=version)
     return Finding(
@@ -79,6 +81,12 @@ def _driver(facts: Facts) -> Finding:
         meaning=f"CUDA {facts.torch.cuda}, which torch was built for, needs {floor} or newer.",
         remedy=_another_image(number, None) or f"install a driver from {floor} on",
     )
+
+
+def _major(version: str) -> int:
+    """The number that a driver's version begins with; a high one where it is not known."""
+    found = re.match(r"\d+", version)
+    return int(found[0]) if found else 10_000
 
 
 def _another_image(driver: int, capability: tuple[int, int] | None) -> str:
@@ -106,6 +114,15 @@ def _gpus(facts: Facts) -> Finding:
             meaning="The machine runs an NVIDIA driver, and the container sees no GPU.",
             remedy="start it with --gpus all; that needs the NVIDIA container toolkit on the host",
         )
+    if facts.module or (facts.devices and not facts.wsl):
+        return Finding(
+            topic="GPUs",
+            state="failure",
+            value="the driver does not answer",
+            meaning=facts.driver_fault or "The kernel has NVIDIA's; there is no nvidia-smi.",
+            remedy="restart the container, then the machine: after an update of the driver the "
+            "kernel still runs the one before",
+        )
     if facts.wsl:
         remedy = "install NVIDIA's driver for Windows (none inside WSL), then `wsl --update`"
     elif facts.container:
@@ -127,12 +144,12 @@ def _unused(facts: Facts, names: str) -> Finding:
     """There are GPUs, and torch does not use them."""
     if facts.torch is None:
         return Finding(topic="GPUs", value=names)
-    if facts.hidden is not None:
-        meaning = f'CUDA_VISIBLE_DEVICES is "{facts.hidden}", which hides them.'
-        remedy = "unset CUDA_VISIBLE_DEVICES"
-    elif not facts.torch.cuda:
+    if not facts.torch.cuda:
         meaning = "This build of torch has no CUDA, so training is on the CPU."
         remedy = "install a build with CUDA: pytorch.org/get-started, or use the image"
+    elif facts.hidden in _NONE_VISIBLE:
+        meaning = f'CUDA_VISIBLE_DEVICES is "{facts.hidden}", which hides them.'
+        remedy = "unset CUDA_VISIBLE_DEVICES"
     else:
         meaning = "torch cannot use CUDA here, so training is on the CPU."
         remedy = "see the driver above; else restart the machine: driver and module may differ"
@@ -152,8 +169,7 @@ def _cuda(facts: Facts) -> Iterator[Finding]:
         dotted = "{}.{}".format(*gpu.capability)
         topic = f"GPU {number}"
         if not _has_kernels(gpu.capability, torch.architectures):
-            version = facts.driver.version if facts.driver else facts.module
-            driver = int(version.partition(".")[0]) if version else 10_000
+            driver = _major(facts.driver.version if facts.driver else facts.module)
             yield Finding(
                 topic=topic,
                 state="failure",

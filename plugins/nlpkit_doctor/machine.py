@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -41,6 +42,7 @@ _MEMORY_LIMITS = (
 def look() -> Facts:
     """What there is to know; what cannot be found out is left at its default."""
     torch, fault = _torch()
+    driver, driver_fault = _driver()
     return Facts(
         system=f"{platform.system()} {platform.release()}, {platform.machine()}",
         python=f"{platform.python_version()}, {sys.executable}",
@@ -49,7 +51,8 @@ def look() -> Facts:
         wsl="microsoft" in platform.release().lower(),
         devices=any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists(),
         module=_module(),
-        driver=_driver(),
+        driver=driver,
+        driver_fault=driver_fault,
         hidden=os.environ.get("CUDA_VISIBLE_DEVICES"),
         torch=torch,
         torch_fault=fault,
@@ -80,7 +83,9 @@ def _torch() -> tuple[Torch | None, str]:
     except subprocess.TimeoutExpired:
         return None, f"did not answer within {_TORCH} s"
     if run.returncode:
-        last = (run.stderr.strip() or "it said nothing").splitlines()[-1]
+        lines = (run.stderr.strip() or "it said nothing").splitlines()
+        raised = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
+        last = [*lines, *raised][-1]  # CUDA's errors end with lines of advice
         if "No module named 'torch'" in last:
             return None, ""
         ended = f"signal {-run.returncode}" if run.returncode < 0 else f"code {run.returncode}"
@@ -104,12 +109,13 @@ def _module() -> str:
     return ""
 
 
-def _driver() -> Driver | None:
-    gpus = _smi("--query-gpu=name,memory.total,memory.used,driver_version")
+def _driver() -> tuple[Driver | None, str]:
+    """What nvidia-smi says; else why it says nothing."""
+    gpus, fault = _smi("--query-gpu=name,memory.total,memory.used,driver_version")
     if not gpus:
-        return None
-    used = _smi("--query-compute-apps=pid,used_memory")
-    return Driver(
+        return None, fault
+    used, _ = _smi("--query-compute-apps=pid,used_memory")
+    driver = Driver(
         version=gpus[0][3],
         gpus=tuple(
             Gpu(name=name, memory=_number(total) * _MIB, used=_number(busy) * _MIB)
@@ -117,18 +123,25 @@ def _driver() -> Driver | None:
         ),
         processes=tuple((_number(pid), _number(memory) * _MIB) for pid, memory in used),
     )
+    return driver, ""
 
 
-def _smi(query: str) -> list[list[str]]:
+def _smi(query: str) -> tuple[list[list[str]], str]:
+    """Rows of the values asked for, and what else it said; warnings stand between the rows."""
     command = ["nvidia-smi", query, "--format=csv,noheader,nounits"]
     try:
         run = subprocess.run(
             command, capture_output=True, text=True, timeout=_PATIENCE, check=False
         )
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    lines = run.stdout.splitlines() if not run.returncode else []
-    return [line.split(", ") for line in lines if line]
+    except subprocess.TimeoutExpired:
+        return [], f"nvidia-smi did not answer within {_PATIENCE} s"
+    except OSError:
+        return [], ""
+    rows = [line.split(", ") for line in run.stdout.splitlines()]
+    width = query.count(",") + 1
+    fitting = [row for row in rows if len(row) == width] if not run.returncode else []
+    said = " ".join((run.stdout + run.stderr).split())
+    return fitting, "" if fitting else shorten(f"nvidia-smi: {said}", 200)
 
 
 def _number(text: str) -> int:
@@ -212,18 +225,22 @@ def _plugins() -> tuple[int, tuple[str, ...]]:
 
 
 def _ray() -> tuple[str, str] | None:
-    """Whether the dashboard of RAY_ADDRESS answers; of another port than HTTP's, its host's."""
-    address = os.environ.get("RAY_ADDRESS", "")
-    if not address:
+    """Whether the dashboard of RAY_ADDRESS answers; of another port than HTTP's, its host's.
+
+    No proxy is asked: it would be told the token.
+    """
+    address = os.environ.get("RAY_ADDRESS", "").rstrip("/")
+    if address in ("", "local"):
         return None
     if not address.startswith(("http://", "https://")):
         host = urlsplit(address if "://" in address else f"//{address}").hostname
-        address = f"http://{host}:8265"
+        address = f"http://{'127.0.0.1' if host == 'auto' else host}:8265"
     request = urllib.request.Request(f"{address}/api/version")
     if token := _token():
         request.add_header("Authorization", f"Bearer {token}")
     try:
-        with urllib.request.urlopen(request, timeout=_RAY):
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=_RAY):
             return address, ""
     except urllib.error.HTTPError as error:
         return address, "wants another token" if error.code in (401, 403) else str(error)

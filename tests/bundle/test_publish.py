@@ -66,6 +66,24 @@ def test_what_is_no_bundle_is_left_alone(space):
     assert "holds something that is no bundle; move it, and copy" in noted[0]
 
 
+def test_a_bundle_that_cannot_be_replaced_is_still_there(space, monkeypatch):
+    run = nlpkit.train({**CONFIG, "name": "kept"})
+    final = space / "models" / "final" / "kept"
+    before = files(final)
+    rename = Path.rename
+
+    def full(path, target):
+        if path.name == "made":
+            raise OSError(28, "No space left on device")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", full)
+    noted: list[str] = []
+    publish(run.path, noted.append)
+    assert "No space left on device" in noted[0]
+    assert files(final.parent) == ["kept", *(f"kept/{name}" for name in before)]
+
+
 def test_without_a_workspace_nothing_is_published(tmp_path):
     noted: list[str] = []
     publish(tmp_path, noted.append)

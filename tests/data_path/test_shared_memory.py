@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from nlpkit.data.loader import _shared_memory_named
@@ -26,3 +31,44 @@ def test_other_errors_stay_what_they_are():
     with pytest.raises(RuntimeError, match="^DataLoader worker .* Killed"):
         with _shared_memory_named():
             raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+
+
+TRAIN = """
+import nlpkit, torch
+from nlpkit.contracts import Batch
+from nlpkit_tasks.sequence.task import SequenceTask
+from dataclasses import replace
+
+def collate(self, examples, seeds, before=SequenceTask.collate):
+    batch = before(self, examples, seeds)
+    return replace(batch, inputs={**batch.inputs, "more": torch.zeros(5_000_000)})
+
+SequenceTask.collate = collate
+nlpkit.train({
+    "name": "shared",
+    "data": "sample",
+    "tokenizer": {"name": "wordpiece", "vocab_size": 300},
+    "model": {"name": "transformer", "layers": 1, "hidden": 16, "heads": 2},
+    "train": {"max_steps": 2},
+    "loader": {"workers": 1},
+    "observers": [],
+})
+"""
+
+
+def test_a_batch_that_does_not_fit_ends_the_run_and_does_not_make_it_wait(tmp_path: Path):
+    """On a /dev/shm of 8 MB, which is seen by this run alone."""
+    alone = ["unshare", "--mount"]
+    if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount")
+    small = "mount -t tmpfs -o size=8m tmpfs /dev/shm"
+    done = subprocess.run(
+        [*alone, "sh", "-c", f'{small} && exec "$0" -c "$1"', sys.executable, TRAIN],
+        env={**os.environ, "NLPKIT_RUNS": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "RunError: /dev/shm: " in done.stderr.splitlines()[-1]

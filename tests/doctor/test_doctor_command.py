@@ -75,6 +75,7 @@ def test_it_works_without_torch(tmp_path):
     [
         ("import os; os.kill(os.getpid(), 7)", "ended with signal 7: it said nothing"),
         ("raise OSError('libcudart.so.12: cannot open')", "libcudart.so.12: cannot open"),
+        ("raise RuntimeError('CUDA error: out\\nCompile with')", "RuntimeError: CUDA error: out"),
         ("import time; time.sleep(60)", "did not answer within 1 s"),
     ],
 )
@@ -89,7 +90,8 @@ def test_a_torch_that_crashes_or_hangs_is_named(crash, said, tmp_path, monkeypat
 
 SMI = """#!/bin/sh
 case "$1" in
-  *gpu=*) echo "NVIDIA T4, 15360, 512, 535.104.05"; echo "NVIDIA T4, 15360, [N/A], 535.104.05" ;;
+  *gpu=*) echo "WARNING: infoROM is corrupted at gpu 0000:00:1E.0"
+    echo "NVIDIA T4, 15360, 512, 535.104.05"; echo "NVIDIA T4, 15360, [N/A], 535.104.05" ;;
   *) echo "4711, 500" ;;
 esac
 """
@@ -99,8 +101,9 @@ def test_the_driver_is_asked_through_its_own_program(tmp_path, monkeypatch):
     (tmp_path / "nvidia-smi").write_text(SMI)
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    driver = machine._driver()
+    driver, fault = machine._driver()
     assert driver is not None
+    assert fault == ""
     assert driver.version == "535.104.05"
     assert [(gpu.name, gpu.memory, gpu.used) for gpu in driver.gpus] == [
         ("NVIDIA T4", 15360 * 2**20, 512 * 2**20),
@@ -109,11 +112,18 @@ def test_the_driver_is_asked_through_its_own_program(tmp_path, monkeypatch):
     assert driver.processes == ((4711, 500 * 2**20),)
 
 
-def test_a_driver_that_does_not_answer_is_none(tmp_path, monkeypatch):
-    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho NVIDIA-SMI has failed\nexit 9\n")
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("echo NVIDIA-SMI has failed; exit 9", "nvidia-smi: NVIDIA-SMI has failed"),
+        ("echo No devices were found", "nvidia-smi: No devices were found"),
+    ],
+)
+def test_a_driver_that_does_not_answer_is_none(script, said, tmp_path, monkeypatch):
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    assert machine._driver() is None
+    assert machine._driver() == (None, said)
 
 
 class Dashboard(http.server.BaseHTTPRequestHandler):
@@ -139,11 +149,14 @@ def dashboard():
 def test_a_dashboard_is_asked_with_the_token(token, fault, dashboard, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", dashboard)
     monkeypatch.setenv("RAY_AUTH_TOKEN", token)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert machine._ray() == (dashboard, fault)
+    monkeypatch.setenv("RAY_ADDRESS", f"{dashboard}/")
     assert machine._ray() == (dashboard, fault)
 
 
 @pytest.mark.parametrize(
-    "address", ["http://127.0.0.1:1", "127.0.0.1:6379", "ray://127.0.0.1:10001"]
+    "address", ["http://127.0.0.1:1", "127.0.0.1:6379", "ray://127.0.0.1:10001", "auto"]
 )
 def test_a_dashboard_that_is_not_there_does_not_answer(address, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", address)

@@ -150,11 +150,26 @@ def test_a_mac_has_no_cuda_and_nothing_is_wrong_with_that():
     assert wrong(replace(mac, torch=Torch(version="2.7.1"))) == []
 
 
+def test_a_driver_that_does_not_answer_is_a_failure_in_its_own_words():
+    said = "nvidia-smi: Failed to initialize NVML: Driver/library version mismatch"
+    mute = replace(WELL, driver=None, driver_fault=said)
+    found = only(replace(mute, torch=replace(TORCH, available=False, gpus=())))
+    assert (found.topic, found.state, found.meaning) == ("GPUs", "failure", said)
+    assert "restart" in found.remedy
+
+
+def test_a_driver_of_unknown_version_is_shown_as_it_is():
+    unknown = replace(WELL, driver=Driver(version="[N/A]", gpus=(H100,)))
+    assert wrong(unknown) == []
+
+
 @pytest.mark.parametrize(
     ("change", "torch", "said"),
     [
         ({}, Torch(version="2.13.0+cpu"), "has no CUDA"),
+        ({"hidden": "0"}, Torch(version="2.13.0+cpu"), "has no CUDA"),
         ({"hidden": ""}, replace(TORCH, available=False, gpus=()), "CUDA_VISIBLE_DEVICES"),
+        ({"hidden": "0"}, replace(TORCH, available=False, gpus=()), "torch cannot use CUDA"),
         ({}, replace(TORCH, available=False, gpus=()), "torch cannot use CUDA"),
     ],
 )

@@ -19,7 +19,15 @@ def image():
     if have.returncode:
         base = [REPOSITORY / "tests" / "image" / "base.sh", BASE, sys.executable]
         subprocess.run(["sh", *map(str, base)], check=True)
-    build = ("--isolation", "chroot", "--format", "docker", "--build-arg", f"BASE_IMAGE={BASE}")
+    build = (
+        "--isolation",
+        "chroot",
+        "--layers",
+        "--format",
+        "docker",
+        "--build-arg",
+        f"BASE_IMAGE={BASE}",
+    )
     for name, value in MIRRORS.items():
         build += ("--build-arg", f"{name}={value}")
     buildah("bud", *build, "--tag", IMAGE, REPOSITORY)
