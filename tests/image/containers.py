@@ -94,10 +94,14 @@ class Container:
         env: Mapping[str, str] | None = None,
         user: str = "",
         timeout: float = 600,
+        shm: str = "",
     ) -> subprocess.CompletedProcess[str]:
-        """Starts it, to its end."""
+        """Starts it, to its end; `shm` is the size of its /dev/shm, by default the machine's."""
         words = [*self._entry, *(arguments or self._command)]
         line = self._line(words, mounts or {}, env or {}, user)
+        if shm:
+            small = f'mount -t tmpfs -o size={shm},mode=1777 tmpfs /dev/shm && exec "$@"'
+            line = ["unshare", "--mount", "sh", "-c", small, "sh", *line]
         return subprocess.run(line, capture_output=True, text=True, timeout=timeout, check=False)
 
     def execute(self, *words: str) -> subprocess.CompletedProcess[str]:
@@ -153,9 +157,9 @@ class Container:
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Sends what `docker stop` sends to the first process; the exit code."""
-        (first,) = self.named("tini", "nlpkit_image")[:1] or [0]
-        if first:
-            os.kill(first, number)
+        for pid in self.pids():
+            if Path(f"/proc/{pid}/comm").read_text().strip() == "tini":  # not buildah, round it
+                os.kill(pid, number)
         return self.ended()
 
     def ended(self, seconds: float = 60) -> int:

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -329,3 +330,9 @@ def test_the_bases_torch_is_kept():
     assert "torch-x==1" in lines
     assert "torch==1.0" not in lines
     assert any(line.startswith("torch==2.") for line in lines)
+
+
+@pytest.mark.parametrize("name", ["examples/image", "nlpkit/commands/starter"])
+def test_images_of_ones_own_begin_with_this_version(name):
+    text = (REPOSITORY / name / "Dockerfile").read_text("utf-8")
+    assert f"\nFROM nlpkit:{metadata.version('nlpkit-sdk')}-torch2.7.1-cu128\n" in text
