@@ -18,6 +18,7 @@ from nlpkit.checkpoint.resume import differences
 from nlpkit.checks import machine_problems
 from nlpkit.config.load import dump_config
 from nlpkit.config.resolve import build, resolve
+from nlpkit.data.encoding import AUTO
 from nlpkit.data.prepare import prepare
 from nlpkit.data.rows import write_rows
 from nlpkit.environment import git_commit, versions
@@ -122,10 +123,11 @@ class Start:
         inputs = self.folder / "inputs"
         if data is not None:
             _check_splits(data)
+            declared = self.config.data.options.get("encoding", AUTO) != AUTO
             with TemporaryDirectory(dir=self.folder, prefix=".inputs") as temporary:
                 written = {split: Path(temporary) / f"{split}.jsonl" for split in data}
                 for split, path in written.items():
-                    write_rows(data[split], path, split)
+                    write_rows(data[split], path, split, marked=declared)
                     stored = inputs / path.name
                     if (
                         found
@@ -152,7 +154,7 @@ class Start:
             locations[path.stem] = str(path)
         kept: dict[str, Any] = {"on_bad_rows": given.on_bad_rows}
         if given.name == "files":
-            kept |= {"validation": given.validation, "test": given.test}
+            kept |= {"validation": given.validation, "test": given.test, **given.options}
         elif not isinstance(given.validation, str):  # another source's locations do not count
             kept["validation"] = given.validation
         section = type(given).model_validate({**kept, **locations})

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import ray
-from pyarrow.fs import FSSpecHandler, PyFileSystem  # type: ignore[import-untyped]
+from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.config import FailureConfig

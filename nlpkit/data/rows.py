@@ -165,7 +165,7 @@ def _quotas(sizes: np.ndarray, fraction: float) -> np.ndarray:
     return takes
 
 
-def write_rows(rows: Any, path: Path, split: str) -> int:
+def write_rows(rows: Any, path: Path, split: str, *, marked: bool = False) -> int:
     """Writes rows in memory as JSON Lines of `[address, values]`, as the source `files` reads them.
 
     An address is `train row 7 (index 'T-77')`.
@@ -176,6 +176,7 @@ def write_rows(rows: Any, path: Path, split: str) -> int:
             set a sorted list, a date or a Decimal its text.
         path: The file.
         split: What the addresses start with.
+        marked: Whether the file says that it is UTF-8, which then counts more than data.encoding.
 
     Returns:
         How many rows there are.
@@ -184,7 +185,8 @@ def write_rows(rows: Any, path: Path, split: str) -> int:
         InputError: There are none, one is no mapping, or holds what cannot be written.
     """
     count = 0
-    with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
+    encoding = "utf-8-sig" if marked else "utf-8"
+    with path.open("w", encoding=encoding, errors="backslashreplace") as file:
         for index, values in _enumerated(rows, split):
             address = f"{split} row {count}"
             if not (isinstance(index, int) and index == count):
@@ -192,8 +194,8 @@ def write_rows(rows: Any, path: Path, split: str) -> int:
             if not isinstance(values, Mapping):
                 kind = type(values).__name__
                 raise DataError(address, problem=f"is {kind}, not a mapping of columns to values")
-            line = {str(name): _cell(value, address, name) for name, value in values.items()}
-            file.write(json.dumps([address, line], ensure_ascii=False) + "\n")
+            line = json.dumps([address, plain(values, address)], ensure_ascii=False)
+            file.write(line + "\n")
             count += 1
     if not count:
         raise InputError(f"data: no {split} rows were given")
@@ -217,11 +219,19 @@ def _enumerated(rows: Any, split: str) -> Iterable[tuple[Any, Any]]:
         )
 
 
-def _cell(value: Any, address: str, column: Any) -> Any:
-    try:
-        return _plain(value)
-    except TypeError as error:
-        raise DataError(address, column=str(column), problem=str(error)) from None
+def plain(values: Mapping[Any, Any], address: str) -> dict[str, Any]:
+    """The values of a row as JSON has them: NaN becomes null, a date or a Decimal its text.
+
+    Raises:
+        DataError: A value is neither text nor a number, nor what becomes one.
+    """
+    cells = {}
+    for column, value in values.items():
+        try:
+            cells[str(column)] = _plain(value)
+        except TypeError as error:
+            raise DataError(address, column=str(column), problem=str(error)) from None
+    return cells
 
 
 def _plain(value: Any) -> Any:

@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import AfterValidator, Field, PositiveInt
 
 import nlpkit
+from nlpkit.data.encoding import AUTO, checked
+
+Encoding = Annotated[str, AfterValidator(checked)]
 
 
 class FilesConfig(nlpkit.ComponentConfig):
     """Options of the source `files`."""
 
-    encoding: Literal["auto"] = Field("auto", description="UTF-8, with or without a BOM.")
+    encoding: Encoding = Field(
+        AUTO, description="auto: UTF-8, with or without a BOM; or one that Python knows, gb18030."
+    )
+    sheet: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="Of a workbook; null: the only one that shows rows."
+    )
+
+
+class FolderConfig(nlpkit.ComponentConfig):
+    """Options of the source `folder`."""
+
+    encoding: Encoding = Field(AUTO, description="As with files.")
+    labels: tuple[str, ...] = Field((), description="The sub-folders that count; []: all of them.")
+
+
+class HuggingfaceConfig(nlpkit.ComponentConfig):
+    """Options of the source `huggingface`."""
+
+    subset: str | None = Field(None, description="Of a dataset that has several.")
 
 
 class PretrainedConfig(nlpkit.ComponentConfig):

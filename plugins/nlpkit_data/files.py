@@ -1,4 +1,4 @@
-"""The source `files`: csv, tsv and jsonl, also .gz, from a path or an fsspec URL.
+"""The source `files`: csv, tsv, jsonl, parquet and xlsx, from a path or an fsspec URL.
 
 Rows carry the line on which they start. A row that is broken is given as its error, and reading
 goes on after it; a file that cannot be read at all raises.
@@ -9,16 +9,17 @@ from __future__ import annotations
 import csv
 import gzip
 import hashlib
-import io
 import json
 import os
 import threading
 import zlib
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from nlpkit.contracts import Row
+from nlpkit.data.encoding import lines
 from nlpkit.errors import DataError, closest
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
     from nlpkit_data.config import FilesConfig
 
-_BOM = b"\xef\xbb\xbf"
+    Reader = Callable[[IO[bytes], str, FilesConfig], Iterator[Row | DataError]]
+
 _BLOCK = 1 << 20
 _LONGEST = 2**31 - 1  # characters of a csv field; the default stops at 128 KiB
 _UNCLOSED = "unexpected end of data"  # csv's words
@@ -47,20 +49,20 @@ class Files:
         """The rows of a file, or the error of one that is broken.
 
         Raises:
-            DataError: The file is missing, empty, not of a known kind, not UTF-8, or its header is
-                unusable.
+            DataError: The file is missing, empty, not of a known kind, not of its encoding, or its
+                header is unusable.
         """
         location = os.path.expanduser(location)
         address = shown(location)
         read = reader(location)
-        with _opened(location, address) as file:
-            yield from read(file, address)
+        with opened(location, address) as file:
+            yield from read(file, address, self._options)
 
     def fingerprint(self, location: str) -> str:
         """The sha256 of the file."""
         location = os.path.expanduser(location)
         digest = hashlib.sha256()
-        with _opened(location, shown(location), unpack=False) as file:
+        with opened(location, shown(location), unpack=False) as file:
             while block := file.read(_BLOCK):
                 digest.update(block)
         return digest.hexdigest()
@@ -75,27 +77,28 @@ def shown(location: str) -> str:
     return location
 
 
-def reader(location: str) -> Callable[[IO[bytes], str], Iterator[Row | DataError]]:
+def reader(location: str) -> Reader:
     """What reads a file of this suffix.
 
     Raises:
-        DataError: The suffix is unknown.
+        DataError: The suffix is unknown, or cannot have .gz.
     """
     suffix = Path(location.lower().removesuffix(".gz")).suffix
     if suffix not in READERS:
         if "://" not in location:
-            with _opened(location, shown(location), unpack=False):
+            with opened(location, shown(location), unpack=False):
                 pass  # there is a file, so its suffix is at fault
-        known = ", ".join(READERS)
-        raise DataError(
-            shown(location),
-            problem=f'has the suffix "{suffix}"; files of {known} can be read, also with .gz',
-        )
+        problem = f'has the suffix "{suffix}", which names no kind of file that can be read'
+        remedy = f"they are {', '.join(READERS)}, the first three also with .gz"
+        raise DataError(shown(location), problem=problem, remedy=remedy)
+    if suffix not in _TEXTS and location.lower().endswith(".gz"):
+        problem = f"a {suffix} file cannot be read through gzip"
+        raise DataError(shown(location), problem=problem, remedy="unpack it")
     return READERS[suffix]
 
 
 @contextmanager
-def _opened(location: str, address: str, *, unpack: bool = True) -> Iterator[IO[bytes]]:
+def opened(location: str, address: str, *, unpack: bool = True) -> Iterator[IO[bytes]]:
     """The bytes of a location, unpacked; what goes wrong with the file becomes a DataError."""
     try:
         with _raw(location) as raw:
@@ -118,7 +121,10 @@ def _opened(location: str, address: str, *, unpack: bool = True) -> Iterator[IO[
     except IsADirectoryError:
         raise DataError(address, problem="is a folder; name a file in it") from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(address, problem=f"is not a whole gzip file ({error})") from None
+        problem = f"is not a whole gzip file ({error})"
+        raise DataError(
+            address, problem=problem, remedy="copy it again, or pack it again"
+        ) from None
     except OSError as error:
         raise DataError(address, problem=f"cannot be read ({error.strerror or error})") from None
 
@@ -134,33 +140,15 @@ def _raw(location: str) -> IO[bytes]:
         raise DataError(location, problem=f"cannot be read ({error})") from None
 
 
-def _lines(file: IO[bytes], address: str) -> Iterator[str]:
-    offset = 0
-    for number, line in enumerate(file, 1):
-        bare = line.removeprefix(_BOM) if number == 1 else line
-        try:
-            text = bare.decode()
-        except UnicodeDecodeError as error:
-            at = offset + len(line) - len(bare) + error.start
-            raise DataError(
-                f"{address}:{number}",
-                problem=f"byte {bare[error.start]:#04x} at offset {at} of the file is not UTF-8",
-                remedy="save the file as UTF-8",
-            ) from None
-        offset += len(line)
-        if number == 1:  # all there is where the lines end as on old Macs, in lone CRs
-            yield from io.StringIO(text, newline="")
-        else:
-            yield text
-
-
-def read_csv(file: IO[bytes], address: str, *, delimiter: str = ",") -> Iterator[Row | DataError]:
+def read_csv(
+    file: IO[bytes], address: str, options: FilesConfig, *, delimiter: str = ","
+) -> Iterator[Row | DataError]:
     """Rows of a csv file with a header; quoted values may hold line breaks and doubled quotes.
 
     Raises:
         DataError: The header is unusable, or a quote never closes: all rows behind it are lost.
     """
-    table = csv.reader(_lines(file, address), delimiter=delimiter, strict=True)
+    table = csv.reader(lines(file, address, options.encoding), delimiter=delimiter, strict=True)
     header: list[str] = []
     while True:
         line = table.line_num + 1
@@ -170,8 +158,8 @@ def read_csv(file: IO[bytes], address: str, *, delimiter: str = ",") -> Iterator
         except StopIteration:
             break
         except csv.Error as error:
-            lines = f"lines {line} to {table.line_num}" if table.line_num > line else ""
-            broken = _broken(str(error), here, lines)
+            lost = f"lines {line} to {table.line_num}" if table.line_num > line else ""
+            broken = _broken(str(error), here, lost)
             if str(error) == _UNCLOSED or not header:
                 raise broken from None
             yield broken
@@ -179,7 +167,7 @@ def read_csv(file: IO[bytes], address: str, *, delimiter: str = ",") -> Iterator
         if not cells:
             continue  # a blank line
         if not header:
-            header = _checked_header(cells, here)
+            header = checked_header(cells, here)
         elif len(cells) != len(header):
             yield DataError(
                 here,
@@ -191,7 +179,7 @@ def read_csv(file: IO[bytes], address: str, *, delimiter: str = ",") -> Iterator
         else:
             yield Row(dict(zip(header, cells, strict=True)), here)
     if not header:
-        raise DataError(address, problem="the file is empty")
+        raise DataError(address, problem="the file is empty", remedy="it needs a header and rows")
 
 
 def _next(table: Iterator[list[str]]) -> list[str]:
@@ -203,37 +191,44 @@ def _next(table: Iterator[list[str]]) -> list[str]:
             csv.field_size_limit(before)
 
 
-def _broken(error: str, address: str, lines: str) -> DataError:
-    """A row's error from csv's text; `lines` are those that it takes, "" for one."""
+def _broken(error: str, address: str, lost: str) -> DataError:
+    """A row's error from csv's text; `lost` are the lines that it takes, "" for one."""
     if error == _UNCLOSED:
         problem = "a quote opens in this row and never closes"
-        problem += f": it swallows {lines}" if lines else ""
+        problem += f": it swallows {lost}" if lost else ""
         return DataError(address, problem=problem, remedy="close it, or double it")
     if error.startswith("new-line character"):
         return DataError(address, problem="holds a lone carriage return", remedy="quote the value")
-    remedy = f"{lines} are lost" if lines else ""
+    remedy = "quote whole values, and double the quotes in them" + (
+        f"; {lost} are lost" * bool(lost)
+    )
     return DataError(address, problem=f"is not valid ({error})", remedy=remedy)
 
 
-def _checked_header(header: list[str], address: str) -> list[str]:
+def checked_header(header: list[str], address: str) -> list[str]:
+    """The names of columns. Raises DataError where one stands twice, or is no text."""
+    if "\0" in "".join(header):
+        remedy = "save the file as UTF-8; if it is UTF-16, data.encoding: utf-16-le"
+        raise DataError(address, problem="the header holds NUL characters", remedy=remedy)
     twice = next((name for name in header if header.count(name) > 1), None)
     if twice is not None:
-        raise DataError(address, column=twice, problem="stands twice in the header")
+        remedy = "rename one of them"
+        raise DataError(address, column=twice, problem="stands twice in the header", remedy=remedy)
     return header
 
 
-def read_tsv(file: IO[bytes], address: str) -> Iterator[Row | DataError]:
+def read_tsv(file: IO[bytes], address: str, options: FilesConfig) -> Iterator[Row | DataError]:
     """As csv, with tabs."""
-    return read_csv(file, address, delimiter="\t")
+    return read_csv(file, address, options, delimiter="\t")
 
 
-def read_jsonl(file: IO[bytes], address: str) -> Iterator[Row | DataError]:
+def read_jsonl(file: IO[bytes], address: str, options: FilesConfig) -> Iterator[Row | DataError]:
     """A JSON object a line; values keep their types, and NaN and infinities are null.
 
     A line may also be `[address, object]`: rows from memory say where they were there.
     """
     empty = True
-    for number, line in enumerate(_lines(file, address), 1):
+    for number, line in enumerate(lines(file, address, options.encoding), 1):
         if not line.strip():
             continue
         empty = False
@@ -256,7 +251,7 @@ def read_jsonl(file: IO[bytes], address: str) -> Iterator[Row | DataError]:
         else:
             yield Row(values, here)
     if empty:
-        raise DataError(address, problem="the file is empty")
+        raise DataError(address, problem="the file is empty", remedy="an object a line is a row")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -279,8 +274,24 @@ def _encodable(values: Any) -> bool:
     return True
 
 
-READERS: dict[str, Callable[[IO[bytes], str], Iterator[Row | DataError]]] = {
-    ".csv": read_csv,
-    ".tsv": read_tsv,
-    ".jsonl": read_jsonl,
+def _brought_by(extra: str, module: str) -> Reader:
+    """What reads a file of a kind that needs another package."""
+
+    def read(file: IO[bytes], address: str, options: FilesConfig) -> Iterator[Row | DataError]:
+        try:
+            rows = import_module(f"nlpkit_data.{module}").read
+        except ModuleNotFoundError as error:
+            problem = f"needs {error.name}, which is not installed"
+            remedy = f"pip install 'nlpkit-sdk[{extra}]'"
+            raise DataError(address, problem=problem, remedy=remedy) from None
+        yield from rows(file, address, options)
+
+    return read
+
+
+_TEXTS: dict[str, Reader] = {".csv": read_csv, ".tsv": read_tsv, ".jsonl": read_jsonl}
+READERS: dict[str, Reader] = {
+    **_TEXTS,
+    ".parquet": _brought_by("parquet", "parquet"),
+    ".xlsx": _brought_by("excel", "excel"),
 }

@@ -12,12 +12,25 @@ if TYPE_CHECKING:
 
 @nlpkit.hookimpl
 def nlpkit_sources() -> Iterator[nlpkit.SourceRecord]:
-    """Files, and the bundled sample."""
+    """Files, folders, datasets of Hugging Face, and the bundled sample."""
     yield nlpkit.SourceRecord(
         name="files",
         target="nlpkit_data.files:Files",
         config="nlpkit_data.config:FilesConfig",
-        summary="csv, tsv and jsonl files, also .gz, on disk or at a URL",
+        summary="csv, tsv, jsonl (also .gz), parquet and xlsx files, on disk or at a URL",
+    )
+    yield nlpkit.SourceRecord(
+        name="folder",
+        target="nlpkit_data.folder:Folder",
+        config="nlpkit_data.config:FolderConfig",
+        summary="A .txt file for each text, in folders named after labels",
+    )
+    yield nlpkit.SourceRecord(
+        name="huggingface",
+        target="nlpkit_data.huggingface:Huggingface",
+        config="nlpkit_data.config:HuggingfaceConfig",
+        summary="Datasets of Hugging Face, from a folder",
+        extra="datasets",
     )
     yield nlpkit.SourceRecord(
         name="sample",

@@ -24,7 +24,8 @@ class Sample:
     """Implements `nlpkit.contracts.Source`; other locations than its own are read as files."""
 
     def __init__(self, options: None) -> None:
-        self._files = Files(FilesConfig())
+        self._options = FilesConfig()
+        self._files = Files(self._options)
 
     def default(self, split: str) -> str | None:
         """The bundled rows of "train" and "test"."""
@@ -36,7 +37,7 @@ class Sample:
             yield from self._files.rows(location)
             return
         with _bundled(location).open("rb") as file:
-            yield from read_csv(file, location)
+            yield from read_csv(file, location, self._options)
 
     def fingerprint(self, location: str) -> str:
         """The sha256 of a location."""

@@ -122,9 +122,11 @@ def test_reading_goes_on_after_a_broken_row(tmp_path: Path) -> None:
         "(quote values that hold a delimiter, a quote or a line break)",
         "a.csv:3: has 1 fields, but the header has 2 columns "
         "(quote values that hold a delimiter, a quote or a line break)",
-        "a.csv:4: is not valid (',' expected after '\"')",
+        "a.csv:4: is not valid (',' expected after '\"') "
+        "(quote whole values, and double the quotes in them)",
         "a.csv:6: holds a NUL character",
-        "a.csv:7: is not valid (',' expected after '\"') (lines 7 to 8 are lost)",
+        "a.csv:7: is not valid (',' expected after '\"') "
+        "(quote whole values, and double the quotes in them; lines 7 to 8 are lost)",
     ]
 
 
@@ -198,12 +200,14 @@ def test_fields_may_be_huge(tmp_path: Path) -> None:
         (
             "a.csv",
             b"text\nfine\ncaf\xe9\n",
-            "a.csv:3: byte 0xe9 at offset 13 of the file is not UTF-8 (save the file as UTF-8)",
+            "a.csv:3: byte 0xe9 at offset 13 of the file is not UTF-8 (save the file as UTF-8, "
+            "or set data.encoding to what it is)",
         ),
         (
             "a.txt",
             b"text",
-            'a.txt: has the suffix ".txt"; files of .csv, .tsv, .jsonl can be read, also with .gz',
+            'a.txt: has the suffix ".txt", which names no kind of file that can be read (they are '
+            ".csv, .tsv, .jsonl, .parquet, .xlsx, the first three also with .gz)",
         ),
         ("a.csv.gz", b"no gzip", "a.csv.gz: is not a whole gzip file"),
         (

@@ -1,0 +1,151 @@
+"""Lines of text from bytes: what does not fit the encoding is an error with its place.
+
+Nothing is guessed: a file is read as it is declared, and where it cannot be, the message says what
+it may be.
+"""
+
+from __future__ import annotations
+
+import codecs
+import encodings.aliases
+import io
+from collections import deque
+from itertools import chain
+from typing import IO, TYPE_CHECKING
+
+from nlpkit.errors import DataError, closest, shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+AUTO = "auto"
+"""UTF-8, with or without a byte order mark."""
+
+_CANDIDATE = "gb18030"  # what Excel writes in China, and a superset of GBK and GB2312
+_SAMPLE = 30  # characters that a message shows, a third of them before what is not ASCII
+_BLOCK = 1 << 20
+_UNKNOWN = "save the file as UTF-8, or set data.encoding to what it is"
+
+
+def checked(encoding: str) -> str:
+    """An encoding that Python knows, or "auto". Raises ValueError."""
+    try:
+        if encoding != AUTO:
+            b"text".decode(encoding, "replace")
+    except (LookupError, ValueError):
+        known = [AUTO, "utf-8", *encodings.aliases.aliases, *encodings.aliases.aliases.values()]
+        guess = closest(encoding, known)
+        meant = f'; did you mean "{guess}"?' if guess else ", such as utf-8, gb18030 or latin-1"
+        raise ValueError(f'"{encoding}" is no encoding{meant}') from None
+    return encoding
+
+
+def lines(file: IO[bytes], address: str, encoding: str = AUTO) -> Iterator[str]:
+    """The lines of a file, each with its end; where all of them end in lone CRs, those.
+
+    A file that begins with UTF-8's byte order mark is UTF-8, whatever is declared.
+
+    Raises:
+        DataError: At bytes that the encoding does not have, with line and offset.
+    """
+    whole = _whole(_Decoding(file, address, encoding))
+    for line in whole:
+        yield from io.StringIO(line, newline="")
+        break
+    yield from whole
+
+
+def _whole(pieces: Iterable[str]) -> Iterator[str]:
+    rest = ""
+    for piece in pieces:
+        rest += piece
+        while end := rest.find("\n") + 1:
+            yield rest[:end]
+            rest = rest[end:]
+    if rest:
+        yield rest
+
+
+class _Decoding:
+    """Texts of a file's pieces, which end where it has a byte 0x0a: not always a line's end."""
+
+    def __init__(self, file: IO[bytes], address: str, encoding: str) -> None:
+        self._file, self._address, self._declared = file, address, encoding
+        self._line, self._offset = 1, 0
+        self._before: deque[bytes] = deque(maxlen=8)  # pieces with more than ASCII
+
+    def __iter__(self) -> Iterator[str]:
+        first = next(iter(self._file), b"")
+        encoding = codecs.lookup(self._encoding(first))
+        self._name = "UTF-8" if encoding.name.startswith("utf-8") else self._declared
+        self._decoder = encoding.incrementaldecoder()
+        yield self._text(first).removeprefix("\ufeff")
+        for piece in chain(self._file, [b""]):
+            yield self._text(piece)
+
+    def _encoding(self, first: bytes) -> str:
+        if first.startswith(codecs.BOM_UTF8):
+            return "utf-8"
+        if self._declared != AUTO:
+            return self._declared
+        if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            name = "utf-32" if first.startswith(codecs.BOM_UTF32_LE) else "utf-16"
+            problem = f"begins with the byte order mark of {name.upper()}"
+            raise DataError(self._address, problem=problem, remedy=f"data.encoding: {name}")
+        return "utf-8"
+
+    def _text(self, piece: bytes) -> str:
+        state = self._decoder.getstate()
+        try:
+            text = self._decoder.decode(piece, final=not piece)
+        except UnicodeDecodeError as error:
+            self._decoder.setstate(state)
+            raise self._broken(piece, error) from None
+        except UnicodeError as error:  # UTF-16 without the mark that says which one
+            here = f"{self._address}:{self._line}"
+            problem, remedy = (
+                f"is not {self._name} ({error})",
+                "data.encoding: utf-16-le or utf-16-be",
+            )
+            raise DataError(here, problem=problem, remedy=remedy) from None
+        self._line += text.count("\n")
+        self._offset += len(piece)
+        if not piece.isascii():
+            self._before.append(piece)
+        return text
+
+    def _broken(self, piece: bytes, error: UnicodeDecodeError) -> DataError:
+        kept = len(error.object) - len(piece)  # bytes of a character that began before
+        text = self._decoder.decode(piece[: max(0, error.start - kept)])
+        breaks = text.count("\n") or (text.count("\r") if self._line == 1 else 0)
+        byte, at = error.object[error.start], self._offset - kept + error.start
+        problem = f"byte {byte:#04x} at offset {at} of the file is not {self._name}"
+        if self._name != "UTF-8":
+            remedy = "the line is UTF-8: data.encoding: auto" if _is_utf_8(piece) else _UNKNOWN
+        elif sample := self._candidate(piece):
+            problem += f', but as GB18030 it reads "{sample}"'
+            remedy = "if that is right, data.encoding: gb18030; else save the file as UTF-8"
+        else:
+            remedy = _UNKNOWN
+        return DataError(f"{self._address}:{self._line + breaks}", problem=problem, remedy=remedy)
+
+    def _candidate(self, piece: bytes) -> str:
+        """What a piece is as GB18030; "" where it, one before or what follows cannot be that."""
+        decoder = codecs.getincrementaldecoder(_CANDIDATE)()
+        try:
+            for before in self._before:
+                decoder.decode(before)
+            text = decoder.decode(piece)
+            after = self._file.read(_BLOCK)
+            decoder.decode(after, final=len(after) < _BLOCK)
+        except UnicodeDecodeError:
+            return ""
+        start = next((at for at, letter in enumerate(text) if not letter.isascii()), 0)
+        return shorten(text[max(0, start - _SAMPLE // 3) :], _SAMPLE)
+
+
+def _is_utf_8(piece: bytes) -> bool:
+    try:
+        return not piece.decode().isascii()
+    except UnicodeDecodeError:
+        return False

@@ -1,0 +1,121 @@
+"""Text is read in the encoding that is declared; what does not fit is an error with its place."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from pydantic import ValidationError
+
+from nlpkit.data.encoding import lines
+from nlpkit.errors import DataError
+from nlpkit_data.config import FilesConfig
+
+CHINESE = (
+    "text,label\n你好，我的卡还没有到，请问还要等多久？谢谢您的帮助，祝您工作顺利,物流\n再见,其他\n"
+)
+
+
+def read(content: bytes, encoding: str = "auto") -> list[str]:
+    return list(lines(io.BytesIO(content), "a.csv", encoding))
+
+
+def error(content: bytes, encoding: str = "auto") -> str:
+    with pytest.raises(DataError) as caught:
+        read(content, encoding)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "written"),
+    [
+        ("auto", "utf-8"),
+        ("auto", "utf-8-sig"),
+        ("utf-8", "utf-8-sig"),
+        ("gb18030", "gb18030"),
+        ("gb18030", "utf-8-sig"),  # the mark counts more
+        ("GBK", "gbk"),
+        ("big5hkscs", "utf-8-sig"),
+        ("utf-16", "utf-16"),
+        ("utf-16-le", "utf-16-le"),
+        ("utf-16-be", "utf-16-be"),
+        ("utf-32", "utf-32"),
+    ],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", ""])
+def test_lines_come_whole_and_without_a_mark(encoding: str, written: str, end: str) -> None:
+    text = CHINESE.removesuffix("\n").replace("\n", end or "\n") + end
+    assert "".join(read(text.encode(written), encoding)) == text
+    assert len(read(text.encode(written), encoding)) == 3
+
+
+def test_bytes_of_a_line_end_inside_a_character_end_no_line() -> None:
+    text = "a\u0a0a\u010a,b\nĊ਀\n"  # each has 0x0a in UTF-16
+    for encoding in ("utf-16-le", "utf-16-be", "utf-16"):
+        assert read(text.encode(encoding), encoding) == text.splitlines(keepends=True)
+
+
+def test_what_may_be_gb18030_is_shown_as_it_would_read_and_not_read() -> None:
+    assert error(CHINESE.encode("gb18030")) == (
+        "a.csv:2: byte 0xc4 at offset 11 of the file is not UTF-8, but as GB18030 it reads "
+        '"你好，我的卡还没有到，请问还要等多久？谢谢您的帮助，祝您工…" '
+        "(if that is right, data.encoding: gb18030; else save the file as UTF-8)"
+    )
+
+
+def test_the_sample_begins_where_the_line_is_not_ascii() -> None:
+    found = error(b"x" * 500 + "你好".encode("gb18030") + b"\n")
+    assert 'it reads "xxxxxxxxxx你好"' in found
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"text\ncaf\xe9\n",  # a line's end is in no character of GB18030
+        "é\nçà va\n".encode() + b"\xff\n",
+        "你好吗\n".encode() + "你好\n".encode("gb18030"),  # mixed: the first line cannot be it
+        "你好\n".encode("gb18030") + b"\xff\n",  # what follows cannot
+        "你好".encode("gb18030")[:-1],
+        "你好\n".encode("big5") + "再見嗎\xe9\n".encode("latin-1", "replace"),
+    ],
+)
+def test_gb18030_is_not_named_where_the_file_cannot_be_it(content: bytes) -> None:
+    assert error(content).endswith(
+        "is not UTF-8 (save the file as UTF-8, or set data.encoding to what it is)"
+    )
+
+
+def test_a_declared_encoding_that_is_wrong_is_an_error_with_line_and_offset() -> None:
+    assert error(CHINESE.encode(), "ascii") == (
+        "a.csv:2: byte 0xe4 at offset 11 of the file is not ascii "
+        "(the line is UTF-8: data.encoding: auto)"
+    )
+    assert error("a\n你,\n".encode("gb18030") + b"\xff\n", "gb18030") == (
+        "a.csv:3: byte 0xff at offset 6 of the file is not gb18030 "
+        "(save the file as UTF-8, or set data.encoding to what it is)"
+    )
+    assert error("a\nb\n\u010ac".encode("utf-16-be") + b"\xd8\x00\x00\n", "utf-16-be").startswith(
+        "a.csv:3: byte 0xd8 at offset 12 of the file is not utf-16-be"
+    )
+    assert error(b"a\rb\rc\xff\rd", "utf-8").startswith("a.csv:3: byte 0xff at offset 5 ")
+
+
+def test_utf_16_says_what_it_is() -> None:
+    assert error(CHINESE.encode("utf-16")) == (
+        "a.csv: begins with the byte order mark of UTF-16 (data.encoding: utf-16)"
+    )
+    assert error(CHINESE.encode("utf-32")).endswith("(data.encoding: utf-32)")
+    assert "utf-16-le or utf-16-be" in error(CHINESE.encode("utf-16-le"), "utf-16")
+
+
+def test_latin_1_is_read_where_it_is_declared() -> None:
+    assert read(b"caf\xe9\n", "latin-1") == ["café\n"]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "message"),
+    [("gb18031", 'did you mean "gb18030"?'), ("rot13", "is no encoding"), ("", "is no encoding")],
+)
+def test_an_unknown_encoding_is_an_error_of_the_config(encoding: str, message: str) -> None:
+    with pytest.raises(ValidationError, match=message.replace("?", r"\?")):
+        FilesConfig(encoding=encoding)
