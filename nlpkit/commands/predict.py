@@ -15,7 +15,8 @@ import click
 from nlpkit.bundle.load import load
 from nlpkit.commands.prediction_draft import Draft, drafts
 from nlpkit.commands.prediction_lines import Lines, form_of
-from nlpkit.commands.prediction_rows import rows_of
+from nlpkit.commands.prediction_rows import Asked, rows_of
+from nlpkit.data.encoding import AUTO, checked
 from nlpkit.errors import InputError, Interrupted
 from nlpkit.signals import interruptible
 
@@ -34,8 +35,23 @@ _TABLE_ROWS = 1000
 @click.command("predict")
 @click.argument("run")
 @click.argument("texts", metavar="[TEXT]...", nargs=-1)
-@click.option("--input", "source", metavar="FILE", help="csv, tsv, jsonl, or txt: a text a line.")
+@click.option(
+    "--input",
+    "source",
+    metavar="FILE",
+    help="csv, tsv, jsonl, parquet, xlsx, or txt: a text a line.",
+)
+@click.option(
+    "--input-encoding", default=AUTO, metavar="NAME", help="Default: UTF-8; gb18030, latin-1, …"
+)
+@click.option("--sheet", metavar="NAME", help="The input's, if it is a workbook with several.")
 @click.option("--output", metavar="FILE", help="jsonl or csv; default: the terminal.")
+@click.option(
+    "--encoding",
+    type=click.Choice(["utf-8", "utf-8-sig"]),
+    default="utf-8",
+    help="Of a csv output; Excel wants utf-8-sig.",
+)
 @click.option(
     "--column",
     "columns",
@@ -56,7 +72,10 @@ def command(
     run: str,
     texts: tuple[str, ...],
     source: str | None,
+    input_encoding: str,
+    sheet: str | None,
     output: str | None,
+    encoding: str,
     columns: tuple[str, ...],
     top_k: int | None,
     resume: bool,
@@ -68,10 +87,10 @@ def command(
 
     RUN is a run folder or a bundle. A pair of texts is two TEXTs, or two columns of the file.
     """
-    if bool(texts) + (source is not None) > 1:
-        raise click.UsageError("give TEXTs or --input, not both")
-    if not texts and source is None and (sys.stdin is None or sys.stdin.isatty()):
-        raise click.UsageError("give TEXTs, --input FILE, or texts on standard input")
+    asked = Asked(texts=texts, source=source, columns=columns, encoding=input_encoding, sheet=sheet)
+    _check_input(asked)
+    if encoding != "utf-8" and Path(output or "").suffix != ".csv":
+        raise click.UsageError(f"--encoding {encoding} is for an --output that is csv")
     if resume and (source is None or output is None):
         raise click.UsageError("--resume needs --input and --output: it goes on with a file")
     if output is not None:
@@ -80,14 +99,15 @@ def command(
                 raise InputError(f"--output {output}: is the --input; name another file")
         _check_output(Path(output), resume=resume)
     model = load(run, precision=precision, trust_plugins=trust_plugins, backend=backend)
-    rows = partial(rows_of, model, texts, source, columns)
+    rows = partial(rows_of, model, asked)
     if output is None:
         lines = Lines(model, rows(), top_k=top_k)
         _show(terminal, lines)
         lines.check(source or "standard input")
     else:
-        form = form_of(Path(output), model, top_k)
+        form = form_of(Path(output), model, top_k, encoding)
         decides = {"precision": precision, "columns": columns or model.task.text_columns}
+        decides |= {"encoding": encoding}
         draft = Draft(Path(output), form, model, top_k=top_k, **decides)
         file = source is not None and Path(source).is_file()  # a pipe can be read only once
         if resume and _is_done(terminal, draft, rows, Path(output), file=file):
@@ -97,6 +117,19 @@ def command(
         terminal.note(f"{lines.bad} of {lines.total} texts could not be predicted; see their error")
     if output is not None:
         terminal.note(f"{lines.total} predictions in {output}")
+
+
+def _check_input(asked: Asked) -> None:
+    if bool(asked.texts) + (asked.source is not None) > 1:
+        raise click.UsageError("give TEXTs or --input, not both")
+    if not asked.texts and asked.source is None and (sys.stdin is None or sys.stdin.isatty()):
+        raise click.UsageError("give TEXTs, --input FILE, or texts on standard input")
+    if asked.sheet is not None and not (asked.source or "").lower().endswith(".xlsx"):
+        raise click.UsageError("--sheet is for an --input that is a workbook")
+    try:
+        checked(asked.encoding)
+    except ValueError as error:
+        raise click.UsageError(f"--input-encoding: {error}") from None
 
 
 def _check_output(path: Path, *, resume: bool) -> None:
@@ -125,7 +158,7 @@ def _is_done(terminal: Terminal, draft: Draft, rows: Rows, output: Path, *, file
     if left := drafts(output):
         raise InputError(
             f"--resume: {left[0]} was begun with another model or other options (--backend, "
-            "--precision, --top-k, --column); repeat those, or remove it"
+            "--precision, --top-k, --column, --encoding); repeat those, or remove it"
         )
     done = file and draft.is_whole(rows())
     if done:

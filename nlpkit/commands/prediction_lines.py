@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 from collections import deque
@@ -99,14 +100,14 @@ class Form(Protocol):
         """The whole records of a file; one that is cut is none."""
 
 
-def form_of(output: Path, model: Model, top_k: int | None) -> Form:
+def form_of(output: Path, model: Model, top_k: int | None, encoding: str = "utf-8") -> Form:
     """JSON lines, or csv by the suffix: a prediction of the model says which columns it has."""
     if output.suffix != ".csv":
         return _JsonLines()
     names = model.task.text_columns
     text = "text" if len(names) == 1 else tuple(names)
     (prediction,) = model.predict([text], top_k=top_k)
-    return _Csv(["text", *fields(prediction, top_k), "error"])
+    return _Csv(["text", *fields(prediction, top_k), "error"], encoding)
 
 
 _encoded = json.JSONEncoder(ensure_ascii=False).encode
@@ -131,11 +132,12 @@ class _JsonLines:
 class _Csv:
     """Cells with lists are JSON, so that a program can read them back."""
 
-    def __init__(self, columns: Sequence[str]) -> None:
+    def __init__(self, columns: Sequence[str], encoding: str) -> None:
         self._columns = columns
         # csv quotes the characters of the line's end; a lone carriage return has to be quoted too.
         self._writer = csv.writer(_Echo(), lineterminator="\r\n")
-        self.head = self._row(columns)
+        mark = codecs.BOM_UTF8 if encoding == "utf-8-sig" else b""
+        self.head = mark + self._row(columns)
 
     def record(self, line: Line) -> bytes:
         cells = (line.get(name) for name in self._columns)

@@ -123,16 +123,22 @@ def test_what_is_not_utf_8_is_named(
 ) -> None:
     (tmp_path / "in.txt").write_bytes(b"m\xf6glich")
     assert main(["predict", str(run), "--input", str(tmp_path / "in.txt")]) == 2
-    assert "in.txt: is not UTF-8" in capsys.readouterr().err
+    assert "in.txt:1: byte 0xf6 at offset 1 of the file is not UTF-8" in capsys.readouterr().err
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"m\xf6glich"), "utf-8"))
     assert main(["predict", str(run)]) == 2
-    assert "standard input: is not UTF-8" in capsys.readouterr().err
+    assert (
+        "standard input:1: byte 0xf6 at offset 1 of the file is not UTF-8"
+        in capsys.readouterr().err
+    )
     assert main(["predict", str(run), "m\udcf6glich"]) == 2
     assert "a TEXT is not UTF-8" in capsys.readouterr().err
     lenient = io.TextIOWrapper(io.BytesIO(b"m\xf6glich"), "ascii", errors="surrogateescape")
     monkeypatch.setattr(sys, "stdin", lenient)  # as Python opens it in the C locale
     assert main(["predict", str(run)]) == 2
-    assert "standard input: is not UTF-8" in capsys.readouterr().err
+    assert (
+        "standard input:1: byte 0xf6 at offset 1 of the file is not UTF-8"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("content", ["m\xf6glich".encode(), "\ufeffm\xf6glich".encode()])

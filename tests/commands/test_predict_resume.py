@@ -82,7 +82,8 @@ def draft_path(run: Path, output: Path, top_k: int | None = None) -> Path:
     model = load(run)
     columns = model.task.text_columns
     form = form_of(output, model, top_k)
-    return Draft(output, form, model, top_k=top_k, precision="fp32", columns=columns).path
+    decides = {"precision": "fp32", "columns": columns, "encoding": "utf-8"}
+    return Draft(output, form, model, top_k=top_k, **decides).path
 
 
 @pytest.mark.usefixtures("small_windows")
