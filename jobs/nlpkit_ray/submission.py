@@ -55,6 +55,7 @@ class Input:
         files: Its files.
         sha256: Of its content.
         size: Bytes.
+        split: `#train` where the config names a split of a dataset's folder.
     """
 
     key: str
@@ -62,6 +63,7 @@ class Input:
     files: Sequence[Path]
     sha256: str
     size: int
+    split: str = ""
 
     @property
     def name(self) -> str:
@@ -88,15 +90,22 @@ def inputs_of(config: Config) -> list[Input]:
     for key, value in named.items():
         if not isinstance(value, str) or "://" in value:
             continue
-        path = Path(config.origin.base, Path(value).expanduser())
+        path, split = _location(config.origin.base, value)
         if not path.exists():
             continue  # a hub's id; a file that is missing has been named before
         files = _files(path)
         content = [f"{each.relative_to(path)}\0{sha256(each)}\n" for each in files]
         digest = hashlib.sha256("".join(content).encode()).hexdigest()
         size = sum(each.stat().st_size for each in files)
-        found.append(Input(key=key, path=path, files=files, sha256=digest, size=size))
+        found.append(Input(key=key, path=path, files=files, sha256=digest, size=size, split=split))
     return found
+
+
+def _location(base: Path, value: str) -> tuple[Path, str]:
+    """A path, and which split of it is meant: "#train", or ""."""
+    path = Path(base, Path(value).expanduser())
+    name, mark, split = path.name.rpartition("#")
+    return (path.with_name(name), mark + split) if name and not path.exists() else (path, "")
 
 
 def _files(path: Path) -> list[Path]:
@@ -190,8 +199,9 @@ class Submission:
             for each in inputs:
                 copy = shutil.copytree if each.path.is_dir() else shutil.copyfile
                 target = folder / "inputs" / each.name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                copy(each.path, target)
+                if not target.exists():  # two keys may name one input
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    copy(each.path, target)
             return
         if is_shared(storage) and not Path(Storage(storage).root).is_dir():
             largest = max(inputs, key=lambda each: each.size)
@@ -227,7 +237,7 @@ class Submission:
             "storage": options.storage,
             "resume": self.resume is not None,
             "backup": config.checkpoint.backup is None,
-            "inputs": {each.key: each.name for each in inputs},
+            "inputs": {each.key: each.name + each.split for each in inputs},
         }
         (folder / ORDER).write_text(json.dumps(order), encoding="utf-8")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import json
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,24 @@ def test_a_small_input_travels_in_the_package(rows: Path, tmp_path: Path) -> Non
     sent(rows, str(tmp_path / "nowhere"), tmp_path / "package")
     (copy,) = (tmp_path / "package" / "inputs").rglob("*.csv")
     assert copy.read_bytes() == (tmp_path / "rows.csv").read_bytes()
+
+
+def test_splits_of_one_dataset_travel_once_and_are_named(tmp_path: Path) -> None:
+    (tmp_path / "imdb").mkdir()
+    (tmp_path / "imdb" / "train.csv").write_text("text,label\na b,x\n")
+    path = tmp_path / "mine.yaml"
+    data = "{name: huggingface, train: imdb#train, test: imdb#test}"
+    path.write_text(f"name: mine\ndata: {data}\nmodel: transformer\n")
+    given = sent(path, str(tmp_path / "nowhere"), tmp_path / "package")
+    inputs = inputs_of(given.config)
+    assert [each.split for each in inputs] == ["#train", "#test"]
+    assert len(list((tmp_path / "package" / "inputs").rglob("*.csv"))) == 1
+    given._write(tmp_path / "package", "job", RayConfig(), inputs)
+    order = json.loads((tmp_path / "package" / submission.ORDER).read_bytes())
+    assert order["inputs"] == {
+        "data.train": f"{inputs[0].sha256}/imdb#train",
+        "data.test": f"{inputs[0].sha256}/imdb#test",
+    }
 
 
 def test_a_large_input_goes_to_the_storage_once(
