@@ -244,7 +244,8 @@ class _Data:
             self._complain(f"data.{split}", str(error))
             return None
         if not bad.count and not len(rows):
-            self._complain(f"data.{split}", f"there are no {split} rows")
+            remedy = "name a location that has some"
+            self._complain(f"data.{split}", f"there are no {split} rows", remedy)
         if first is not None and not len(rows):
             self._check_target(first, bad)
         return rows, strata

@@ -52,6 +52,18 @@ def test_a_stored_config_trains_the_same_model_again(tmp_path):
     assert weights[0] == weights[1]
 
 
+def test_rows_in_memory_stand_beside_a_file_in_another_encoding(tmp_path):
+    text = "text,label\n包裹在哪里,track\n退款,refund\n"
+    (tmp_path / "test.csv").write_text(text, encoding="gb18030")
+    data = {"test": str(tmp_path / "test.csv"), "encoding": "gb18030"}
+    rows = [*ROWS, *({"text": "退款", "label": "refund"} for _ in range(9))]
+    run = nlpkit.train({**CONFIG, "data": data}, data={"train": rows}, out=tmp_path / "run")
+    assert run.result["samples"]["test"] == 2
+    vocabulary = (run.bundle / "tokenizer.json").read_text("utf-8")
+    assert "退" in vocabulary
+    assert "閫" not in vocabulary  # UTF-8 that was read as GB18030
+
+
 def test_exports_that_a_config_lists_are_written_with_the_run(tmp_path):
     config = {**CONFIG, "export": ["state_dict"]}
     run = nlpkit.train(config, data={"train": ROWS}, out=tmp_path / "run")

@@ -10,6 +10,7 @@ import codecs
 import encodings.aliases
 import io
 from collections import deque
+from contextlib import suppress
 from itertools import chain
 from typing import IO, TYPE_CHECKING
 
@@ -116,7 +117,9 @@ class _Decoding:
 
     def _broken(self, piece: bytes, error: UnicodeDecodeError) -> DataError:
         kept = len(error.object) - len(piece)  # bytes of a character that began before
-        text = self._decoder.decode(piece[: max(0, error.start - kept)])
+        text = ""
+        with suppress(UnicodeError):
+            text = self._decoder.decode(piece[: max(0, error.start - kept)])
         breaks = text.count("\n") or (text.count("\r") if self._line == 1 else 0)
         byte, at = error.object[error.start], self._offset - kept + error.start
         problem = f"byte {byte:#04x} at offset {at} of the file is not {self._name}"

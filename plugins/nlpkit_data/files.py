@@ -239,7 +239,8 @@ def read_jsonl(file: IO[bytes], address: str, options: FilesConfig) -> Iterator[
             yield DataError(here, column=error.column, problem=error.problem)
             continue
         except (ValueError, RecursionError) as error:
-            yield DataError(here, problem="is not JSON", remedy=str(error))
+            remedy = f"{error}; each line is an object of its own"
+            yield DataError(here, problem="is not JSON", remedy=remedy)
             continue
         if isinstance(values, list) and [type(part) for part in values] == [str, dict]:
             here, values = values

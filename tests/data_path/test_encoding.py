@@ -106,6 +106,7 @@ def test_utf_16_says_what_it_is() -> None:
     )
     assert error(CHINESE.encode("utf-32")).endswith("(data.encoding: utf-32)")
     assert "utf-16-le or utf-16-be" in error(CHINESE.encode("utf-16-le"), "utf-16")
+    assert "a.csv:1: byte 0x00 at" in error(b'"""\0\0\xd8\0\0', "utf-16")  # broken, and unmarked
 
 
 def test_latin_1_is_read_where_it_is_declared() -> None:

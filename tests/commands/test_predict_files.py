@@ -1,0 +1,144 @@
+"""Files that `nlpkit predict` reads and writes beside UTF-8 csv and JSON lines."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import openpyxl
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from nlpkit.bundle.load import load
+from nlpkit.cli.main import main
+from nlpkit.commands.prediction_draft import Draft
+from nlpkit.commands.prediction_lines import form_of
+from tests.bundle.bundles import make_run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TEXT = "möglich 卡"
+CHINESE = "我的卡还没有到"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NLPKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return make_run(tmp_path_factory.mktemp("runs") / "cards")
+
+
+def predicted(run: Path, source: Path, *more: str) -> list[dict[str, Any]]:
+    output = source.with_suffix(".out.jsonl")
+    assert main(["predict", str(run), "--input", str(source), "--output", str(output), *more]) == 0
+    return [json.loads(line) for line in output.read_text("utf-8").splitlines()]
+
+
+def refused(run: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    capsys.readouterr()
+    assert main(["predict", str(run), *arguments]) == 2
+    return capsys.readouterr().err
+
+
+def write_book(path: Path, *titles: str) -> None:
+    book = openpyxl.Workbook()
+    book.remove(book.active)
+    for title in titles:
+        book.create_sheet(title).append(["text"])
+        book[title].append([f"{TEXT} {title}"])
+    book.save(path)
+
+
+def test_parquet_and_workbooks_are_read(run: Path, tmp_path: Path) -> None:
+    pyarrow.parquet.write_table(pyarrow.table({"text": [TEXT, None]}), tmp_path / "a.parquet")
+    rows = predicted(run, tmp_path / "a.parquet")
+    assert [row["text"] for row in rows] == [TEXT, None]
+    assert f'{tmp_path / "a.parquet"}:2: column "text": the text is empty' in rows[1]["error"]
+    write_book(tmp_path / "a.xlsx", "S")
+    assert [row["text"] for row in predicted(run, tmp_path / "a.xlsx")] == [f"{TEXT} S"]
+
+
+def test_a_sheet_is_chosen(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "a.xlsx"
+    write_book(source, "A", "B")
+    assert "(name one, --sheet A)" in refused(run, capsys, "--input", str(source))
+    assert [row["text"] for row in predicted(run, source, "--sheet", "B")] == [f"{TEXT} B"]
+    assert "--sheet is for" in refused(run, capsys, "--input", "a.csv", "--sheet", "B")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "txt", "jsonl"])
+def test_another_encoding_is_read_where_it_is_named(
+    run: Path, tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / f"a.{suffix}"
+    text = {"csv": f"text\n{CHINESE}\n", "txt": CHINESE, "jsonl": f'{{"text": "{CHINESE}"}}\n'}
+    source.write_bytes(text[suffix].encode("gb18030"))
+    said = refused(run, capsys, "--input", str(source))
+    assert f'as GB18030 it reads "{CHINESE}' in said.replace('{"text": "', "")
+    assert "(if that is right, --input-encoding gb18030; else save the file as UTF-8)" in said
+    (row,) = predicted(run, source, "--input-encoding", "gb18030")
+    assert row["text"] == CHINESE
+
+
+def test_standard_input_may_be_in_another_encoding(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = io.BytesIO(f"{CHINESE}\r\n{CHINESE}".encode("gb18030"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(content, "utf-8"))
+    capsys.readouterr()
+    assert main(["predict", str(run), "--input-encoding", "gb18030"]) == 0
+    lines = map(json.loads, capsys.readouterr().out.splitlines())
+    assert [line["text"] for line in lines] == [CHINESE, CHINESE]
+
+
+def test_an_unknown_encoding_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(run, capsys, "--input", "a.txt", "--input-encoding", "gb18031")
+    assert 'did you mean "gb18030"?' in said
+
+
+def test_csv_output_has_a_byte_order_mark_where_excel_needs_it(run: Path, tmp_path: Path) -> None:
+    plain, marked = tmp_path / "plain.csv", tmp_path / "marked.csv"
+    assert main(["predict", str(run), TEXT, "--output", str(plain)]) == 0
+    encoding = ["--encoding", "utf-8-sig"]
+    assert main(["predict", str(run), TEXT, "--output", str(marked), *encoding]) == 0
+    assert marked.read_bytes() == b"\xef\xbb\xbf" + plain.read_bytes()
+    with marked.open(encoding="utf-8-sig", newline="") as file:
+        assert next(csv.DictReader(file))["text"] == TEXT
+
+
+def test_a_file_with_a_mark_is_gone_on_with(
+    run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("nlpkit.bundle.predict.WINDOW", 1)
+    monkeypatch.setattr("nlpkit.commands.prediction_draft.ROWS", 64)
+    source, output = tmp_path / "a.txt", tmp_path / "a.csv"
+    source.write_text(f"{TEXT}\n" * 150, "utf-8")
+    arguments = ["predict", str(run), "--input", str(source), "--output", str(output)]
+    marked = [*arguments, "--encoding", "utf-8-sig"]
+    model = load(run)
+    decides = {"precision": "fp32", "columns": model.task.text_columns, "encoding": "utf-8-sig"}
+    draft = Draft(output, form_of(output, model, None), model, top_k=None, **decides)
+    assert main(marked) == 0
+    whole = output.read_bytes()
+    output.unlink()
+    draft.path.write_bytes(whole[: len(whole) * 2 // 3])
+    assert "--column, --encoding); repeat" in refused(run, capsys, *arguments[2:], "--resume")
+    assert main([*marked, "--resume"]) == 0
+    assert "goes on after 64 rows" in capsys.readouterr().err
+    assert output.read_bytes() == whole
+
+
+def test_json_lines_have_no_mark(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    marked = ["--encoding", "utf-8-sig"]
+    for output in ([], ["--output", str(tmp_path / "a.jsonl")]):
+        assert "is for an --output that is csv" in refused(run, capsys, TEXT, *output, *marked)
