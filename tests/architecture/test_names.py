@@ -8,7 +8,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[2]
 BARE_NAME = re.compile(r"""install\s+(?:-\S+\s+)*['"]?nlpkit(?![-_\w])""")
 TEXTS = {".md", ".py", ".toml", ".yaml", ".yml", ".txt", ".cfg", ".ipynb", ".sh", ""}
-GENERATED = {".venv", ".venv-floor", ".git", "build", "dist", "runs", "__pycache__"}
+GENERATED = {".venv", ".venv-floor", ".git", ".hypothesis", "build", "dist", "runs", "__pycache__"}
 
 
 def texts() -> list[Path]:
