@@ -59,6 +59,9 @@ def lines(file: IO[bytes], address: str, encoding: str = AUTO) -> Iterator[str]:
 def _whole(pieces: Iterable[str]) -> Iterator[str]:
     rest = ""
     for piece in pieces:
+        if not rest and piece.find("\n") == len(piece) - 1 >= 0:
+            yield piece
+            continue
         rest += piece
         while end := rest.find("\n") + 1:
             yield rest[:end]
@@ -79,6 +82,7 @@ class _Decoding:
         first = next(iter(self._file), b"")
         encoding = codecs.lookup(self._encoding(first))
         self._name = "UTF-8" if encoding.name.startswith("utf-8") else self._declared
+        self._by_lines = encoding.name == "utf-8"  # no character is in two pieces
         self._decoder = encoding.incrementaldecoder()
         yield self._text(first).removeprefix("\ufeff")
         for piece in chain(self._file, [b""]):
@@ -96,11 +100,9 @@ class _Decoding:
         return "utf-8"
 
     def _text(self, piece: bytes) -> str:
-        state = self._decoder.getstate()
         try:
-            text = self._decoder.decode(piece, final=not piece)
+            text = piece.decode() if self._by_lines else self._decoded(piece)
         except UnicodeDecodeError as error:
-            self._decoder.setstate(state)
             raise self._broken(piece, error) from None
         except UnicodeError as error:  # UTF-16 without the mark that says which one
             here = f"{self._address}:{self._line}"
@@ -114,6 +116,14 @@ class _Decoding:
         if not piece.isascii():
             self._before.append(piece)
         return text
+
+    def _decoded(self, piece: bytes) -> str:
+        state = self._decoder.getstate()
+        try:
+            return self._decoder.decode(piece, final=not piece)
+        except UnicodeDecodeError:
+            self._decoder.setstate(state)
+            raise
 
     def _broken(self, piece: bytes, error: UnicodeDecodeError) -> DataError:
         kept = len(error.object) - len(piece)  # bytes of a character that began before

@@ -62,6 +62,15 @@ class TestProblems:
             "data.test: 0000.jsonl: there is no such file",
         ]
 
+    def test_columns_and_labels_may_be_in_any_script(self, folder: Path) -> None:
+        rows = "文本,إجابة\nпривет,😀 да\n你好,😀 да\nпока,否\nשלום,否\n"
+        (folder / "行.csv").write_text(rows, "gb18030")
+        data = {"train": "行.csv", "encoding": "gb18030"}
+        assert texts(task={"text": "文本", "label": "إجابة"}, data=data) == []
+        assert texts(task={"text": "文体", "label": "إجابة"}, data=data)[0].startswith(
+            '行.csv:2: column "文体": does not exist (the columns are: 文本, إجابة)'
+        )
+
     def test_missing_training_rows_are_named(self) -> None:
         assert texts(data={"train": None}) == [
             'data.train: missing; it names the training rows of "files"'

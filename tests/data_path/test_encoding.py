@@ -97,6 +97,7 @@ def test_a_declared_encoding_that_is_wrong_is_an_error_with_line_and_offset() ->
     assert error("a\nb\n\u010ac".encode("utf-16-be") + b"\xd8\x00\x00\n", "utf-16-be").startswith(
         "a.csv:3: byte 0xd8 at offset 12 of the file is not utf-16-be"
     )
+    assert error(b"\0a\xd8\n\0b", "utf-16-be").startswith("a.csv:1: byte 0xd8 at offset 2 of")
     assert error(b"a\rb\rc\xff\rd", "utf-8").startswith("a.csv:3: byte 0xff at offset 5 ")
 
 
