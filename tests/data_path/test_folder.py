@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import nlpkit
 from nlpkit.errors import DataError
 from nlpkit_data.config import FolderConfig
 from nlpkit_data.folder import Folder
@@ -136,3 +138,34 @@ def test_names_that_are_not_utf_8_are_errors(top: Path) -> None:
     except OSError:
         pytest.skip("this file system takes no such name")
     assert error() == r"train/caf\udce9: the name is not UTF-8 (rename it)"
+
+
+def test_a_run_trains_quarantines_and_evaluates_on_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for split in ("train", "test"):
+        for number in range(12):
+            write(tmp_path / "评论" / split / "好" / f"{number}.txt", f"很好，很满意{number}")
+            write(tmp_path / "评论" / split / "差" / f"{number}.txt", f"太差了，不要买{number}")
+    write(tmp_path / "评论" / "train" / "差" / "x.txt", b"\xff")
+    config = {
+        "name": "reviews",
+        "data": {
+            "name": "folder",
+            "train": "评论/train",
+            "test": "评论/test",
+            "on_bad_rows": "quarantine",
+        },
+        "tokenizer": "char",
+        "model": {"name": "transformer", "layers": 1, "hidden": 16, "heads": 2},
+        "train": {"epochs": 1},
+        "loader": {"workers": 0},
+        "observers": [],
+    }
+    run = nlpkit.train(config, out="run")
+    assert run.result["samples"] == {"validation": 2, "test": 24}
+    (line,) = (tmp_path / "run" / "rejected.jsonl").read_text("utf-8").splitlines()
+    assert json.loads(line)["address"] == "评论/train/差/x.txt:1"
+    assert nlpkit.evaluate("run", "评论/test")["accuracy"] == run.metrics["test"]["accuracy"]
+    assert set(nlpkit.load("run").predict(["好"])[0].scores) == {"好", "差"}
