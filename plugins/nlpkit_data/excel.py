@@ -96,8 +96,11 @@ def _rows(sheet: Any) -> Iterator[list[Any]]:
             block = list(islice(rows, _BLOCK))
         if not block:
             return
-        for row in block:
-            yield [None if cell.data_type == "e" else cell.value for cell in row]
+        yield from ([_value(cell) for cell in row] for row in block)
+
+
+def _value(cell: Any) -> Any:
+    return None if cell.data_type == "e" or cell.value == "" else cell.value
 
 
 def _is_filled(cells: Sequence[Any]) -> bool:

@@ -154,6 +154,13 @@ class TestWorkbook:
         book.save("a.xlsx")
         assert read("a.xlsx") == [("a.xlsx:S:2", {"text": "x", "label": None, "n": None})]
 
+    def test_a_formula_that_gives_empty_text_gives_no_row(self, tmp_path: Path) -> None:
+        write_xlsx("a.xlsx", {"S": [["text", "label"], ["x", "y"], ["?", None]]})
+        with zipfile.ZipFile("a.xlsx") as old, zipfile.ZipFile("b.xlsx", "w") as new:
+            for name in old.namelist():
+                new.writestr(name, old.read(name).replace(b"<t>?</t>", b"<t></t>"))
+        assert read("b.xlsx") == [("b.xlsx:S:2", {"text": "x", "label": "y"})]
+
     def test_a_value_without_a_columns_name_is_a_bad_row(self) -> None:
         write_xlsx("a.xlsx", {"S": [["text", None, "label"], ["x", None, "y", "?"], ["z"]]})
         assert read("a.xlsx") == [
