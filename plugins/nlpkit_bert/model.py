@@ -1,26 +1,44 @@
-"""BERT (Devlin et al. 2019, https://arxiv.org/abs/1810.04805) under nlpkit's own head.
+"""BERT (Devlin et al. 2019, https://arxiv.org/abs/1810.04805) and its kin under nlpkit's own head.
 
-The encoder is transformers'. Its weights are read here, from safetensors only, so that what does
-not fit is an error and never a warning among others.
+The encoder is transformers'. Shape suffixes: B batch, T tokens, H hidden.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+import inspect
+from typing import TYPE_CHECKING, Any, cast
 
+import torch
 import transformers
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from nlpkit.errors import ConfigError, Problem
 from nlpkit.nn import Head
-from nlpkit_bert.resolve import locate, resolve, unusable
+from nlpkit_bert.resolve import (
+    AFTER_PADDING,
+    TYPES,
+    first_position,
+    kind_of,
+    named,
+    pretrained_model,
+    resolve,
+    unusable,
+)
+from nlpkit_bert.weights import load_pretrained
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from nlpkit.contracts import HeadSpec, Vocabulary
     from nlpkit_bert.config import BertOptions
+
+DROPOUTS = (
+    "hidden_dropout_prob",
+    "dropout",
+    "mlp_dropout",
+    "attention_probs_dropout_prob",
+    "attention_dropout",
+    "embedding_dropout",
+)
+"""What the types call their dropout rates; the first one that a model has is the head's too."""
 
 
 class Bert(nn.Module):
@@ -29,32 +47,62 @@ class Bert(nn.Module):
     Args:
         options: Their description gives the sizes; one that is not filled in yet is looked up.
         head: What the task wants.
-    """
 
-    inputs = ("input_ids", "attention_mask", "token_type_ids")
+    Raises:
+        ConfigError: The installed transformers has no such encoder.
+    """
 
     def __init__(self, options: BertOptions, head: HeadSpec) -> None:
         super().__init__()
-        settings = {**resolve(options).options.description, "attn_implementation": "sdpa"}
-        if options.dropout is not None:
-            settings["hidden_dropout_prob"] = options.dropout
-            settings["attention_probs_dropout_prob"] = options.dropout
-        config = transformers.BertConfig(**settings)
-        self.bert = transformers.BertModel(config, add_pooling_layer=False)
-        dropout = config.hidden_dropout_prob
+        self.description = resolve(options).options.description
+        config = _config(self.description, options.dropout)
+        self.bert = _encoder(config)
+        taken = inspect.signature(type(self.bert).forward).parameters
+        self.types = getattr(config, "type_vocab_size", 0) if "token_type_ids" in taken else 0
+        self.inputs = ("input_ids", "attention_mask", *(["token_type_ids"] * (self.types > 1)))
+        dropout = next((getattr(config, name) for name in DROPOUTS if hasattr(config, name)), 0.0)
         self.head = Head(config.hidden_size, head, pooling=options.pooling, dropout=dropout)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> Tensor:
         """Logits of int64 inputs, each [batch, tokens]; the mask is 1 at real tokens."""
         mask_BT = attention_mask.bool()
-        # Of a mask [batch, tokens] transformers asks whether all of it is true: a wait for the
-        # device in every step, and a branch that tracing freezes. [B, 1, 1, T] is taken as it is.
-        output = self.bert(
-            input_ids=input_ids,
-            attention_mask=mask_BT[:, None, None, :],
-            token_type_ids=token_type_ids,
-        )
-        return cast("Tensor", self.head(output.last_hidden_state, mask_BT))
+        given: dict[str, Any] = self._positions(mask_BT)
+        if self.types:
+            given["token_type_ids"] = input_ids * 0 if token_type_ids is None else token_type_ids
+        mask = self._mask(mask_BT)
+        hidden_BTH = self.bert(input_ids=input_ids, attention_mask=mask, **given).last_hidden_state
+        return cast("Tensor", self.head(hidden_BTH, mask_BT))
+
+    def _positions(self, mask_BT: Tensor) -> dict[str, Tensor]:
+        """Positions where the encoder would count them by the ids, or on a device by name.
+
+        Padding has another id here than there, and a trace would keep the device's name.
+        """
+        kind = kind_of(self.description)
+        if kind not in (*AFTER_PADDING, "modernbert"):
+            return {}
+        counted_BT = mask_BT.long().cumsum(dim=1) - 1 + first_position(self.description)
+        return {"position_ids": counted_BT}
+
+    def _mask(self, mask_BT: Tensor) -> Tensor | dict[str, Tensor]:
+        """The mask as attention takes it.
+
+        Of a mask [batch, tokens] transformers asks whether all of it is true: a wait for the device
+        in every step, and a branch that tracing freezes. [B, 1, 1, T] is taken as it is.
+        """
+        kind = kind_of(self.description)
+        if kind not in TYPES:
+            return mask_BT.long()
+        mask_B11T = mask_BT[:, None, None, :]
+        if kind != "modernbert":
+            return mask_B11T
+        # As far apart as its window reaches; padding sees itself, so that its numbers are finite.
+        places_T = mask_BT[0].long().mul(0).add(1).cumsum(dim=0)
+        apart_TT = (places_T[:, None] - places_T[None, :]).abs()
+        near_B1TT = (apart_TT <= self.bert.config.sliding_window) & (mask_B11T | (apart_TT == 0))
+        return {"full_attention": mask_B11T, "sliding_attention": near_B1TT}
 
 
 def build(options: BertOptions, head: HeadSpec, vocabulary: Vocabulary, *, weights: bool) -> Bert:
@@ -71,56 +119,59 @@ def build(options: BertOptions, head: HeadSpec, vocabulary: Vocabulary, *, weigh
             "take the tokenizer that was made for the model (tokenizer.pretrained)",
         )
     if weights:
-        _load(model.bert, options.pretrained)
-    if "embeddings" in options.freeze:
-        model.bert.embeddings.requires_grad_(False)
-    for layer in options.frozen_layers():
-        model.bert.encoder.layer[layer].requires_grad_(False)
+        load_pretrained(model.bert, pretrained_model(options.pretrained))
+    _freeze(model, options)
     return model
 
 
-def _load(bert: nn.Module, pretrained: str) -> None:
-    """Puts the weights of a pretrained model into the encoder: each one, or none."""
-    remedy = "save the model with save_pretrained: pickled weights are never read"
-    path = locate(pretrained, "model.safetensors", remedy=remedy)
+def _config(description: dict[str, Any], dropout: float | None) -> transformers.PreTrainedConfig:
+    kind = kind_of(description)
+    settings = {key: value for key, value in description.items() if key != "model_type"}
+    if kind in TYPES:
+        settings["attn_implementation"] = "sdpa"
     try:
-        found = _encoder_weights(load_file(path))
-    except SafetensorError as error:
-        raise unusable(f"{path} is damaged ({error})", "restore the file") from error
-    wanted = bert.state_dict()
-    wrong = {
-        "missing": wanted.keys() - found.keys(),
-        "not BERT's": found.keys() - wanted.keys(),
-        "of another shape": {
-            name for name in wanted.keys() & found.keys() if wanted[name].shape != found[name].shape
-        },
-    }
-    if any(wrong.values()):
-        listed = "; ".join(f"{what}: {_listing(names)}" for what, names in wrong.items() if names)
+        config = transformers.AutoConfig.for_model(kind, **settings)
+    except Exception as error:  # an unknown type is a ValueError, unfit values are many things
+        message = f'transformers {transformers.__version__} has no "{kind}" of this config.json'
+        reason = f"{type(error).__name__}: {error}"
+        remedy = f"install the version that it needs, or name an encoder ({', '.join(TYPES)})"
+        raise unusable(f"{message} ({reason})", remedy) from error
+    if dropout is not None:
+        for name in DROPOUTS:
+            if hasattr(config, name):
+                setattr(config, name, dropout)
+    return config
+
+
+def _encoder(config: transformers.PreTrainedConfig) -> transformers.PreTrainedModel:
+    """The encoder with random weights, in float32; of classes that transformers itself has."""
+    found = transformers.MODEL_MAPPING.get(type(config), None)
+    known = transformers.MODEL_FOR_MASKED_LM_MAPPING.get(type(config), None)
+    if not inspect.isclass(found) or known is None or config.is_encoder_decoder:
+        kind = config.model_type
         raise unusable(
-            f"the weights in {path} do not fit its config.json ({listed})",
-            "restore the folder, or name another model",
+            f'transformers {transformers.__version__} has no encoder of texts of type "{kind}"',
+            f"name an encoder ({', '.join(TYPES)}), or another model under model.name",
         )
-    bert.load_state_dict(found)
+    pooled = "add_pooling_layer" in inspect.signature(found.__init__).parameters
+    pooling = {"add_pooling_layer": False} if pooled else {}
+    return transformers.AutoModel.from_config(
+        config, trust_remote_code=False, dtype=torch.float32, **pooling
+    )
 
 
-def _encoder_weights(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The encoder's part of a checkpoint, by the names that it has now.
-
-    Heads of earlier tasks and the pooler stay behind. A model with such a head prefixes the
-    encoder's weights with `bert.`, and the first checkpoints call the layer norm's gamma and beta.
-    """
-    weights = {}
-    for full_name, tensor in found.items():
-        name = full_name.removeprefix("bert.")
-        name = name.replace("LayerNorm.gamma", "LayerNorm.weight")
-        name = name.replace("LayerNorm.beta", "LayerNorm.bias")
-        if name.startswith(("embeddings.", "encoder.")) and name != "embeddings.position_ids":
-            weights[name] = tensor
-    return weights
-
-
-def _listing(names: Iterable[str], limit: int = 5) -> str:
-    ordered = sorted(names)
-    more = f" and {len(ordered) - limit} more" if len(ordered) > limit else ""
-    return ", ".join(ordered[:limit]) + more
+def _freeze(model: Bert, options: BertOptions) -> None:
+    """Stops what `freeze` names from learning."""
+    if "embeddings" in options.freeze:
+        for name, part in model.bert.named_children():
+            if name.startswith("embeddings"):
+                part.requires_grad_(False)
+    count = model.description[named("num_hidden_layers", model.description)]
+    lists = (each for each in model.bert.modules() if isinstance(each, nn.ModuleList))
+    layers = next((each for each in lists if len(each) == count), None)
+    for number in options.frozen_layers():
+        if layers is None:
+            message = f"the layers of {type(model.bert).__name__} cannot be told apart"
+            problem = Problem(key="model.freeze", message=message, remedy="name no layers")
+            raise ConfigError([problem])
+        layers[number].requires_grad_(False)

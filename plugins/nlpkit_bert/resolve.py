@@ -1,17 +1,39 @@
-"""What is known of a pretrained BERT before anything heavy is loaded: its config.json. No torch."""
+"""What is known of a pretrained encoder before anything heavy is loaded: its config.json. No torch.
+
+BERT's own names of sizes are used throughout; `named` says what another type calls them.
+"""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlpkit.contracts import Resolution
-from nlpkit.environment import hub_folder
-from nlpkit.errors import ConfigError, Problem, shorten
+from nlpkit.errors import ConfigError, Problem
+from nlpkit.pretrained import Pretrained
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from nlpkit_bert.config import BertOptions
+
+TYPES = ("bert", "distilbert", "electra", "modernbert", "roberta", "xlm-roberta")
+"""The types of models that are tested; others are tried, if they look like encoders of texts."""
+
+AFTER_PADDING = (
+    "camembert",
+    "data2vec-text",
+    "ibert",
+    "longformer",
+    "luke",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "xmod",
+)
+"""Types that number their positions from pad_token_id + 1: so many of them are never used."""
 
 REQUIRED = (
     "vocab_size",
@@ -33,7 +55,41 @@ DESCRIBING = (
     "layer_norm_eps",
     "pad_token_id",
 )
-"""The keys of a config.json that shape the encoder; the others (labels, paths) are left behind."""
+"""The keys that describe a BERT: a description without `model_type` is one."""
+
+LEFT_BEHIND = (
+    "add_cross_attention",
+    "architectures",
+    "auto_map",
+    "classifier_dropout",
+    "dtype",
+    "finetuning_task",
+    "gradient_checkpointing",
+    "id2label",
+    "is_decoder",
+    "label2id",
+    "num_labels",
+    "output_attentions",
+    "output_hidden_states",
+    "problem_type",
+    "return_dict",
+    "task_specific_params",
+    "tokenizer_class",
+    "torch_dtype",
+    "transformers_version",
+    "use_cache",
+)
+"""The keys of other types that do not shape the encoder: labels, how it was saved and used."""
+
+_NAMES = {
+    "distilbert": {
+        "hidden_size": "dim",
+        "num_hidden_layers": "n_layers",
+        "num_attention_heads": "n_heads",
+        "intermediate_size": "hidden_dim",
+    }
+}
+_NO_ENCODERS = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
 
 
 def resolve(options: BertOptions) -> Resolution:
@@ -42,10 +98,10 @@ def resolve(options: BertOptions) -> Resolution:
     The learning rate is BERT's usual 5e-5 at width 768, and grows as the width shrinks.
 
     Raises:
-        ConfigError: There is no such model, it is no BERT, or `freeze` names a layer it lacks.
+        ConfigError: There is no such model, it is no encoder, or `freeze` names a layer it lacks.
     """
     description = options.description or _describe(options.pretrained)
-    layers = description["num_hidden_layers"]
+    layers = description[named("num_hidden_layers", description)]
     beyond = [layer for layer in options.frozen_layers() if layer >= layers]
     if beyond:
         message = f"there is no layer {beyond[0]}: the model has {layers}"
@@ -53,57 +109,81 @@ def resolve(options: BertOptions) -> Resolution:
         raise ConfigError([Problem(key="model.freeze", message=message, remedy=remedy)])
     return Resolution(
         options=options.model_copy(update={"description": description}),
-        learning_rate=5e-5 * 768 / description["hidden_size"],
-        max_length=description["max_position_embeddings"],
+        learning_rate=5e-5 * 768 / description[named("hidden_size", description)],
+        max_length=_longest(description),
     )
 
 
-def _describe(pretrained: str) -> dict[str, Any]:
-    path = locate(pretrained, "config.json", remedy="save the model with save_pretrained")
+def kind_of(description: dict[str, Any]) -> str:
+    """The type of model that a description is of."""
+    return str(description.get("model_type", "bert"))
+
+
+def named(size: str, description: dict[str, Any]) -> str:
+    """The key that has one of BERT's sizes in the description of another type."""
+    return _NAMES.get(kind_of(description), {}).get(size, size)
+
+
+def first_position(description: dict[str, Any]) -> int:
+    """The number of a text's first position: 0, or the one after that of padding."""
+    if kind_of(description) not in AFTER_PADDING:
+        return 0
+    padding = description.get("pad_token_id")
+    return 1 + (1 if padding is None else int(padding))
+
+
+def pretrained_model(name: str) -> Pretrained:
+    """Where the files of the pretrained model are."""
+    return Pretrained(name, "model.pretrained")
+
+
+def unusable(message: str, remedy: str) -> ConfigError:
+    """The error that `model.pretrained` cannot be used."""
+    return pretrained_model("").unusable(message, remedy)
+
+
+def _longest(description: dict[str, Any]) -> int | None:
+    """The longest input in tokens; None where positions have no end."""
+    positions: int | None = description.get("max_position_embeddings")
+    return None if positions is None else positions - first_position(description)
+
+
+def _describe(name: str) -> dict[str, Any]:
+    remedy = "save the model with save_pretrained"
+    path = pretrained_model(name).file("config.json", remedy=remedy)
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise unusable(f"{path} is not JSON ({error})", "restore the file") from error
     kind = found.get("model_type") if isinstance(found, dict) else None
-    if kind != "bert":
+    if not isinstance(kind, str):
+        raise unusable(f"{path} does not say a model_type", "restore the file")
+    _check(found, path)
+    if kind == "bert":
+        return {key: found[key] for key in DESCRIBING if key in found}
+    return {
+        key: value
+        for key, value in found.items()
+        if key not in LEFT_BEHIND and not key.startswith("_")
+    }
+
+
+def _check(found: dict[str, Any], path: Path) -> None:
+    """Raises ConfigError for what is no encoder of texts, or lacks a size."""
+    kind = kind_of(found)
+    heads = found.get("architectures") or []
+    generates = any(str(head).endswith(_NO_ENCODERS) for head in heads)
+    if kind not in TYPES and (generates or found.get("is_encoder_decoder")):
         raise unusable(
-            f'{path} describes a model of type "{kind}", not "bert"',
-            "name a BERT, or another model under model.name",
+            f'{path} describes a model of type "{kind}", which is no encoder',
+            f"name an encoder ({', '.join(TYPES)}), or another model under model.name",
         )
-    for key in REQUIRED:
+    for size in REQUIRED:
+        key = named(size, found)
+        if kind not in TYPES and key not in found and size == "max_position_embeddings":
+            continue
         if type(found.get(key)) is not int or found[key] < 1:
-            raise unusable(f"{path} has no usable {key}", "restore the file")
-    return {key: found[key] for key in DESCRIBING if key in found}
-
-
-def locate(pretrained: str, name: str, *, remedy: str) -> Path:
-    """A file of a pretrained model: in its local folder, or from the hub through the hub's cache.
-
-    Raises:
-        ConfigError: The file is not there; `remedy` says what to do where the folder lacks it.
-    """
-    folder = Path(pretrained)
-    if folder.is_dir():
-        if not (folder / name).is_file():
-            raise unusable(f"the folder {pretrained} has no {name}", remedy)
-        return folder / name
-    if folder.is_absolute() or pretrained.startswith((".", "~")):
-        raise unusable(f"there is no folder {pretrained}", "correct the path")
-    try:
-        from huggingface_hub import hf_hub_download
-    except ImportError as error:
-        message = f'"{pretrained}" is no local folder, and models of the hub need huggingface_hub'
-        raise unusable(message, "pip install 'nlpkit-sdk[train]'") from error
-    try:
-        return Path(hf_hub_download(pretrained, name, cache_dir=hub_folder()))
-    except (OSError, ValueError) as error:
-        reason = f"{type(error).__name__}: {shorten(str(error), 120)}"
-        raise unusable(
-            f'"{pretrained}" is no local folder, and the hub does not give its {name} ({reason})',
-            "correct the model id, connect to huggingface.co, or name a local folder",
-        ) from error
-
-
-def unusable(message: str, remedy: str) -> ConfigError:
-    """The error that `model.pretrained` cannot be used."""
-    return ConfigError([Problem(key="model.pretrained", message=message, remedy=remedy)])
+            raise unusable(
+                f'{path}, which describes a model of type "{kind}", has no usable {key}',
+                f"restore the file, or name an encoder ({', '.join(TYPES)})",
+            )

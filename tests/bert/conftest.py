@@ -17,6 +17,40 @@ SIZES = {
 }
 
 
+KINDS = {
+    "bert": SIZES,
+    "roberta": {**SIZES, "type_vocab_size": 1, "pad_token_id": 1},
+    "xlm-roberta": {**SIZES, "type_vocab_size": 1, "pad_token_id": 1},
+    "distilbert": {
+        "vocab_size": 60,
+        "dim": 32,
+        "n_layers": 3,
+        "n_heads": 4,
+        "hidden_dim": 64,
+        "max_position_embeddings": 40,
+    },
+    "electra": {**SIZES, "embedding_size": 16},
+    "modernbert": {
+        **SIZES,
+        "local_attention": 4,
+        "pad_token_id": 3,
+        **dict.fromkeys(("bos_token_id", "cls_token_id"), 1),
+        **dict.fromkeys(("eos_token_id", "sep_token_id"), 2),
+    },
+}
+"""The encoders that are tested, each three layers of width 32."""
+
+
+def saved(folder: Path, kind: str, *, head: str = "MaskedLM", **settings) -> Path:
+    """The folder of a tiny encoder with random weights, under a head of transformers."""
+    torch.manual_seed(0)
+    sizes = KINDS[kind] | settings
+    config = transformers.AutoConfig.for_model(kind, **sizes)
+    cls = getattr(transformers, f"AutoModelFor{head}") if head else transformers.AutoModel
+    cls.from_config(config).save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def minilm() -> str:
     """The folder of a real pretrained BERT."""

@@ -5,7 +5,6 @@ import shutil
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file, save_file
 
 from nlpkit import ConfigError
 from nlpkit.contracts import HeadSpec, Vocabulary
@@ -27,13 +26,6 @@ def texts():
     mask = (torch.arange(7) < torch.tensor(LENGTHS)[:, None]).long()
     ids = torch.randint(1, 60, (3, 7), generator=torch.Generator().manual_seed(1))
     return ids * mask, mask, (torch.arange(7) > 1).long() * mask
-
-
-def changed(folder, change):
-    path = folder / "model.safetensors"
-    weights = load_file(path)
-    change(weights)
-    save_file(weights, path)
 
 
 def test_hidden_states_are_those_of_auto_model(minilm):
@@ -111,59 +103,6 @@ def test_a_tokenizer_with_more_ids_than_the_model_is_an_error(folder):
         ConfigError, match="the tokenizer gives 61 different ids, the model knows 60"
     ):
         bert(folder, size=61)
-
-
-def test_checkpoints_with_the_first_names_are_read(folder):
-    expected = bert(folder).bert.state_dict()
-
-    def age(weights):
-        for name in list(weights):
-            old = name.replace("LayerNorm.weight", "LayerNorm.gamma")
-            old = old.replace("LayerNorm.bias", "LayerNorm.beta")
-            weights[old] = weights.pop(name)
-        weights["bert.embeddings.position_ids"] = torch.arange(40)[None]
-
-    changed(folder, age)
-    given = bert(folder).bert.state_dict()
-    assert all(torch.equal(given[name], expected[name]) for name in expected)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (
-            lambda weights: weights.pop("bert.encoder.layer.1.output.dense.bias"),
-            r"missing: encoder.layer.1.output.dense.bias\)",
-        ),
-        (
-            lambda weights: weights.update({"bert.encoder.layer.9.x": torch.zeros(1)}),
-            r"not BERT's: encoder.layer.9.x\)",
-        ),
-        (
-            lambda weights: weights.update({"bert.embeddings.LayerNorm.bias": torch.zeros(31)}),
-            r"of another shape: embeddings.LayerNorm.bias\)",
-        ),
-        (lambda weights: weights.clear(), "missing: .* and 48 more"),
-    ],
-)
-def test_weights_that_do_not_fit_are_named(folder, change, message):
-    changed(folder, change)
-    with pytest.raises(ConfigError, match=message):
-        bert(folder)
-
-
-def test_damaged_weights_are_an_error(folder):
-    (folder / "model.safetensors").write_bytes(b"\xff" * 100)
-    with pytest.raises(ConfigError, match="is damaged"):
-        bert(folder)
-
-
-def test_pickled_weights_are_never_read(folder):
-    weights = folder / "model.safetensors"
-    torch.save(load_file(weights), folder / "pytorch_model.bin")
-    weights.unlink()
-    with pytest.raises(ConfigError, match=r"has no model.safetensors; .* never read"):
-        bert(folder)
 
 
 def test_building_and_calling_is_silent(folder, capfd):

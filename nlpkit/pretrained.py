@@ -1,0 +1,136 @@
+"""Files of a pretrained model: in a local folder, or of the hub, through the hub's own cache.
+
+Where the hub is (HF_ENDPOINT), whether it may be asked (HF_HUB_OFFLINE) and who asks (HF_TOKEN) is
+read by the hub's own library.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+
+from nlpkit.environment import hub_folder
+from nlpkit.errors import ConfigError, Problem, shorten
+
+LIMIT = 20.0
+"""Seconds in which the hub has to say whether it has a file; fetching it may take longer."""
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A pretrained model.
+
+    Attributes:
+        name: Its folder, or its id on the hub.
+        key: The config key that names it: errors say it.
+    """
+
+    name: str
+    key: str
+
+    def file(self, *names: str, remedy: str) -> Path:
+        """The first of these files that the model has.
+
+        Raises:
+            ConfigError: It has none of them (`remedy` says what to do), there is no such model, or
+                the hub does not answer within `LIMIT` seconds and its cache does not have them.
+        """
+        unknown = None
+        for name in names:
+            found = self._looked_up(name, ask=unknown is None)
+            if isinstance(found, Path):
+                return found
+            unknown = unknown or found
+        if unknown:
+            raise unknown
+        listed = names[0] if len(names) == 1 else f"none of {', '.join(names)}"
+        what = f"the folder {self.name}" if Path(self.name).is_dir() else f'"{self.name}"'
+        raise self.unusable(f"{what} has {'' if len(names) > 1 else 'no '}{listed}", remedy)
+
+    def optional(self, name: str) -> Path | None:
+        """A file that the model may have; None also where neither hub nor cache can tell."""
+        found = self._looked_up(name)
+        return found if isinstance(found, Path) else None
+
+    def unusable(self, message: str, remedy: str) -> ConfigError:
+        """The error that the model cannot be used."""
+        return ConfigError([Problem(key=self.key, message=message, remedy=remedy)])
+
+    def _looked_up(self, name: str, *, ask: bool = True) -> Path | ConfigError | None:
+        """A file; None where the model lacks it; an error where that cannot be known."""
+        folder = Path(self.name)
+        if folder.is_dir():
+            return folder / name if (folder / name).is_file() else None
+        if folder.is_absolute() or self.name.startswith((".", "~")):
+            raise self.unusable(f"there is no folder {self.name}", "correct the path")
+        try:
+            from huggingface_hub import hf_hub_download, try_to_load_from_cache
+            from huggingface_hub.errors import EntryNotFoundError
+        except ImportError as error:
+            message = f'"{self.name}" is no local folder, and models of the hub need '
+            remedy = "pip install 'nlpkit-sdk[train]'"
+            raise self.unusable(message + "huggingface_hub", remedy) from error
+        refusal = _refusal(self.name, name) if ask else ConnectionError("not asked again")
+        if isinstance(refusal, EntryNotFoundError):
+            return None
+        try:
+            if refusal is None:
+                return Path(hf_hub_download(self.name, name, cache_dir=hub_folder()))
+            cached = try_to_load_from_cache(self.name, name, cache_dir=hub_folder())
+        except (OSError, ValueError) as error:  # the connection or the disk; not an id at all
+            cached, refusal = None, error
+        if isinstance(cached, str):
+            return Path(cached)
+        return self._unavailable(refusal) if cached is None else None  # else known to be missing
+
+    def _unavailable(self, refusal: Exception) -> ConfigError:
+        from huggingface_hub import constants, errors
+
+        folder = "name a local folder that has the model"
+        start = f'"{self.name}" is no local folder'
+        hub = f"the hub at {constants.ENDPOINT}"
+        reason = f"{type(refusal).__name__}: {shorten(str(refusal), 120)}"
+        if isinstance(refusal, errors.HFValidationError):
+            return self.unusable(f"{start} and no id of the hub ({reason})", "correct it")
+        start += " and not in the hub's cache"
+        if isinstance(refusal, errors.OfflineModeIsEnabled):
+            cache = hub_folder() or constants.HF_HUB_CACHE
+            message = f"{start} ({cache}), and HF_HUB_OFFLINE keeps nlpkit from asking {hub}"
+            return self.unusable(message, f"run once without HF_HUB_OFFLINE, or {folder}")
+        if isinstance(refusal, errors.GatedRepoError):
+            message = f"{start}, and {hub} gives it only to those who have asked for it"
+            remedy = f"ask on the model's page and set HF_TOKEN, or {folder}"
+            return self.unusable(message, remedy)
+        if isinstance(refusal, errors.RepositoryNotFoundError):
+            message = f"{start}, and {hub} has no such model, or none that you may see"
+            return self.unusable(message, f"correct the id, set HF_TOKEN, or {folder}")
+        if isinstance(refusal, errors.HfHubHTTPError):
+            message = f"{start}, and {hub} answers {refusal.response.status_code}"
+        else:
+            message = f"{start}, and {hub} cannot be reached ({reason})"
+        return self.unusable(message, f"set HF_ENDPOINT to a mirror, or {folder}")
+
+
+def _refusal(model: str, name: str) -> Exception | None:
+    """What keeps the hub from giving a file; None: it gives it.
+
+    The library's own download asks again for minutes. It limits connecting and reading, but not the
+    look-up of a name, nor how many addresses that has; hence the thread.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    found: list[Exception | None] = []
+
+    def ask() -> None:
+        try:
+            get_hf_file_metadata(hf_hub_url(model, name), timeout=LIMIT / 2)
+        except Exception as error:  # the errors of its HTTP library, which it has changed before
+            found.append(error)
+        else:
+            found.append(None)
+
+    thread = Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(LIMIT)
+    return found[0] if found else TimeoutError(f"no answer within {LIMIT:g} s")

@@ -1,0 +1,143 @@
+"""The weights of a pretrained encoder: read without executing anything, and fitted name by name.
+
+They are read here and not by transformers, so that what does not fit is an error and never a
+warning among others.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from nlpkit_bert.resolve import unusable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from transformers import PreTrainedModel
+
+    from nlpkit.pretrained import Pretrained
+
+FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+"""Where weights are, in the order in which they are looked for; an index names several files."""
+
+HEADS = (
+    "classifier",
+    "cls",
+    "decoder",
+    "discriminator_predictions",
+    "generator_lm_head",
+    "generator_predictions",
+    "head",
+    "lm_head",
+    "pooler",
+    "pre_classifier",
+    "qa_outputs",
+    "vocab_layer_norm",
+    "vocab_projector",
+    "vocab_transform",
+)
+"""What transformers calls the heads of its models, and the pooler: they stay behind."""
+
+_RESTORE = "restore the file"
+
+
+def load_pretrained(encoder: PreTrainedModel, model: Pretrained) -> None:
+    """Puts the weights of a pretrained model into the encoder: each one, or none.
+
+    Raises:
+        ConfigError: There are none, they are damaged, or they are not just the encoder's.
+    """
+    path = model.file(*FILES, remedy="save the model with save_pretrained")
+    found = _encoder_weights(_read(path, model), encoder)
+    wanted = encoder.state_dict()
+    wrong = {
+        "missing": wanted.keys() - found.keys(),
+        "unexpected": found.keys() - wanted.keys(),
+        "of another shape": {
+            name for name in wanted.keys() & found.keys() if wanted[name].shape != found[name].shape
+        },
+    }
+    if any(wrong.values()):
+        listed = "; ".join(f"{what}: {_listing(names)}" for what, names in wrong.items() if names)
+        raise unusable(
+            f"the weights in {path} do not fit its config.json ({listed})",
+            "restore the folder, or name another model",
+        )
+    encoder.load_state_dict(found)
+
+
+def _read(path: Path, model: Pretrained) -> dict[str, Tensor]:
+    """All tensors of a file, or of the files that an index names."""
+    if path.suffix == ".json":
+        parts = (_tensors(model.file(part, remedy=_RESTORE)) for part in _parts(path))
+        return {name: tensor for part in parts for name, tensor in part.items()}
+    return _tensors(path)
+
+
+def _parts(index: Path) -> list[str]:
+    try:
+        parts = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        if any(Path(part).name != part for part in parts):
+            raise ValueError("it names a file of another folder")
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise unusable(f"{index} is no index of weights ({reason})", _RESTORE) from error
+    return parts
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise unusable(
+            f"{path} holds more than tensors, or is damaged, and is not executed",
+            "save the model as model.safetensors where you trust the file",
+        ) from error
+    except Exception as error:  # a damaged pickle is read until something fails, whatever that is
+        raise unusable(f"{path} is damaged ({error})", _RESTORE) from error
+    if not isinstance(found, dict) or not all(isinstance(each, Tensor) for each in found.values()):
+        raise unusable(f"{path} is not a mapping of tensors", "save the model's state_dict in it")
+    return found
+
+
+def _encoder_weights(found: Mapping[str, Tensor], encoder: PreTrainedModel) -> dict[str, Tensor]:
+    """The encoder's part of a checkpoint, by the names that it has now.
+
+    Heads stay behind. A model with a head prefixes the encoder's weights (`bert.`, `model.`), and
+    what has no prefix beside these is a head by any name. Tables of numbers that old versions saved
+    (position_ids) are computed now, and the first checkpoints call the layer norm's gamma and beta.
+    """
+    prefix = f"{encoder.base_model_prefix}."
+    prefixed = any(name.startswith(prefix) for name in found)
+    wanted = encoder.state_dict().keys()
+    parts = {name.partition(".")[0] for name in wanted}
+    computed = {name for name, _ in encoder.named_buffers()} - wanted
+    weights = {}
+    for full_name, tensor in found.items():
+        name = full_name.removeprefix(prefix)
+        part = name.partition(".")[0]
+        head = part not in parts and (part in HEADS or (prefixed and name == full_name))
+        if not head and name not in computed:
+            name = name.replace("LayerNorm.gamma", "LayerNorm.weight")
+            weights[name.replace("LayerNorm.beta", "LayerNorm.bias")] = tensor
+    return weights
+
+
+def _listing(names: Iterable[str], limit: int = 5) -> str:
+    ordered = sorted(names)
+    more = f" and {len(ordered) - limit} more" if len(ordered) > limit else ""
+    return ", ".join(ordered[:limit]) + more
