@@ -13,24 +13,29 @@ from typing import TYPE_CHECKING, Any, cast
 
 from nlpkit.checkpoint.backup import backup_of
 from nlpkit.config.load import load_config
-from nlpkit.config.resolve import build, resolve
+from nlpkit.config.resolve import build, options_of, resolve
 from nlpkit.config.schema import Config
 from nlpkit.contracts import Row
 from nlpkit.data.prepare import locations
 from nlpkit.data.rows import BadRows, Rows, scan, split_off
 from nlpkit.errors import ConfigError, DataError, InputError, Problem
 from nlpkit.metrics import monitor_of
-from nlpkit.plugin.host import Host
+from nlpkit.plugin.host import Host, load
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
     from tokenizers import Tokenizer
 
     from nlpkit.contracts import Schema, Source, Strategy, Task
-    from nlpkit.plugin.records import ExporterRecord, LauncherRecord, StrategyRecord
+    from nlpkit.plugin.records import (
+        ExporterRecord,
+        LauncherRecord,
+        StrategyRecord,
+        TokenizerRecord,
+    )
 
 _NAMED = 5  # labels in one message
 
@@ -85,6 +90,7 @@ def examine(config: Config | Mapping[str, Any] | str | Path, host: Host | None =
         findings.problems.append(Problem(message=str(error)))
         return findings
     findings.problems += machine_problems(findings.config, host)
+    findings.problems += tokenizer_problems(findings.config, host)
     try:
         backup_of(findings.config, findings.config.name)
     except ConfigError as error:
@@ -113,6 +119,22 @@ def machine_problems(config: Config, host: Host) -> list[Problem]:
         ]
     except InputError as error:
         return [Problem(message=str(error))]
+
+
+def tokenizer_problems(config: Config, host: Host) -> list[Problem]:
+    """What a resolved config's tokenizer has to say of the files that it reads."""
+    record = cast("TokenizerRecord", host.entry("tokenizer", config.tokenizer.name).record)
+    if not record.check:
+        return []
+    try:
+        options = options_of(config.tokenizer, "tokenizer", host)
+        found: Sequence[Problem] = load(record, record.check)(options)
+    except ConfigError as error:
+        found = error.problems
+    except InputError as error:
+        found = [Problem(message=str(error))]
+    address = config.origin.address
+    return [replace(each, address=address(tuple(each.key.split(".")))) for each in found]
 
 
 def _missing(config: Config, host: Host) -> Iterator[Problem]:

@@ -102,13 +102,12 @@ class Pretrained:
             message = f"{start}, and {hub} gives it only to those who have asked for it"
             remedy = f"ask on the model's page and set HF_TOKEN, or {folder}"
             return self.unusable(message, remedy)
-        if isinstance(refusal, errors.RepositoryNotFoundError):
+        answer = refusal.response.status_code if isinstance(refusal, errors.HfHubHTTPError) else 0
+        if isinstance(refusal, errors.RepositoryNotFoundError) or answer in (401, 403):
             message = f"{start}, and {hub} has no such model, or none that you may see"
             return self.unusable(message, f"correct the id, set HF_TOKEN, or {folder}")
-        if isinstance(refusal, errors.HfHubHTTPError):
-            message = f"{start}, and {hub} answers {refusal.response.status_code}"
-        else:
-            message = f"{start}, and {hub} cannot be reached ({reason})"
+        trouble = f"answers {answer}" if answer else f"cannot be reached ({reason})"
+        message = f"{start}, and {hub} {trouble}"
         return self.unusable(message, f"set HF_ENDPOINT to a mirror, or {folder}")
 
 

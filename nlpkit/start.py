@@ -15,7 +15,7 @@ from nlpkit.checkpoint.backup import backup_of
 from nlpkit.checkpoint.files import newest
 from nlpkit.checkpoint.lock import alone
 from nlpkit.checkpoint.resume import differences
-from nlpkit.checks import machine_problems
+from nlpkit.checks import machine_problems, tokenizer_problems
 from nlpkit.config.load import dump_config
 from nlpkit.config.resolve import build, resolve
 from nlpkit.data.encoding import AUTO
@@ -75,7 +75,7 @@ class Start:
             resolved = found.manifest["config"]["precision"]
             config = config.model_copy(update={"precision": resolved})
         config = resolve(config, self.host)
-        self._check_machine(config)
+        self._check(config)
         prepared = prepare(config, self.host, self.terminal)
         monitor, _ = monitor_of(config, build(config.task, "task", self.host), prepared.schema)
         evaluation = config.eval.model_copy(update={"monitor": monitor})
@@ -90,8 +90,8 @@ class Start:
         remember([*self.host.files.values(), *modules])
         return config
 
-    def _check_machine(self, config: Config) -> None:
-        problems = machine_problems(config, self.host)
+    def _check(self, config: Config) -> None:
+        problems = [*machine_problems(config, self.host), *tokenizer_problems(config, self.host)]
         if errors := [problem for problem in problems if problem.severity == "error"]:
             raise ConfigError(errors)
         for problem in problems:

@@ -26,7 +26,7 @@ from nlpkit.plugin.records import KINDS, Record
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 _IMPORT_STRING = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
-IMPORTS = ("target", "config", "objective", "resolve")
+IMPORTS = ("target", "config", "objective", "resolve", "check")
 """The fields of records that hold import strings; all but `target` may be empty."""
 
 

@@ -43,11 +43,14 @@ class TokenizerRecord(Record):
 
     Attributes:
         trained: Whether it learns from the training texts; otherwise `texts` is None.
+        check: Import string, or ""; `check(options)` gives the `nlpkit.Problem`s of what it reads,
+            for `nlpkit check` and before training.
     """
 
     kind: ClassVar[str] = "tokenizer"
 
     trained: bool = True
+    check: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

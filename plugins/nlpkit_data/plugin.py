@@ -44,9 +44,10 @@ def nlpkit_tokenizers() -> Iterator[nlpkit.TokenizerRecord]:
     """One that is read, three that are trained on the training rows."""
     yield nlpkit.TokenizerRecord(
         name="pretrained",
-        target="nlpkit_data.tokenizers:pretrained",
+        target="nlpkit_data.pretrained:build",
         config="nlpkit_data.config:PretrainedConfig",
-        summary="tokenizer.json of a folder or a hub id",
+        check="nlpkit_data.pretrained:check",
+        summary="tokenizer.json or vocab.txt of a folder or a hub id",
         trained=False,
     )
     yield nlpkit.TokenizerRecord(

