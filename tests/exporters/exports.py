@@ -37,6 +37,19 @@ MODELS: dict[str, dict[str, Any]] = {
     },
     "a stranger's": {"name": "bag"},
 }
+ENCODERS: dict[str, dict[str, Any]] = {
+    "roberta": {"type_vocab_size": 1, "pad_token_id": 1},
+    "xlm-roberta": {"type_vocab_size": 1, "pad_token_id": 1},
+    "distilbert": {},
+    "electra": {"embedding_size": 16},
+    "modernbert": {
+        "local_attention": 4,
+        "pad_token_id": 0,
+        **dict.fromkeys(("bos_token_id", "cls_token_id"), 1),
+        **dict.fromkeys(("eos_token_id", "sep_token_id"), 2),
+    },
+}
+"""What else `bert` loads, with what sets each apart from a BERT."""
 TASKS: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
     "class": (ROWS, {}),
     "multilabel": (LABELS, {"target": "multilabel"}),
@@ -57,13 +70,25 @@ _SIZES = {
     "max_position_embeddings": 40,
 }
 
+_DISTILBERT = {
+    "vocab_size": 150,
+    "dim": 32,
+    "n_layers": 2,
+    "n_heads": 4,
+    "hidden_dim": 64,
+    "max_position_embeddings": 40,
+}
+
 
 def run_of(folder: Path, model: str, task: str = "class") -> Path:
     """A run folder with a small model of each kind."""
-    options = dict(MODELS[model])
+    options = dict(MODELS.get(model, {"name": "bert"}))
     if options["name"] == "bert":
+        kind = model if model in ENCODERS else "bert"
+        sizes = _DISTILBERT if kind == "distilbert" else {**_SIZES, **ENCODERS.get(kind, {})}
+        config = transformers.AutoConfig.for_model(kind, **sizes)
         pretrained = folder.with_name(f"{folder.name}-pretrained")
-        transformers.BertModel(transformers.BertConfig(**_SIZES)).save_pretrained(pretrained)
+        transformers.AutoModel.from_config(config).save_pretrained(pretrained)
         options["pretrained"] = str(pretrained)
     rows, settings = TASKS[task]
     plugins = [str(_BAG)] if options["name"] == "bag" else []

@@ -9,7 +9,7 @@ import pytest
 
 import nlpkit
 from tests.bundle.bundles import TEXTS
-from tests.exporters.exports import FORMATS, GRID, MODELS, TASKS, Exported, run_of
+from tests.exporters.exports import ENCODERS, FORMATS, GRID, MODELS, TASKS, Exported, run_of
 
 QUICK = {
     *(("torchscript", model, "class") for model in MODELS),
@@ -18,15 +18,17 @@ QUICK = {
     ("torch_export", "bert mean", "pairs"),
     ("torch_export", "a stranger's", "multilabel"),
     ("onnx", "transformer sinusoidal pre", "regression"),
+    *(("torchscript", encoder, "class") for encoder in ENCODERS),
 }
+CASES = [
+    *itertools.product(FORMATS, MODELS, TASKS),
+    *itertools.product(FORMATS, ENCODERS, ["class"]),
+]
 
 
 @pytest.mark.parametrize(
     ("format", "model", "task"),
-    [
-        pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow)
-        for case in itertools.product(FORMATS, MODELS, TASKS)
-    ],
+    [pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow) for case in CASES],
 )
 def test_an_export_gives_the_models_numbers_for_any_batch_and_length(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], format: str, model: str, task: str

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nlpkit_exporters.torchscript import build, device_constants
 from nlpkit_exporters.tracing import quiet
-from tests.exporters.exports import MODELS, Exported, run_of
+from tests.exporters.exports import ENCODERS, MODELS, Exported, run_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +60,7 @@ def constants(traced: Any) -> Iterator[Any]:
             yield from module.graph.findAllNodes("prim::Constant", recurse=True)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [*MODELS, *sorted(ENCODERS.keys() - {"modernbert"})])
 def test_the_graph_names_no_device(tmp_path: Path, model: str) -> None:
     exported = Exported(run_of(tmp_path / "run", model), "torchscript", tmp_path / "out")
     with quiet():
@@ -70,6 +70,11 @@ def test_the_graph_names_no_device(tmp_path: Path, model: str) -> None:
     assert [str(each) for each in found if str(each.output().type()) == "Device"] == []
     assert device_constants(traced) == []
     assert "runs there only" not in exported.artifact.note
+
+
+def test_a_trace_of_modernbert_is_bound_to_the_cpu_and_says_so(tmp_path: Path) -> None:
+    exported = Exported(run_of(tmp_path / "run", "modernbert"), "torchscript", tmp_path / "out")
+    assert "the trace runs there only" in exported.artifact.note
 
 
 @pytest.mark.parametrize("model", [Positions, Table])
