@@ -15,9 +15,7 @@ from torch import Tensor, nn
 from nlpkit.errors import ConfigError, Problem
 from nlpkit.nn import Head
 from nlpkit_bert.resolve import (
-    AFTER_PADDING,
     TYPES,
-    first_position,
     kind_of,
     named,
     pretrained_model,
@@ -68,23 +66,11 @@ class Bert(nn.Module):
     ) -> Tensor:
         """Logits of int64 inputs, each [batch, tokens]; the mask is 1 at real tokens."""
         mask_BT = attention_mask.bool()
-        given: dict[str, Any] = self._positions(mask_BT)
+        given: dict[str, Any] = {"attention_mask": self._mask(mask_BT)}
         if self.types:
             given["token_type_ids"] = input_ids * 0 if token_type_ids is None else token_type_ids
-        mask = self._mask(mask_BT)
-        hidden_BTH = self.bert(input_ids=input_ids, attention_mask=mask, **given).last_hidden_state
+        hidden_BTH = self.bert(input_ids=input_ids, **given).last_hidden_state
         return cast("Tensor", self.head(hidden_BTH, mask_BT))
-
-    def _positions(self, mask_BT: Tensor) -> dict[str, Tensor]:
-        """Positions where the encoder would count them by the ids, or on a device by name.
-
-        Padding has another id here than there, and a trace would keep the device's name.
-        """
-        kind = kind_of(self.description)
-        if kind not in (*AFTER_PADDING, "modernbert"):
-            return {}
-        counted_BT = mask_BT.long().cumsum(dim=1) - 1 + first_position(self.description)
-        return {"position_ids": counted_BT}
 
     def _mask(self, mask_BT: Tensor) -> Tensor | dict[str, Tensor]:
         """The mask as attention takes it.

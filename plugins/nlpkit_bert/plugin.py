@@ -1,4 +1,4 @@
-"""BERT, from a local folder or the hub, with nlpkit's own head."""
+"""Pretrained encoders, from a local folder or the hub, with nlpkit's own head."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ def nlpkit_models() -> Iterator[nlpkit.ModelRecord]:
         target="nlpkit_bert.model:build",
         config="nlpkit_bert.config:BertOptions",
         resolve="nlpkit_bert.resolve:resolve",
-        summary="A pretrained BERT, from a folder or the hub",
+        summary="A pretrained BERT or its kin, from a folder or the hub",
         extra="train",
     )

@@ -124,14 +124,6 @@ def named(size: str, description: dict[str, Any]) -> str:
     return _NAMES.get(kind_of(description), {}).get(size, size)
 
 
-def first_position(description: dict[str, Any]) -> int:
-    """The number of a text's first position: 0, or the one after that of padding."""
-    if kind_of(description) not in AFTER_PADDING:
-        return 0
-    padding = description.get("pad_token_id")
-    return 1 + (1 if padding is None else int(padding))
-
-
 def pretrained_model(name: str) -> Pretrained:
     """Where the files of the pretrained model are."""
     return Pretrained(name, "model.pretrained")
@@ -145,7 +137,10 @@ def unusable(message: str, remedy: str) -> ConfigError:
 def _longest(description: dict[str, Any]) -> int | None:
     """The longest input in tokens; None where positions have no end."""
     positions: int | None = description.get("max_position_embeddings")
-    return None if positions is None else positions - first_position(description)
+    if positions is None or kind_of(description) not in AFTER_PADDING:
+        return positions
+    padding = description.get("pad_token_id")
+    return positions - 1 - (1 if padding is None else int(padding))
 
 
 def _describe(name: str) -> dict[str, Any]:
