@@ -13,7 +13,7 @@ from nlpkit import ConfigError
 from nlpkit.contracts import HeadSpec, Vocabulary
 from nlpkit_bert.config import BertOptions
 from nlpkit_bert.model import build
-from nlpkit_bert.resolve import TYPES, resolve
+from nlpkit_bert.resolve import DESCRIBING, LEFT_BEHIND, TYPES, resolve
 from tests.bert.conftest import KINDS, saved
 
 LENGTHS = [11, 3, 7, 1]
@@ -65,6 +65,33 @@ def test_hidden_states_are_those_of_auto_model(folder):
     expected = theirs(**inputs).last_hidden_state
     real = inputs["attention_mask"].bool()
     assert torch.allclose(seen[0][real], expected[real], rtol=0, atol=1e-6)
+
+
+OLDER = {
+    "modernbert": {
+        "global_attn_every_n_layers": 2,
+        "global_rope_theta": 150_000.0,
+        "local_rope_theta": 9_000.0,
+        "layer_types": None,
+        "rope_parameters": None,
+        "position_embedding_type": "absolute",
+    },
+    "distilbert": {"tie_weights_": True, "torch_dtype": "float16"},
+    "xlm-roberta": {"output_past": True, "transformers_version": "4.17.0.dev0"},
+}
+"""Keys of config.json that older versions wrote."""
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_the_configuration_is_that_of_auto_config(folder, kind, older):
+    path = folder / "config.json"
+    if older:
+        path.write_text(json.dumps(json.loads(path.read_text()) | OLDER.get(kind, {})))
+    ours = model_of(folder, weights=False).bert.config.to_dict()
+    theirs = transformers.AutoConfig.from_pretrained(folder).to_dict()
+    shaping = {*(DESCRIBING if kind == "bert" else theirs)} - {*LEFT_BEHIND, "_name_or_path"}
+    assert {key: ours[key] for key in shaping} == {key: theirs[key] for key in shaping}
+    assert len(shaping) > 10
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
@@ -164,6 +191,12 @@ def test_building_and_calling_is_silent(folder, capfd):
     model = model_of(folder).train()
     model(*texts(model).values())
     assert capfd.readouterr().err == ""
+
+
+def test_nothing_asks_the_device_for_a_value(folder):
+    model = model_of(folder).to("meta")  # tensors without values: a question to one is an error
+    inputs = texts(model)
+    assert model(*(each.to("meta") for each in inputs.values())).shape == (4, 5)
 
 
 def test_local_attention_reaches_as_far_as_its_window(tmp_path):
