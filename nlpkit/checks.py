@@ -132,7 +132,7 @@ def tokenizer_problems(config: Config, host: Host) -> list[Problem]:
     except ConfigError as error:
         found = error.problems
     except InputError as error:
-        found = [Problem(message=str(error))]
+        found = [Problem(key="tokenizer", message=str(error))]
     address = config.origin.address
     return [replace(each, address=address(tuple(each.key.split(".")))) for each in found]
 

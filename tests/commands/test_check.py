@@ -9,12 +9,35 @@ import pytest
 import nlpkit
 from nlpkit.checks import check, examine
 from nlpkit.cli.main import main
+from nlpkit.config.load import load_config
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 ROWS = ["text,label", "hello there,greeting", "good morning,greeting", "hi,greeting"]
 ROWS += ["bye,farewell", "see you,farewell", "so long,farewell"]
+
+
+READER = """
+import nlpkit
+from tokenizers import Tokenizer, models
+
+def build(options, texts):
+    return Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+
+def warn(options):
+    return [nlpkit.Problem(key="tokenizer.name", message="is odd", severity="warning")]
+
+def refuse(options):
+    raise nlpkit.InputError("words.txt: is not there")
+
+@nlpkit.hookimpl
+def nlpkit_tokenizers():
+    for name in ("warn", "refuse"):
+        yield nlpkit.TokenizerRecord(
+            name=name, target="my_reader:build", check=f"my_reader:{name}", trained=False
+        )
+"""
 
 
 @pytest.fixture
@@ -123,6 +146,22 @@ class TestProblems:
             "data.validation: 0.01 of 6 training rows is no row; give a larger fraction, a file, "
             "or null"
         ]
+
+    def test_a_tokenizer_says_what_it_finds_in_its_files(self, folder: Path) -> None:
+        (folder / "my_reader.py").write_text(READER)
+        (folder / "odd.yaml").write_text(
+            (folder / "c.yaml").read_text() + "plugins: [./my_reader.py]\ntokenizer: {name: warn}\n"
+        )
+        findings = examine(load_config("odd.yaml"))
+        assert [str(problem) for problem in findings.problems] == [
+            "odd.yaml:8: tokenizer.name: is odd"
+        ]
+        assert findings.usable
+        findings = examine(load_config("odd.yaml", ["tokenizer.name=refuse"]))
+        assert [str(problem) for problem in findings.problems] == [
+            "odd.yaml:8: tokenizer: words.txt: is not there"
+        ]
+        assert not findings.usable
 
     def test_a_single_label_is_an_error(self, folder: Path) -> None:
         (folder / "train.csv").write_text("\n".join(ROWS[:4]))
