@@ -13,7 +13,10 @@ from safetensors.torch import load_file
 import nlpkit
 import nlpkit.pretrained
 from nlpkit.cli.main import main
-from tests.bert.conftest import saved
+from nlpkit.config.load import dump_config, load_config
+from nlpkit.config.resolve import resolve
+from nlpkit.plugin.host import Host
+from tests.bert.conftest import KINDS, saved
 
 WORDS = "where is my card the money has not arrived please refund".split()
 ROWS = [(f"where is my card {word}", "card") for word in WORDS]
@@ -66,6 +69,19 @@ def test_it_is_checked_trained_and_needed_no_more(config, folder, capsys):
     first, second = model.predict(["Where is my CARD", "where is my card"])
     assert first.label == second.label
     assert first.score == pytest.approx(second.score)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_run_stores_of_a_model_is_read_back_as_it_was(config, tmp_path, kind):
+    saved(tmp_path / "tiny", kind)
+    host = Host.discover()
+    resolved = resolve(load_config(config), host)
+    stored = tmp_path / "config.yaml"
+    stored.write_text(dump_config(resolved), encoding="utf-8")
+    again = load_config(stored)
+    assert again.model.options == resolved.model.options
+    shutil.rmtree(tmp_path / "tiny")
+    assert resolve(again, host).model.options == resolved.model.options
 
 
 def test_a_hub_that_does_not_answer_is_the_only_problem_and_exit_code_2(
