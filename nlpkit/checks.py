@@ -1,13 +1,11 @@
 """Finds what is wrong with a config and its data before anything is trained: without weights.
 
-It reads the rows as a run does, and gives every row to the task, with stand-in tokens; torch is
-imported only where devices are in question.
+It reads and tokenizes the rows as a run does, and gives every row to the task; torch is imported
+only where devices are in question.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import shutil
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,11 +14,13 @@ from nlpkit.config.load import load_config
 from nlpkit.config.resolve import build, options_of, resolve
 from nlpkit.config.schema import Config
 from nlpkit.contracts import Row
-from nlpkit.data.prepare import locations
+from nlpkit.data.prepare import Texts, locations
 from nlpkit.data.rows import BadRows, Rows, scan, split_off
 from nlpkit.errors import ConfigError, DataError, InputError, Problem
 from nlpkit.metrics import monitor_of
 from nlpkit.plugin.host import Host, load
+from nlpkit.quality import Quality, TextFacts
+from nlpkit.resources import disk_problems, machine_problems, trains_elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -29,15 +29,8 @@ if TYPE_CHECKING:
     import numpy as np
     from tokenizers import Tokenizer
 
-    from nlpkit.contracts import Schema, Source, Strategy, Task
-    from nlpkit.plugin.records import (
-        ExporterRecord,
-        LauncherRecord,
-        StrategyRecord,
-        TokenizerRecord,
-    )
-
-_NAMED = 5  # labels in one message
+    from nlpkit.contracts import Source, Task
+    from nlpkit.plugin.records import TokenizerRecord
 
 
 @dataclass
@@ -48,12 +41,14 @@ class Findings:
         config: The resolved config; None where it cannot be resolved.
         rows: How many rows can be used, by split.
         labels: How many labels the training rows have, where the task counts them.
+        texts: How long the texts are in tokens; None where they could not be tokenized.
         problems: Everything that is wrong.
     """
 
     config: Config | None = None
     rows: dict[str, int] = field(default_factory=dict)
     labels: int = 0
+    texts: TextFacts | None = None
     problems: list[Problem] = field(default_factory=list)
 
     @property
@@ -95,30 +90,8 @@ def examine(config: Config | Mapping[str, Any] | str | Path, host: Host | None =
         backup_of(findings.config, findings.config.name)
     except ConfigError as error:
         findings.problems += error.problems
-    _Data(findings, findings.config, source, task).check()
+    _Data(findings, findings.config, host, source, task).check()
     return findings
-
-
-def machine_problems(config: Config, host: Host) -> list[Problem]:
-    """What a resolved config asks for that this machine has not, and GPUs that stay idle."""
-    if cast("LauncherRecord", host.entry("launcher", config.launch.name).record).remote:
-        return []
-    if importlib.util.find_spec("torch") is None:
-        message = "torch is not installed here, and training needs it"
-        remedy = "pip install 'nlpkit-sdk[train]'"
-        return [Problem(message=message, remedy=remedy, severity="warning")]
-    missing = list(_missing(config, host))
-    if not _asks_for_devices(config):
-        return missing
-    try:
-        return [*missing, *_devices(config, host)]
-    except ConfigError as error:
-        return [
-            config.origin.problem(tuple(problem.key.split(".")), problem.message, problem.remedy)
-            for problem in error.problems
-        ]
-    except InputError as error:
-        return [Problem(message=str(error))]
 
 
 def tokenizer_problems(config: Config, host: Host) -> list[Problem]:
@@ -134,52 +107,10 @@ def tokenizer_problems(config: Config, host: Host) -> list[Problem]:
     except InputError as error:
         found = [Problem(key="tokenizer", message=str(error))]
     address = config.origin.address
-    return [replace(each, address=address(tuple(each.key.split(".")))) for each in found]
-
-
-def _missing(config: Config, host: Host) -> Iterator[Problem]:
-    """What the formats of `export` need, before a run has trained for nothing."""
-    for place, component in enumerate(config.export):
-        record = cast("ExporterRecord", host.entry("exporter", component.name).record)
-        for module in record.needs:
-            if importlib.util.find_spec(module) is None:
-                message = f"{component.name} needs {module}, which is not installed"
-                remedy = f"pip install 'nlpkit-sdk[{record.extra}]'"
-                yield config.origin.problem(("export", place), message, remedy)
-
-
-def _asks_for_devices(config: Config) -> bool:
-    """Whether it is worth the seconds of importing torch."""
-    open_ended = config.precision == "fp16" or shutil.which("nvidia-smi") is not None
-    return (
-        config.strategy.name != "single"
-        or config.device.startswith("cuda")
-        or (config.device == "auto" and open_ended)
-    )
-
-
-def _devices(config: Config, host: Host) -> Iterator[Problem]:
-    """What is wrong with devices and precision here, and which GPUs stay idle."""
-    import torch
-
-    from nlpkit.training.precision import resolve_device, resolve_precision
-    from nlpkit.training.ranks import ranks_of
-
-    def warning(message: str, remedy: str = "") -> Problem:
-        problem = config.origin.problem(("strategy",), message, remedy)
-        return replace(problem, severity="warning")
-
-    device = resolve_device(config.device)
-    record = cast("StrategyRecord", host.entry("strategy", config.strategy.name).record)
-    resolve_precision(config.precision, device, record.precisions)
-    used = ranks_of(config, host)
-    if not used:
-        strategy: Strategy = build(config.strategy, "strategy", host, device)
-        used = strategy.replicas
-        yield from map(warning, getattr(strategy, "notes", ()))
-    found = torch.cuda.device_count()
-    if device.type == "cuda" and device.index is None and used < found:
-        yield warning(f"{found - used} of {found} GPUs stay idle", "strategy: ddp uses them")
+    placed = [replace(each, address=address(tuple(each.key.split(".")))) for each in found]
+    if trains_elsewhere(config, host):  # where the files may be
+        return [replace(each, severity="warning") for each in placed]
+    return placed
 
 
 class _Alike(BadRows):
@@ -206,8 +137,11 @@ class _Alike(BadRows):
 class _Data:
     """Checks the rows of a resolved config."""
 
-    def __init__(self, findings: Findings, config: Config, source: Source, task: Task) -> None:
-        self.findings, self.config, self.source, self.task = findings, config, source, task
+    def __init__(
+        self, findings: Findings, config: Config, host: Host, source: Source, task: Task
+    ) -> None:
+        self.findings, self.config, self.host = findings, config, host
+        self.source, self.task = source, task
         self.bad: dict[str, _Alike] = {}
 
     def check(self) -> None:
@@ -216,17 +150,7 @@ class _Data:
         if "train" not in places:
             remedy = f'it names the training rows of "{self.config.data.name}"'
             self._complain("data.train", "missing", remedy)
-        scans = {
-            split: found
-            for split, location in places.items()
-            if (found := self._scan(split, location)) is not None
-        }
-        splits = {split: rows for split, (rows, _) in scans.items()}
-        fraction = self.config.data.validation
-        if fraction is None:
-            self._check_effect()
-        if splits.get("train") and isinstance(fraction, float):
-            splits |= self._split_off(*scans["train"], fraction)
+        splits = self._splits(places)
         self.findings.rows = {split: len(rows) for split, rows in splits.items()}
         if splits.get("train"):
             try:
@@ -238,16 +162,25 @@ class _Data:
             good = self.findings.rows.get(split, 0)
             self.findings.problems += bad.problems(self.config.data.on_bad_rows, good=good)
 
+    def _splits(self, places: Mapping[str, str]) -> dict[str, Rows]:
+        """The usable rows of every split that can be read."""
+        scans = {
+            split: found
+            for split, location in places.items()
+            if (found := self._scan(split, location)) is not None
+        }
+        splits = {split: rows for split, (rows, _) in scans.items()}
+        fraction = self.config.data.validation
+        if fraction is None:
+            self._check_effect()
+        if splits.get("train") and isinstance(fraction, float):
+            splits |= self._split_off(*scans["train"], fraction)
+        return splits
+
     def _complain(self, key: str, message: str, remedy: str = "", *, warning: bool = False) -> None:
-        self.findings.problems.append(
-            Problem(
-                address=self.config.origin.address(tuple(key.split("."))),
-                key=key,
-                message=message,
-                remedy=remedy,
-                severity="warning" if warning else "error",
-            )
-        )
+        origin, path = self.config.origin, tuple(key.split("."))
+        problem = (origin.warning if warning else origin.problem)(path, message, remedy)
+        self.findings.problems.append(problem)
 
     def _check_effect(self) -> None:
         train, evaluation = self.config.train, self.config.eval
@@ -294,34 +227,44 @@ class _Data:
         except DataError as error:
             self._complain("data.train", str(error))
             return
-        counts: Mapping[str, int] = schema.get("counts") or {}
-        self.findings.labels = len(counts)
-        single = [label for label, count in counts.items() if count == 1]
-        if single:
-            labels = ", ".join(single[:_NAMED]) + (", …" if len(single) > _NAMED else "")
-            message = f"{len(single)} of {len(counts)} labels have a single training row: {labels}"
-            self._complain("data.train", message, "give them more rows", warning=True)
-        tokenizer = _stand_in()
+        self.findings.labels = len(schema.get("counts") or {})
+        tokenizer = self._tokenizer(splits["train"])
+        quality = Quality(self.config, self.task, tokenizer or _stand_in(), schema, splits)
         for split, rows in splits.items():
             bad = self.bad.get(split) or self.bad["train"]
             before = bad.count
-            for row in rows:
-                self._encode(row, schema, tokenizer, bad)
+            quality.read(rows, bad)
             self.findings.rows[split] -= bad.count - before
+        self.findings.problems += quality.problems_of_rows()
+        if tokenizer:
+            trained = self._tokenizer_record().trained
+            self.findings.problems += quality.problems_of_tokens(trained=trained)
+            self.findings.texts = quality.facts()
+        if not trains_elsewhere(self.config, self.host):
+            self.findings.problems += disk_problems(self.config, tokens=quality.bytes)
         monitor_of(self.config, self.task, schema)
 
-    def _encode(self, row: Row, schema: Schema, tokenizer: Tokenizer, bad: BadRows) -> None:
-        text = self.task.texts(row)
-        words = isinstance(text, list)
-        first, second = text if isinstance(text, tuple) else (text, None)
+    def _tokenizer(self, rows: Rows) -> Tokenizer | None:
+        """The run's tokenizer, without truncation; None where it cannot be had here."""
+        texts = Texts(self.task, rows) if self._tokenizer_record().trained else None
         try:
-            self.task.encode(row, tokenizer.encode(first, second, is_pretokenized=words), schema)
-        except DataError as error:
-            bad.add(error, row)
+            tokenizer: Tokenizer = build(self.config.tokenizer, "tokenizer", self.host, texts)
+        except InputError as error:
+            elsewhere = trains_elsewhere(self.config, self.host)
+            if not any(each.message in str(error) for each in self.findings.problems):
+                self._complain("tokenizer", str(error), warning=elsewhere)
+            return None
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return tokenizer
+
+    def _tokenizer_record(self) -> TokenizerRecord:
+        record = self.host.entry("tokenizer", self.config.tokenizer.name).record
+        return cast("TokenizerRecord", record)
 
 
 def _stand_in() -> Tokenizer:
-    """One token a word: the task sees tokens with their places, and no tokenizer is trained."""
+    """One token a word: the task sees tokens with their places where there is no tokenizer."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))

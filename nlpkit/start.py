@@ -15,7 +15,7 @@ from nlpkit.checkpoint.backup import backup_of
 from nlpkit.checkpoint.files import newest
 from nlpkit.checkpoint.lock import alone
 from nlpkit.checkpoint.resume import differences
-from nlpkit.checks import machine_problems, tokenizer_problems
+from nlpkit.checks import tokenizer_problems
 from nlpkit.config.load import dump_config
 from nlpkit.config.resolve import build, resolve
 from nlpkit.data.encoding import AUTO
@@ -25,6 +25,7 @@ from nlpkit.environment import git_commit, versions
 from nlpkit.errors import ConfigError, InputError
 from nlpkit.metrics import monitor_of
 from nlpkit.plugin.trust import remember
+from nlpkit.resources import machine_problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -44,6 +44,7 @@ def _report(findings: Findings, config: Config, terminal: Terminal) -> None:
         "model": config.model.name,
         "tokenizer": f"{tokenizer.name}{f' of {pretrained}' if pretrained else ''}, "
         f"at most {tokenizer.max_length} tokens",
+        **_texts(findings),
         "learning rate": f"{config.train.learning_rate:g}",
         "strategy": config.strategy.name,
         "device": config.device,
@@ -52,3 +53,14 @@ def _report(findings: Findings, config: Config, terminal: Terminal) -> None:
     terminal.say("The config can be trained.")
     for name, fact in facts.items():
         terminal.say(f"  {name:<{max(map(len, facts))}}  {fact}")
+
+
+def _texts(findings: Findings) -> dict[str, str]:
+    texts = findings.texts
+    if texts is None:
+        return {}
+    lengths = ", ".join(f"{name} {length:,}" for name, length in texts.lengths.items())
+    return {
+        "tokens of a row": f"{lengths}; {texts.truncated:.1%} of the rows are cut",
+        "unknown tokens": f"{texts.unknown:.2%}",
+    }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping  # noqa: TC003 - pydantic reads the annotation
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -55,6 +55,10 @@ class Origin:
     def problem(self, path: KeyPath, message: str, remedy: str = "") -> Problem:
         """A problem with the value at `path`."""
         return Problem(address=self.address(path), key=dotted(path), message=message, remedy=remedy)
+
+    def warning(self, path: KeyPath, message: str, remedy: str = "") -> Problem:
+        """A problem with the value at `path` that stops no run."""
+        return replace(self.problem(path, message, remedy), severity="warning")
 
 
 def dotted(path: KeyPath) -> str:

@@ -205,7 +205,7 @@ class _Preparation:
             splits = self._splits(bad)
             schema = self._schema(splits["train"])
             _write_json(folder / "schema.json", schema)
-            tokenizer = self.tokenizer or self._tokenizer(_Texts(self.task, splits["train"]))
+            tokenizer = self.tokenizer or self._tokenizer(Texts(self.task, splits["train"]))
             write_synced(folder / "tokenizer.json", tokenizer.to_str(pretty=True))
             encoder = Encoder(task=self.task, tokenizer=tokenizer, schema=schema)
             report = self._encode(encoder, splits, folder, bad)
@@ -262,7 +262,7 @@ class _Preparation:
             raise DataError(where, column=error.column, problem=error.problem) from None
         return cast("dict[str, Any]", json.loads(json.dumps(schema)))
 
-    def _tokenizer(self, texts: _Texts | None) -> Tokenizer:
+    def _tokenizer(self, texts: Texts | None) -> Tokenizer:
         tokenizer: Tokenizer = build(self.config.tokenizer, "tokenizer", self.host, texts)
         tokenizer.enable_truncation(self.config.tokenizer.max_length)
         tokenizer.no_padding()
@@ -325,7 +325,7 @@ def _start(source: Source, location: str) -> str:
 
 
 @dataclass(frozen=True)
-class _Texts:
+class Texts:
     """The texts of rows, as often as they are asked for."""
 
     task: Task

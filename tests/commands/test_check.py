@@ -14,8 +14,11 @@ from nlpkit.config.load import load_config
 if TYPE_CHECKING:
     from pathlib import Path
 
-ROWS = ["text,label", "hello there,greeting", "good morning,greeting", "hi,greeting"]
-ROWS += ["bye,farewell", "see you,farewell", "so long,farewell"]
+GREETINGS = ["hello there", "good morning", "hi", "good day", "how do you do"]
+FAREWELLS = ["bye", "see you", "so long", "take care", "good night"]
+ROWS = ["text,label", *(f"{text},greeting" for text in GREETINGS)]
+ROWS += [f"{text},farewell" for text in FAREWELLS]
+VALIDATION = "text,label\nhello you,greeting\n"
 
 
 READER = """
@@ -77,7 +80,7 @@ class TestProblems:
         assert [problem.severity for problem in findings.problems] == ["warning"]
         assert findings.problems[0].remedy == "2 such rows, left out"
         assert findings.usable
-        assert findings.rows == {"train": 6, "test": 1}
+        assert findings.rows == {"train": 10, "test": 1}
 
     def test_files_that_are_missing_are_named_with_the_key_and_the_nearest_name(self) -> None:
         assert texts(data={"train": "trian.csv", "test": "0000.jsonl"}) == [
@@ -103,7 +106,7 @@ class TestProblems:
         found = texts(task={"text": "txt", "label": "labels"}, data={"on_bad_rows": "skip"})
         assert found == [
             'train.csv:2: column "txt": does not exist; did you mean "text"? (the columns are: '
-            "text, label); 6 such rows",
+            "text, label); 10 such rows",
             'train.csv:2: column "labels": does not exist; did you mean "label"? (the columns '
             "are: text, label); 1 such row",
         ]
@@ -114,19 +117,15 @@ class TestProblems:
         (folder / "train.csv").write_text("\n".join(rows))
         found = check(config())
         assert [problem.address for problem in found] == [
-            "train.csv:8",
-            "train.csv:10",
-            "train.csv:11",
+            "train.csv:12",
+            "train.csv:14",
+            "train.csv:15",
         ]
         assert found[0].remedy.startswith("2 such rows")
 
-    def test_a_label_with_a_single_training_row_is_a_warning(self, folder: Path) -> None:
-        (folder / "train.csv").write_text("\n".join([*ROWS, "eh,doubt"]))
-        (problem,) = check(config())
-        assert problem.severity == "warning"
-        assert problem.message == "1 of 3 labels have a single training row: doubt"
-
-    def test_options_that_need_validation_rows_are_warned_of_without_them(self) -> None:
+    def test_options_that_need_validation_rows_are_warned_of_without_them(
+        self, folder: Path
+    ) -> None:
         found = check(config(train={"early_stopping": 2}, eval={"monitor": "accuracy"}))
         assert [(problem.key, problem.severity) for problem in found] == [
             ("train.early_stopping", "warning"),
@@ -134,16 +133,18 @@ class TestProblems:
         ]
         assert "has no effect: data.validation is null" in found[0].message
         both = {"train": {"early_stopping": 2}, "eval": {"monitor": "accuracy"}}
-        assert texts(data={"validation": "train.csv"}, **both) == []
+        (folder / "validation.csv").write_text(VALIDATION)
+        assert texts(data={"validation": "validation.csv"}, **both) == []
 
-    def test_a_value_to_monitor_that_the_task_lacks_is_an_error(self) -> None:
-        (found,) = texts(data={"validation": "train.csv"}, eval={"monitor": "acuracy"})
+    def test_a_value_to_monitor_that_the_task_lacks_is_an_error(self, folder: Path) -> None:
+        (folder / "validation.csv").write_text(VALIDATION)
+        (found,) = texts(data={"validation": "validation.csv"}, eval={"monitor": "acuracy"})
         assert found.startswith('eval.monitor: "acuracy" is no value of task "sequence"')
-        assert texts(data={"validation": "train.csv"}, eval={"monitor": "loss"}) == []
+        assert texts(data={"validation": "validation.csv"}, eval={"monitor": "loss"}) == []
 
     def test_a_fraction_that_leaves_no_validation_row_is_an_error(self) -> None:
         assert texts(data={"validation": 0.01}) == [
-            "data.validation: 0.01 of 6 training rows is no row; give a larger fraction, a file, "
+            "data.validation: 0.01 of 10 training rows is no row; give a larger fraction, a file, "
             "or null"
         ]
 
@@ -164,7 +165,7 @@ class TestProblems:
         assert not findings.usable
 
     def test_a_single_label_is_an_error(self, folder: Path) -> None:
-        (folder / "train.csv").write_text("\n".join(ROWS[:4]))
+        (folder / "train.csv").write_text("\n".join(ROWS[:6]))
         (found,) = texts()
         assert found.startswith('data.train: column "label": the training rows have one label')
 
@@ -188,7 +189,8 @@ class TestProblems:
 
     @pytest.mark.parametrize("target", ["multilabel", "regression"])
     def test_other_targets_are_checked_by_their_task(self, folder: Path, target: str) -> None:
-        good = {"multilabel": "a,x\nb,x\n", "regression": "a,1\nb,2.5\n"}[target]
+        good = {"multilabel": "{},x\n", "regression": "{},2.5\n"}[target]
+        good = "".join(good.format(letter) for letter in "abdef")
         (folder / "train.csv").write_text("text,label\n" + good)
         assert texts(task={"target": target}) == []
         (folder / "test.csv").write_text("text,label\nc,y\n")
@@ -196,10 +198,10 @@ class TestProblems:
         assert found.startswith('test.csv:2: column "label": "y" is not ')
 
     def test_pairs_of_texts_are_checked(self, folder: Path) -> None:
-        (folder / "train.csv").write_text("q,a,label\nx,y,1\nx,,2\nz,z,2\n")
-        (found, warning) = texts(task={"text": ["q", "a"]})
-        assert warning.startswith('train.csv:3: column "a": the text is empty')
-        assert "single training row" in found
+        rows = [f"x,y{number},{number % 2}" for number in range(10)]
+        (folder / "train.csv").write_text("\n".join(["q,a,label", "x,,2", *rows, "y0,x,1"]))
+        (found,) = texts(task={"text": ["q", "a"]})
+        assert found.startswith('train.csv:2: column "a": the text is empty')
 
 
 def test_the_bundled_sample_has_no_problem() -> None:
@@ -219,7 +221,7 @@ class TestCommand:
     ) -> None:
         assert main(["check", "c.yaml", "train.epochs=1", "name=a b"]) == 0
         out = capsys.readouterr().out
-        for part in ["train 6", "wordpiece, at most 128 tokens", "0.0005", "2 labels"]:
+        for part in ["train 10", "wordpiece, at most 128 tokens", "0.0005", "2 labels"]:
             assert part in out
         assert out.splitlines()[-1] == "  nlpkit train c.yaml train.epochs=1 'name=a b'"
 

@@ -7,7 +7,7 @@ import torch
 
 from nlpkit.checks import check
 
-ROWS = "text,label\nhello,a\ngood day,a\nbye,b\nso long,b\n"
+ROWS = "text,label\n" + "".join(f"word {number},{'ab'[number % 2]}\n" for number in range(10))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -45,15 +46,17 @@ class SequenceTask:
 
     def fit_schema(self, rows: Iterable[Row]) -> Schema:
         """Labels, their counts and their weights; the mean of numbers."""
-        targets = [self._target(row) for row in rows]
-        if not targets:
+        numbers, counts, empty = array("d"), Counter[str](), True
+        for row in rows:
+            target, empty = self._target(row), False
+            if isinstance(target, float):
+                numbers.append(target)
+            else:
+                counts.update(target)
+        if empty:
             raise DataError("", problem="there are no training rows")
-        numbers = [target for target in targets if isinstance(target, float)]
         if numbers:
             return {"labels": [], "counts": {}, "weights": {}, "mean": float(np.mean(numbers))}
-        counts = Counter(
-            label for target in targets if isinstance(target, tuple) for label in target
-        )
         if len(counts) < (least := 2 if self._options.target == "class" else 1):
             raise DataError(
                 "",

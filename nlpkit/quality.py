@@ -1,0 +1,222 @@
+"""What is worth knowing of rows that a run can use: it warns, and stops nothing.
+
+The rows are read and tokenized once. What is remembered of each is 12 bytes; only the rows that a
+warning names are looked up once more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from nlpkit.data.copies import Copies
+from nlpkit.data.counts import TokenCounts, lacks_capitals
+from nlpkit.errors import DataError, Problem, shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Set
+
+    from tokenizers import Encoding, Tokenizer
+
+    from nlpkit.config.schema import Config
+    from nlpkit.contracts import Example, Row, Schema, Task, TextInput
+    from nlpkit.data.copies import Repeat
+    from nlpkit.data.rows import BadRows, Rows
+
+_FEW = 5  # training rows of a label
+_CUT = 0.05  # share of the rows from which truncation is worth a warning
+_UNKNOWN = 0.01  # share of the tokens
+_NAMED = 5  # labels or characters in one message
+_CHUNK = 1000  # rows that are tokenized together
+_INDEX = 8  # bytes that a token store adds to a value, at most
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextFacts:
+    """How long the texts of all splits are, in tokens.
+
+    Attributes:
+        lengths: p50, p95, p99 (so many percent are at most so long), and max.
+        truncated: The share of the rows that are longer than `tokenizer.max_length`.
+        unknown: The share of the tokens that the vocabulary lacks.
+    """
+
+    lengths: Mapping[str, int]
+    truncated: float
+    unknown: float
+
+
+@dataclass
+class _Seen:
+    """Rows of one kind: how many, and where the first two stand."""
+
+    count: int = 0
+    first: list[str] = field(default_factory=list)
+
+    def add(self, address: str) -> None:
+        self.count += 1
+        if len(self.first) < 2:
+            self.first.append(address)
+
+    def warning(self, message: str, remedy: str, *, place: str = "") -> Problem:
+        """What is odd about them, at the first one, or at `place` where no row was noted."""
+        address, *others = self.first or [place]
+        also = "".join(f" (also {other})" for other in others)
+        return Problem(address=address, message=message + also, remedy=remedy, severity="warning")
+
+
+class Quality:
+    """Reads rows, and says what is odd about them.
+
+    Args:
+        config: The resolved config.
+        task: Its task.
+        tokenizer: Does not truncate.
+        schema: What the task learned from the training rows.
+        splits: The rows, the training rows first.
+
+    Attributes:
+        bytes: What a token store of them takes, about.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        task: Task,
+        tokenizer: Tokenizer,
+        schema: Schema,
+        splits: Mapping[str, Rows],
+    ) -> None:
+        self._config, self._task, self._tokenizer = config, task, tokenizer
+        self._schema, self._splits = schema, splits
+        self._copies = Copies({split: len(rows) for split, rows in splits.items()})
+        self._counts = TokenCounts(tokenizer)
+        counts: Mapping[str, int] = schema.get("counts") or {}
+        self._labels = len(counts)
+        self._few = {label: count for label, count in counts.items() if count < _FEW}
+        self._rare, self._cut, self._unknown, self._empty = _Seen(), _Seen(), _Seen(), _Seen()
+        self.bytes = 0
+
+    def read(self, rows: Rows, bad: BadRows) -> None:
+        """Takes the rows of the next split; those that the task cannot encode go to `bad`."""
+        remaining = iter(rows)
+        while chunk := list(islice(remaining, _CHUNK)):
+            texts = [self._task.texts(row) for row in chunk]
+            encodings = self._tokenizer.encode_batch(
+                texts, is_pretokenized=isinstance(texts[0], list)
+            )
+            for row, text, encoding in zip(chunk, texts, encodings, strict=True):
+                try:
+                    example = self._task.encode(row, encoding, self._schema)
+                except DataError as error:
+                    bad.add(error, row)
+                    self._copies.add(text, None)
+                else:
+                    self._copies.add(text, example)
+                    self._add(row, text, encoding, example)
+
+    def facts(self) -> TextFacts:
+        """How long the texts are."""
+        percentiles = {f"p{percent}": self._counts.percentile(percent) for percent in (50, 95, 99)}
+        return TextFacts(
+            lengths={**percentiles, "max": self._counts.percentile(100)},
+            truncated=self._cut.count / max(1, self._counts.lengths.total()),
+            unknown=self._counts.unknown / max(1, self._counts.tokens),
+        )
+
+    def problems_of_rows(self) -> Iterator[Problem]:
+        """Labels with few rows; copies, contradictions, and training rows in other splits."""
+        if self._few:
+            rarest = sorted(self._few.items(), key=lambda each: each[1])
+            labels = ", ".join(f"{label} ({count})" for label, count in rarest[:_NAMED])
+            labels += ", …" if len(rarest) > _NAMED else ""
+            yield self._rare.warning(
+                f"{len(rarest)} of {self._labels} labels have fewer than {_FEW} training rows: "
+                f"{labels}",
+                "give them more rows, or merge them",
+                place=self._config.origin.address(("data", "train")),
+            )
+        repeats = self._copies.repeats()
+        found = self._found({number for repeat in repeats for number in repeat.rows})
+        for repeat in repeats:
+            first, second = (found[number] for number in repeat.rows)
+            yield self._repeated(repeat, first, second)
+
+    def problems_of_tokens(self, *, trained: bool) -> Iterator[Problem]:
+        """What the tokenizer loses: ends of texts, unknown words, whole texts, capitals."""
+        facts, longest = self.facts(), self._config.tokenizer.max_length
+        if facts.truncated >= _CUT:
+            yield self._cut.warning(
+                f"{self._rows(self._cut)} are longer than {longest} tokens and are cut",
+                f"99% fit into tokenizer.max_length: {facts.lengths['p99']}, if the model takes it",
+            )
+        if facts.unknown >= _UNKNOWN:
+            named = ", ".join(_shown(word) for word in self._counts.commonest(_NAMED))
+            yield self._unknown.warning(
+                f"{facts.unknown:.1%} of the tokens are unknown to the vocabulary, in "
+                f"{self._rows(self._unknown)}; the commonest: {named}",
+                "a tokenizer for this language, or tokenizer: bpe, which knows all"
+                if not trained
+                else "tokenizer: bpe knows all",
+            )
+        if self._empty.count:
+            yield self._empty.warning(
+                f"{self._rows(self._empty)} hold nothing that the tokenizer keeps",
+                "remove them: all of them look the same to the model",
+            )
+        if not trained and lacks_capitals(self._tokenizer):
+            yield self._config.origin.warning(
+                ("tokenizer",),
+                "the vocabulary has no capitals, and the tokenizer keeps case: a word with one is "
+                "unknown, or falls to pieces",
+                "its tokenizer.json needs a normalizer that folds case "
+                "(do_lower_case=True where it was saved)",
+            )
+
+    def _add(self, row: Row, text: TextInput, encoding: Encoding, example: Example) -> None:
+        self.bytes += sum(getattr(value, "nbytes", 0) + _INDEX for value in example.values())
+        length, unknown = self._counts.add(text, encoding)
+        if length > self._config.tokenizer.max_length:
+            self._cut.add(row.address)
+        if unknown:
+            self._unknown.add(row.address)
+        if length == self._counts.special(text):
+            self._empty.add(row.address)
+        if self._few and len(self._rare.first) < 2 and self._task.stratum(row) in self._few:
+            self._rare.add(row.address)
+
+    def _rows(self, seen: _Seen) -> str:
+        return f"{seen.count:,} of {self._counts.lengths.total():,} rows"
+
+    def _repeated(self, repeat: Repeat, first: Row, second: Row) -> Problem:
+        here, there = second.address, first.address
+        of = f"{repeat.count:,} of {len(self._splits[repeat.split]):,} {repeat.split} rows"
+        if repeat.kind == "copy":
+            message = f"is {there} again, text and target; {of} are such copies"
+            remedy = "remove them: they count twice"
+        elif repeat.kind == "conflict":
+            one, other = self._task.stratum(first), self._task.stratum(second)
+            targets = f': "{shorten(other)}", not "{shorten(one)}"' if one and other else ""
+            message = f"has the text of {there} and another target{targets}; {of} contradict one"
+            remedy = "correct or remove one of each two"
+        else:
+            message = f"has the text of {there}, a training row; so have {of}"
+            remedy = f"remove them from one of the two: they flatter the {repeat.split} metrics"
+        return Problem(address=here, message=message, remedy=remedy, severity="warning")
+
+    def _found(self, numbers: Set[int]) -> dict[int, Row]:
+        """Rows by their number, from one more look at the splits."""
+        found: dict[int, Row] = {}
+        start = 0
+        for rows in self._splits.values():
+            places = {number - start for number in numbers if start <= number < start + len(rows)}
+            start += len(rows)
+            for place, row in enumerate(islice(rows, max(places, default=-1) + 1)):
+                if place in places:
+                    found[start - len(rows) + place] = row
+        return found
+
+
+def _shown(word: str) -> str:
+    return f"{word} (U+{ord(word):04X})" if len(word) == 1 else shorten(word)
