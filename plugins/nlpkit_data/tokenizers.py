@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 """Have the ids 0 to 4 in every trained tokenizer."""
 
+_INVISIBLE = "[\u00ad\u200b\u2060\ufeff]"
+"""Soft hyphen, zero-width space, word joiner, byte order mark. Joiners shape emoji, and stay."""
+
 _INNER = "##"  # marks a piece that does not begin a word
 _LONGEST = 100  # characters of a word: training takes time quadratic in it
 _UNBROKEN = re.compile(r"\w{100}|[^\w\s]{100}")
@@ -86,11 +89,16 @@ def wordpiece(options: SubwordConfig, texts: Iterable[TextInput]) -> Tokenizer:
 def bpe(options: SubwordConfig, texts: Iterable[TextInput]) -> Tokenizer:
     """Byte pair encoding (Sennrich et al. 2016) over bytes (Radford et al. 2019): no unknowns.
 
-    It is trained on unbroken runs of letters or of signs in pieces of 100 characters.
+    It is trained on unbroken runs of letters or of signs in pieces of 100 characters. Any space is
+    a plain one, and what cannot be seen is left out.
     """
     tokenizer = Tokenizer(models.BPE())
     lowercase = [normalizers.Lowercase()] if options.lowercase else []
-    tokenizer.normalizer = _normalizer(options.normalize, *lowercase)
+    spaces = [
+        normalizers.Replace(Regex(_INVISIBLE), ""),
+        normalizers.Replace(Regex(r"\p{Zs}"), " "),
+    ]
+    tokenizer.normalizer = _normalizer(options.normalize, *lowercase, *spaces)
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -105,10 +113,10 @@ def bpe(options: SubwordConfig, texts: Iterable[TextInput]) -> Tokenizer:
 
 
 def char(options: CharConfig, texts: Iterable[TextInput]) -> Tokenizer:
-    """One token a character; a run of white space is one space, and none at the ends."""
-    spaces = [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
+    """One token a visible character; a run of white space is one space, and none at the ends."""
+    spaces = [normalizers.Replace(Regex(_INVISIBLE), ""), normalizers.Replace(Regex(r"\s+"), " ")]
     lowercase = [normalizers.Lowercase()] if options.lowercase else []
-    normalizer = _normalizer(options.normalize, *lowercase, *spaces)
+    normalizer = _normalizer(options.normalize, *lowercase, *spaces, normalizers.Strip())
     characters: set[str] = set()
     for text in _strings(texts):
         characters.update(normalizer.normalize_str(text))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ from nlpkit.errors import DataError, closest
 
 if TYPE_CHECKING:
     from nlpkit.contracts import Row
+
+_BLANK = re.compile(r"[\s\u00ad\u200b-\u200f\u2060\ufeff]*")  # spaces, and what has no width
 
 
 def cell(row: Row, column: str) -> Any:
@@ -32,11 +35,11 @@ def cell(row: Row, column: str) -> Any:
 
 
 def text(row: Row, column: str) -> str:
-    """A text that is more than white space."""
+    """A text of which something can be seen."""
     value = cell(row, column)
     if value is not None and not isinstance(value, str):
         raise DataError(row.address, column=column, value=value, problem="is not text")
-    if value is None or not value.strip():
+    if value is None or _BLANK.fullmatch(value):
         raise DataError(row.address, column=column, problem="the text is empty")
     return value
 
