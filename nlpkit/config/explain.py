@@ -80,7 +80,7 @@ def _path(location: Sequence[str | int], data: Any, *, missing: bool) -> KeyPath
 def _sentence(found: Mapping[str, Any], schema: Mapping[str, Any] | None) -> tuple[str, str]:
     if found["type"] == "missing":
         about = (schema or {}).get("description", "").rstrip(".")
-        return "missing", about[:1].lower() + about[1:]
+        return "missing", about[:1].lower() + about[1:] or "give it a value"
     if found["type"] == "value_error":
         return str(found["ctx"]["error"]), ""
     if schema is None:

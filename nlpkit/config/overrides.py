@@ -136,7 +136,7 @@ def _set(tree: dict[str, Any], override: Override) -> Problem | None:
                 return override.problem(
                     f"{name} is a list, whose elements have no keys", f"give it whole: {name}=[…]"
                 )
-            return override.problem(f"{name} has a value and no keys")
+            return override.problem(f"{name} has a value and no keys", f"give it a value: {name}=…")
         place[str(part)] = place = inner
     place[str(override.path[-1])] = override.value
     return None

@@ -41,6 +41,7 @@ _STR_TAG = "tag:yaml.org,2002:str"
 _VALUES = (AliasEvent, ScalarEvent, MappingStartEvent, SequenceStartEvent)
 _MOST_VALUES = 100_000
 _DEEPEST = 50
+_NO_DATA = "a config names files of rows, and holds none itself"
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,10 @@ def read(text: str) -> Document:
         mark = error.problem_mark or error.context_mark
         what = ": ".join(part for part in (error.context, error.problem) if part)
         line = mark.line + 1 if mark else 1
-        return Document(None, {}, [*reader.faults, Fault(line, (), f"is not YAML: {what}")])
+        return Document(None, {}, [*reader.faults, _no_yaml(line, what)])
     except YAMLError as error:  # a character that YAML does not allow
         what = str(error).splitlines()[0]
-        return Document(None, {}, [Fault(_line_of(error, text), (), f"is not YAML: {what}")])
+        return Document(None, {}, [_no_yaml(_line_of(error, text), what)])
 
 
 def scalar(text: str) -> Any:
@@ -136,10 +137,13 @@ class _Reader:
         line = event.start_mark.line + 1
         if isinstance(event, AliasEvent):
             if event.anchor not in self._anchors:
-                raise _Broken(Fault(line, path, f"*{event.anchor} is not the name of an anchor"))
+                message = f"*{event.anchor} is not the name of an anchor"
+                remedy = f"write &{event.anchor} before a value above, or quotes around a text"
+                raise _Broken(Fault(line, path, message, remedy))
             return self._anchors[event.anchor]
         if len(path) > _DEEPEST:
-            raise _Broken(Fault(line, path[:3], f"is nested more than {_DEEPEST} levels deep"))
+            message = f"is nested more than {_DEEPEST} levels deep"
+            raise _Broken(Fault(line, path[:3], message, _NO_DATA))
         tag = None if event.ctag is None else str(event.ctag)
         is_text = isinstance(event, ScalarEvent) and tag == _STR_TAG
         if tag is not None and not is_text:
@@ -148,7 +152,7 @@ class _Reader:
             )
         if isinstance(event, ScalarEvent):
             if _SURROGATE.search(event.value):
-                self.faults.append(Fault(line, path, "holds half of a character"))
+                self.faults.append(Fault(line, path, "holds half of a character", "remove it"))
             plain = event.style is None and not is_text
             node = _Node(scalar(event.value) if plain else event.value)
         elif isinstance(event, MappingStartEvent):
@@ -164,7 +168,8 @@ class _Reader:
         while not isinstance(event := next(self._events), MappingEndEvent):
             line = event.start_mark.line + 1
             if not isinstance(event, ScalarEvent):
-                raise _Broken(Fault(line, path, "has a key that is not text"))
+                remedy = "write key: value; a list or mapping can only be a value"
+                raise _Broken(Fault(line, path, "has a key that is not text", remedy))
             key = event.value
             node = self._node(next(self._events), (*path, key))
             if key in items:
@@ -185,7 +190,8 @@ def _plain(node: _Node, path: KeyPath, lines: dict[KeyPath, int]) -> Any:
     """The plain value; fills `lines`. Aliases are copied, so their number has a limit."""
     if len(lines) > _MOST_VALUES:
         line = lines.get(path[:1], 1)
-        raise _Broken(Fault(line, path[:1], f"holds more than {_MOST_VALUES:,} values"))
+        message = f"holds more than {_MOST_VALUES:,} values"
+        raise _Broken(Fault(line, path[:1], message, _NO_DATA))
     if isinstance(node.value, Mapping):
         lines.update({(*path, key): line for key, (line, _) in node.value.items()})
         return {key: _plain(item, (*path, key), lines) for key, (_, item) in node.value.items()}
@@ -193,6 +199,11 @@ def _plain(node: _Node, path: KeyPath, lines: dict[KeyPath, int]) -> Any:
         lines.update({(*path, at): line for at, (line, _) in enumerate(node.value)})
         return [_plain(item, (*path, at), lines) for at, (_, item) in enumerate(node.value)]
     return node.value
+
+
+def _no_yaml(line: int, what: str) -> Fault:
+    remedy = "indent with spaces, close quotes and brackets, quote text that holds ': ' or ' #'"
+    return Fault(line, (), f"is not YAML: {what}", remedy)
 
 
 def _line_of(error: YAMLError, text: str) -> int:

@@ -24,8 +24,13 @@ _OWN_FOLDERS = {Path(file).parent for file in (__file__, importlib.__file__)}
 
 def import_module(name: str) -> ModuleType:
     """The module of a dotted name. Raises PluginError with the file and line of the fault."""
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise PluginError(f"plugin {name}: is no module; write ./my_model.py or my_package.plugin")
     try:
         return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        remedy = "install it, or put its folder on PYTHONPATH"
+        raise PluginError(f"plugin {name}: {describe(error)}; {remedy}") from error
     except (Exception, SystemExit) as error:
         raise PluginError(f"plugin {name}: {describe(error)}") from error
 
@@ -49,7 +54,8 @@ def import_file(path: Path, *, replace: bool = True) -> ModuleType:
     try:
         source = path.read_bytes()
     except OSError as error:
-        raise PluginError(f"plugin {path}: {error.strerror}") from error
+        remedy = "correct the path, which counts from the config's folder"
+        raise PluginError(f"plugin {path}: {error.strerror}; {remedy}") from error
     digest = hashlib.sha256(source).hexdigest()
     loaded = sys.modules.get(name)
     if loaded is not None and _digest(loaded) == digest:
