@@ -191,17 +191,18 @@ class Quality:
 
     def _repeated(self, repeat: Repeat, first: Row, second: Row) -> Problem:
         here, there = second.address, first.address
-        of = f"{repeat.count:,} of {len(self._splits[repeat.split]):,} {repeat.split} rows"
+        total = len(self._splits[repeat.split])
+        of = f"such rows: {repeat.count:,} of {total:,} {repeat.split} rows"
         if repeat.kind == "copy":
-            message = f"is {there} again, text and target; {of} are such copies"
+            message = f"is {there} again, text and target; {of}"
             remedy = "remove them: they count twice"
         elif repeat.kind == "conflict":
             one, other = self._task.stratum(first), self._task.stratum(second)
             targets = f': "{shorten(other)}", not "{shorten(one)}"' if one and other else ""
-            message = f"has the text of {there} and another target{targets}; {of} contradict one"
+            message = f"has the text of {there} and another target{targets}; {of}"
             remedy = "correct or remove one of each two"
         else:
-            message = f"has the text of {there}, a training row; so have {of}"
+            message = f"has the text of {there}, a training row; {of}"
             remedy = f"remove them from one of the two: they flatter the {repeat.split} metrics"
         return Problem(address=here, message=message, remedy=remedy, severity="warning")
 

@@ -55,15 +55,15 @@ class TestCopies:
     def test_copies_are_counted_and_two_are_named(self) -> None:
         problem = only(found([*GOOD, GOOD[3], GOOD[3], GOOD[7]]))
         assert str(problem) == (
-            "train.csv:22: is train.csv:5 again, text and target; 3 of 23 train rows are such "
-            "copies; remove them: they count twice"
+            "train.csv:22: is train.csv:5 again, text and target; such rows: 3 of 23 train "
+            "rows; remove them: they count twice"
         )
 
     def test_a_text_with_two_labels_is_named_with_both(self) -> None:
         problem = only(found([*GOOD, "text number 3,a", "text number 8,b"]))
         assert str(problem) == (
-            'train.csv:22: has the text of train.csv:5 and another target: "a", not "b"; 2 of 22 '
-            "train rows contradict one; correct or remove one of each two"
+            'train.csv:22: has the text of train.csv:5 and another target: "a", not "b"; such '
+            "rows: 2 of 22 train rows; correct or remove one of each two"
         )
 
     def test_training_rows_in_another_file_are_named_whatever_their_label(
@@ -72,7 +72,7 @@ class TestCopies:
         (folder / "test.csv").write_text("text,label\ntext,a\ntext number 3,a\ntext number 4,a\n")
         problem = only(found(GOOD, data={"test": "test.csv"}))
         assert str(problem) == (
-            "test.csv:3: has the text of train.csv:5, a training row; so have 2 of 3 test rows; "
+            "test.csv:3: has the text of train.csv:5, a training row; such rows: 2 of 3 test rows; "
             "remove them from one of the two: they flatter the test metrics"
         )
 
