@@ -18,6 +18,7 @@ GREETINGS = ["hello there", "good morning", "hi", "good day", "how do you do"]
 FAREWELLS = ["bye", "see you", "so long", "take care", "good night"]
 ROWS = ["text,label", *(f"{text},greeting" for text in GREETINGS)]
 ROWS += [f"{text},farewell" for text in FAREWELLS]
+LABELS = (("привет", "😀 да"), ("שלום", "否"))
 VALIDATION = "text,label\nhello you,greeting\n"
 
 
@@ -89,8 +90,8 @@ class TestProblems:
         ]
 
     def test_columns_and_labels_may_be_in_any_script(self, folder: Path) -> None:
-        rows = "文本,إجابة\nпривет,😀 да\n你好,😀 да\nпока,否\nשלום,否\n"
-        (folder / "行.csv").write_text(rows, "gb18030")
+        rows = [f"{text} {n},{label}" for text, label in LABELS for n in "一二三四五"]
+        (folder / "行.csv").write_text("\n".join(["文本,إجابة", *rows]), "gb18030")
         data = {"train": "行.csv", "encoding": "gb18030"}
         assert texts(task={"text": "文本", "label": "إجابة"}, data=data) == []
         assert texts(task={"text": "文体", "label": "إجابة"}, data=data)[0].startswith(
@@ -154,14 +155,10 @@ class TestProblems:
             (folder / "c.yaml").read_text() + "plugins: [./my_reader.py]\ntokenizer: {name: warn}\n"
         )
         findings = examine(load_config("odd.yaml"))
-        assert [str(problem) for problem in findings.problems] == [
-            "odd.yaml:8: tokenizer.name: is odd"
-        ]
+        assert "odd.yaml:8: tokenizer.name: is odd" in map(str, findings.problems)
         assert findings.usable
         findings = examine(load_config("odd.yaml", ["tokenizer.name=refuse"]))
-        assert [str(problem) for problem in findings.problems] == [
-            "odd.yaml:8: tokenizer: words.txt: is not there"
-        ]
+        assert "odd.yaml:8: tokenizer: words.txt: is not there" in map(str, findings.problems)
         assert not findings.usable
 
     def test_a_single_label_is_an_error(self, folder: Path) -> None:

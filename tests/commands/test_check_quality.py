@@ -212,7 +212,7 @@ class TestTokens:
         findings = found(GOOD, **keys)
         assert findings.texts is None
         assert [problem.severity for problem in findings.problems] == ["error", "error"]
-        assert "has no tokenizer.json" in findings.problems[0].message
+        assert "has none of tokenizer.json, vocab.txt" in findings.problems[0].message
         assert '"c" is not one of the 2 labels' in findings.problems[1].message
         findings = found(GOOD, launch="ray", **keys)  # it may lie on the cluster
         assert findings.problems[0].severity == "warning"
