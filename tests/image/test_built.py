@@ -61,11 +61,16 @@ def logged_in(url, password):
         return error.code
 
 
-def ssh(ports, key, *words, user="nlp", options=(), given=""):
+def ssh_line(ports, key, *words, user="nlp", options=()):
     line = ["ssh", "-p", ports["SSH_PORT"], "-i", str(key), "-o", "IdentitiesOnly=yes"]
-    line += ["-o", "NumberOfPasswordPrompts=0", *UNKNOWN, *options, f"{user}@127.0.0.1", *words]
+    line += ["-o", "NumberOfPasswordPrompts=0", *UNKNOWN, *options]
+    return [*line, f"{user}@127.0.0.1", *words]
+
+
+def ssh(ports, key, *words, **given):
+    line = ssh_line(ports, key, *words, **given)
     return subprocess.run(
-        line, capture_output=True, text=True, timeout=300, check=False, input=given
+        line, capture_output=True, text=True, timeout=300, check=False, stdin=subprocess.DEVNULL
     )
 
 
@@ -218,8 +223,12 @@ def test_ssh_takes_the_key_and_nothing_else(box, ports, folders, key, tmp_path):
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(other)], check=True)
     assert "Permission denied" in ssh(ports, other, "id").stderr
     forward = ("-W", f"127.0.0.1:{ports['JUPYTER_PORT']}")
-    line = ssh(ports, key, options=forward, given="GET /login HTTP/1.0\r\n\r\n")
-    assert line.stdout.startswith("HTTP/1.1 ")
+    line = ssh_line(ports, key, options=forward)
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as tunnel:
+        tunnel.stdin.write(b"GET /login HTTP/1.0\r\n\r\n")
+        tunnel.stdin.flush()
+        assert tunnel.stdout.readline().startswith(b"HTTP/1.1 200")
+        tunnel.kill()
     batch = subprocess.run(
         ["sftp", "-q", "-P", ports["SSH_PORT"], "-i", str(key), "-b", "-", *UNKNOWN, AT],
         input="ls\n",
