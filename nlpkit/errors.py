@@ -101,6 +101,17 @@ class DataError(InputError):
         parts += [] if column is None else [f'column "{column}"']
         super().__init__(": ".join([*parts, text]) + (f" ({remedy})" if remedy else ""))
 
+    def advising(self, remedy: str) -> DataError:
+        """The same error with another remedy."""
+        return DataError(
+            self.address,
+            column=self.column,
+            value=self.value,
+            problem=self.problem,
+            suggestion=self.suggestion,
+            remedy=remedy,
+        )
+
 
 class PluginError(InputError):
     """A component is unknown, claimed by two plugins, or its plugin cannot be loaded."""

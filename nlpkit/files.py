@@ -29,6 +29,18 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def put(made: Path, folder: Path, aside: Path) -> None:
+    """Gives a finished folder its name; the one that had it is kept, `aside`, until then."""
+    if folder.exists():
+        folder.rename(aside)
+    try:
+        made.rename(folder)
+    except BaseException:
+        if aside.exists() and not folder.exists():
+            aside.rename(folder)
+        raise
+
+
 def write_json(path: Path, value: Any) -> None:
     """Replaces a file as a whole by a JSON value, indented, in UTF-8."""
     with replacing(path) as partial:

@@ -27,7 +27,7 @@ from nlpkit.config.resolve import build, options_of
 from nlpkit.config.schema import Component
 from nlpkit.data.prepare import held_out
 from nlpkit.errors import BundleError, InputError, RunError, closest
-from nlpkit.files import fault_of, hashes, write_json
+from nlpkit.files import fault_of, hashes, put, write_json
 from nlpkit.plugin.trust import remember
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def export(
             raise RunError(_refusal(format, failures, refused))
         write_json(judged / PARITY, report)
         seal(judged)
-        _put(judged, folder, Path(work, "older"))
+        put(judged, folder, Path(work, "older"))
     refused.unlink(missing_ok=True)
     remember([folder / DESCRIPTION])
     if out is None:
@@ -170,18 +170,6 @@ def _check_place(folder: Path) -> None:
             return
         raise InputError(f"{folder}: also holds {others}, which no export wrote; move it")
     raise InputError(f"{folder}: holds something that is no export; choose another --out")
-
-
-def _put(made: Path, folder: Path, aside: Path) -> None:
-    """Gives a finished folder its name; the one that had it is kept until then."""
-    if folder.exists():
-        folder.rename(aside)
-    try:
-        made.rename(folder)
-    except OSError:
-        if aside.exists():
-            aside.rename(folder)
-        raise
 
 
 def _sample(model: Model) -> dict[str, np.ndarray]:

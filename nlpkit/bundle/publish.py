@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from nlpkit.bundle.format import DESCRIPTION
 from nlpkit.environment import workspace
+from nlpkit.files import put
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,15 +36,7 @@ def publish(run: Path, note: Callable[[str], None]) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as work:
-            made, older = Path(work, "made"), Path(work, "older")
-            shutil.copytree(run / "bundle", made)
-            if folder.exists():
-                folder.rename(older)
-            try:
-                made.rename(folder)
-            except BaseException:
-                if older.exists() and not folder.exists():
-                    older.rename(folder)
-                raise
+            made = shutil.copytree(run / "bundle", Path(work, "made"))
+            put(made, folder, Path(work, "older"))
     except (OSError, shutil.Error) as error:
         note(f"warning: {folder}: {error}; {remedy}")

@@ -132,11 +132,4 @@ def _renamed(error: DataError) -> DataError:
     remedy = error.remedy
     for key, option in {"data.encoding": "--input-encoding", "data.sheet": "--sheet"}.items():
         remedy = remedy.replace(f"{key}: ", f"{option} ").replace(key, option)
-    return DataError(
-        error.address,
-        column=error.column,
-        value=error.value,
-        problem=error.problem,
-        suggestion=error.suggestion,
-        remedy=remedy,
-    )
+    return error.advising(remedy)

@@ -76,14 +76,7 @@ class BadRows:
         if count < self.count:
             remedy += f", {self.count - count:,} with other problems"
         remedy += "; data.on_bad_rows: skip drops them" if good else "; no row is good"
-        raise DataError(
-            first.address,
-            column=first.column,
-            value=first.value,
-            problem=first.problem,
-            suggestion=first.suggestion,
-            remedy=f"{first.remedy}; {remedy}" if first.remedy else remedy,
-        )
+        raise first.advising(f"{first.remedy}; {remedy}" if first.remedy else remedy)
 
     def summary(self) -> list[dict[str, Any]]:
         """For reports: the first of each problem, and how many rows have it."""
