@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from nlpkit.dropout import Dropout
 from nlpkit.errors import PluginError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Head(nn.Module):
         super().__init__()
         self.level = spec.level
         self.pooling = pooling
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.linear = nn.Linear(hidden, spec.size)
         nn.init.normal_(self.linear.weight, std=0.02)
         nn.init.zeros_(self.linear.bias)

@@ -12,6 +12,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
+from nlpkit.dropout import attention, use_fast_dropout
 from nlpkit.errors import ConfigError, Problem
 from nlpkit.nn import Head
 from nlpkit_bert.resolve import (
@@ -55,6 +56,7 @@ class Bert(nn.Module):
         self.description = resolve(options).options.description
         config = _config(self.description, options.dropout)
         self.bert = _encoder(config)
+        use_fast_dropout(self.bert)
         taken = inspect.signature(type(self.bert).forward).parameters
         self.types = getattr(config, "type_vocab_size", 0) if "token_type_ids" in taken else 0
         self.inputs = ("input_ids", "attention_mask", *(["token_type_ids"] * (self.types > 1)))
@@ -114,7 +116,7 @@ def _config(description: dict[str, Any], dropout: float | None) -> transformers.
     kind = kind_of(description)
     settings = {key: value for key, value in description.items() if key != "model_type"}
     if kind in TYPES:
-        settings["attn_implementation"] = "sdpa"
+        settings["attn_implementation"] = "nlpkit"
     try:
         config = transformers.AutoConfig.for_model(kind, **settings)
     except Exception as error:  # an unknown type is a ValueError, unfit values are many things
@@ -144,6 +146,27 @@ def _encoder(config: transformers.PreTrainedConfig) -> transformers.PreTrainedMo
     return transformers.AutoModel.from_config(
         config, trust_remote_code=False, dtype=torch.float32, **pooling
     )
+
+
+def _attend(
+    module: nn.Module,
+    query_BNTD: Tensor,
+    key_BNTD: Tensor,
+    value_BNTD: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """The core's attention as transformers calls one; gives [batch, tokens, heads, D]."""
+    mixed_BNTD = attention(
+        query_BNTD, key_BNTD, value_BNTD, attention_mask, dropout=dropout, scale=scaling
+    )
+    return mixed_BNTD.transpose(1, 2).contiguous(), None
+
+
+transformers.AttentionInterface.register("nlpkit", _attend)
 
 
 def _freeze(model: Bert, options: BertOptions) -> None:

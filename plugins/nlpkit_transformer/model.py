@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 
+from nlpkit.dropout import Dropout, attention
 from nlpkit.nn import Head
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Embedding(nn.Module):
         else:
             table_TH = sinusoids(vocabulary.max_length, hidden)
             self.register_buffer("positions", table_TH, persistent=False)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, input_ids_BT: Tensor) -> Tensor:
         """Ids [batch, tokens] to vectors [batch, tokens, hidden]."""
@@ -98,12 +98,12 @@ class MultiHeadAttention(nn.Module):
         """Every token's mixture of the real tokens; padding is never looked at."""
         parts = self.qkv(hidden_BTH).chunk(3, dim=-1)
         query_BNTD, key_BNTD, value_BNTD = (self._split(part_BTH) for part_BTH in parts)
-        mixed_BNTD = scaled_dot_product_attention(
+        mixed_BNTD = attention(
             query_BNTD,
             key_BNTD,
             value_BNTD,
-            attn_mask=mask_BT[:, None, None, :],
-            dropout_p=self.dropout if self.training else 0.0,
+            mask_BT[:, None, None, :],
+            dropout=self.dropout if self.training else 0.0,
         )
         return cast("Tensor", self.out(self._join(mixed_BNTD)))
 
@@ -122,7 +122,7 @@ class FeedForward(nn.Sequential):
 
     def __init__(self, hidden: int, inner: int, *, dropout: float) -> None:
         super().__init__(
-            nn.Linear(hidden, inner), nn.ReLU(), nn.Dropout(dropout), nn.Linear(inner, hidden)
+            nn.Linear(hidden, inner), nn.ReLU(), Dropout(dropout), nn.Linear(inner, hidden)
         )
 
 
@@ -139,7 +139,7 @@ class Residual(nn.Module):
         super().__init__()
         self.before = norm == "pre"
         self.norm = nn.LayerNorm(hidden)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, hidden_BTH: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
         """Adds what the sublayer says to `hidden_BTH`; the shape stays."""

@@ -8,6 +8,8 @@ import transformers
 
 from nlpkit import ConfigError
 from nlpkit.contracts import HeadSpec, Vocabulary
+from nlpkit.dropout import Dropout, attention
+from nlpkit_bert import model as bert_model
 from nlpkit_bert.config import BertOptions
 from nlpkit_bert.model import build
 from nlpkit_bert.resolve import resolve
@@ -78,6 +80,21 @@ def test_dropout_is_the_pretrained_models_unless_it_is_given(folder):
     assert rates(bert(folder, dropout=0.0)) == {0.0}
     quiet = bert(folder, dropout=0.0)
     assert torch.equal(quiet.train()(*texts()), quiet.eval()(*texts()))
+
+
+def test_dropout_and_attention_are_the_cores(folder, monkeypatch):
+    seen = []
+
+    def seeing(*given, dropout, scale):
+        seen.append(dropout)
+        return attention(*given, dropout=dropout, scale=scale)
+
+    monkeypatch.setattr(bert_model, "attention", seeing)
+    model = bert(folder).train()
+    model(*texts())
+    kinds = {type(each) for each in model.modules() if isinstance(each, torch.nn.Dropout)}
+    assert kinds == {Dropout}
+    assert seen == [0.1] * model.bert.config.num_hidden_layers
 
 
 @pytest.mark.parametrize("level", ["sequence", "token"])
