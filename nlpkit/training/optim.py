@@ -3,20 +3,100 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from torch import Tensor, nn
+from torch.optim import adamw as functional
 
 from nlpkit.errors import PluginError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from collections.abc import Iterable
 
     from nlpkit.config.schema import TrainConfig
 
+_LARGE = 1000
+"""Rows of a table from which sparse gradients are worth it."""
 
-def adamw(model: nn.Module, *, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW (Loshchilov & Hutter 2019), fused; biases and norms (vectors) are not decayed.
+
+class AdamW(torch.optim.AdamW):
+    """AdamW (Loshchilov & Hutter 2019), fused, which clips as it steps and visits no idle row.
+
+    A row of a table whose gradient is sparse is visited once it has had a gradient: until then its
+    moments are 0, and a dense step would not move it either (such tables have no decay). Of a
+    vocabulary that is most rows, and of a small encoder half of all parameters.
+
+    Attributes:
+        grad_scale: What gradients are divided by in the next step, as they are read; or None.
+    """
+
+    grad_scale: Tensor | None = None
+
+    def __init__(self, groups: Iterable[dict[str, Any]]) -> None:
+        super().__init__(groups, fused=True)
+        self._rows: dict[Tensor, Tensor] = {}
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """One step; gradients that are sparse have been coalesced."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None and parameter.grad.is_sparse:
+                    self._step_rows(parameter, group)
+        super().step(closure)
+
+    def _step_rows(self, table: Tensor, group: dict[str, Any]) -> None:
+        """Steps the rows that ever had a gradient, and leaves the rest to nobody."""
+        sparse, state = cast("Tensor", table.grad), self.state[table]
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32)
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(table), torch.zeros_like(table)
+        rows = self._active(table, sparse)
+        if 2 * len(rows) > len(table):  # then copying rows takes longer than visiting all
+            table.grad = sparse.to_dense()
+            return
+        gradient = torch.zeros(len(rows), table.shape[1], dtype=table.dtype)
+        gradient[torch.searchsorted(rows, sparse.indices()[0])] = sparse.values()
+        whole = (table, state["exp_avg"], state["exp_avg_sq"])
+        parts = [tensor[rows] for tensor in whole]
+        functional.adamw(
+            [parts[0]],
+            [gradient],
+            [parts[1]],
+            [parts[2]],
+            [],
+            [state["step"]],
+            fused=True,
+            grad_scale=self.grad_scale,
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=0.0,
+            eps=group["eps"],
+            maximize=False,
+        )
+        for tensor, part in zip(whole, parts, strict=True):
+            tensor.index_copy_(0, rows, part)
+        table.grad = None
+
+    def _active(self, table: Tensor, sparse: Tensor) -> Tensor:
+        """The rows that had a gradient up to now, in order: those whose moments are not 0."""
+        rows = self._rows.get(table)
+        if rows is None:
+            moments = self.state[table]
+            moved = moments["exp_avg"].any(dim=1) | moments["exp_avg_sq"].any(dim=1)
+            rows = moved.nonzero()[:, 0]
+        had = sparse.indices()[0][sparse.values().any(dim=1)]
+        rows = cast("Tensor", torch.cat([rows, had]).unique())  # type: ignore[no-untyped-call]
+        self._rows[table] = rows
+        return rows
+
+
+def adamw(model: nn.Module, *, weight_decay: float) -> AdamW:
+    """The optimizer of a model: matrices are decayed; embeddings, biases and norms are not.
 
     Args:
         model: On its device already; frozen parameters are left out.
@@ -28,12 +108,24 @@ def adamw(model: nn.Module, *, weight_decay: float) -> torch.optim.AdamW:
     trainable = [p for p in model.parameters() if p.requires_grad]
     if not trainable:
         raise PluginError("the model has nothing to train: all of its parameters are frozen")
+    tables = {each.weight for each in model.modules() if isinstance(each, nn.Embedding)}
+    decayed = [p for p in trainable if p.dim() > 1 and p not in tables]
+    others = [p for p in trainable if p.dim() <= 1 or p in tables]
     groups = [
-        {"params": [p for p in trainable if p.dim() > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trainable if p.dim() <= 1], "weight_decay": 0.0},
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": 0.0},
     ]
-    fused = trainable[0].device.type in ("cpu", "cuda")
-    return torch.optim.AdamW([group for group in groups if group["params"]], fused=fused)
+    return AdamW(group for group in groups if group["params"])
+
+
+def use_sparse_gradients(model: nn.Module) -> None:
+    """Has large embeddings that nothing shares give gradients of the rows that were looked up."""
+    modules = [each for each in model.modules() if isinstance(each, nn.Embedding)]
+    holders = Counter(
+        id(p) for each in model.modules() for p in each._parameters.values() if p is not None
+    )
+    for each in modules:
+        each.sparse = holders[id(each.weight)] == 1 and each.num_embeddings >= _LARGE
 
 
 def learning_rate(taken: int, *, total: int, peak: float, train: TrainConfig) -> float:

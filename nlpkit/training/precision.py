@@ -74,12 +74,15 @@ class Precision:
         it waits.
         """
         self._scaler.unscale_(optimizer)
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        total = torch.nn.utils.clip_grad_norm_(parameters, max_norm)
+        gradients = [_dense(p) for group in optimizer.param_groups for p in group["params"]]
+        total = torch.nn.utils.get_total_norm([each for each in gradients if each is not None])
         scale = self._scaler.scale(torch.ones_like(loss))
         value, norm, before = torch.stack((loss, total.to(loss.dtype), scale)).tolist()
         taken = math.isfinite(norm)
         if taken:
+            # Fused optimizers divide by this as they read a gradient; what they leave is cleared.
+            clipping = max(1.0, (norm + 1e-6) / max_norm)
+            optimizer.grad_scale = torch.full((), clipping, device=total.device)  # type: ignore[attr-defined]
             optimizer.step()  # the scaler's own would wait again for what is known here
         self._scaler.update()
         optimizer.zero_grad(set_to_none=True)
@@ -94,6 +97,14 @@ class Precision:
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Goes on as where `state` was taken."""
         self._scaler.load_state_dict(dict(state))
+
+
+def _dense(parameter: torch.Tensor) -> torch.Tensor | None:
+    """Its gradient; of a sparse one, which is coalesced, the values."""
+    if parameter.grad is None or not parameter.grad.is_sparse:
+        return parameter.grad
+    parameter.grad = parameter.grad.coalesce()
+    return parameter.grad.values()
 
 
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}

@@ -14,7 +14,7 @@ import torch
 from nlpkit.data.plan import mix
 from nlpkit.errors import NonFiniteError
 from nlpkit.events import CheckpointSaved, Evaluated, StepEnded
-from nlpkit.training.optim import adamw, learning_rate, set_rate
+from nlpkit.training.optim import adamw, learning_rate, set_rate, use_sparse_gradients
 from nlpkit.training.step import optimizer_step
 
 if TYPE_CHECKING:
@@ -123,6 +123,8 @@ class Trainer:
     def __post_init__(self) -> None:
         self.optimizer = adamw(self.module, weight_decay=self.config.train.weight_decay)
         self._wrapped = self.strategy.wrap(self.module)
+        if self._wrapped is self.module and self.strategy.device.type == "cpu":
+            use_sparse_gradients(self.module)
         self.module.train()
 
     def start_clock(self) -> None:

@@ -175,13 +175,14 @@ def build_module(case: Case, dtype: torch.dtype) -> StepModule:
 
 
 class Recorder(torch.optim.SGD):
-    """Takes no step: keeps the gradient that it was given, as one vector."""
+    """Takes no step: keeps the gradient that it was given, clipped, as one vector."""
 
     gradient: torch.Tensor
+    grad_scale: torch.Tensor
 
     def step(self, closure: Any = None) -> None:
         parts = [p.grad.flatten() for group in self.param_groups for p in group["params"]]
-        self.gradient = torch.cat(parts).double().cpu()
+        self.gradient = (torch.cat(parts).double() / self.grad_scale).cpu()
 
 
 def plain_gradient(case: Case, samples: int, dtype: torch.dtype) -> tuple[torch.Tensor, float]:

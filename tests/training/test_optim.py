@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from nlpkit.config.schema import TrainConfig
-from nlpkit.training.optim import adamw, learning_rate
+from nlpkit.training import optim
+from nlpkit.training.optim import AdamW, adamw, learning_rate, set_rate, use_sparse_gradients
+from nlpkit.training.precision import Precision
 
 
 def rates(total: int, **options: object) -> list[float]:
@@ -34,11 +36,95 @@ def test_warm_up_may_take_the_whole_run():
     assert rates(4, warmup_ratio=1.0) == [0.25, 0.5, 0.75, 1.0]
 
 
-def test_vectors_and_frozen_parameters_are_not_decayed():
-    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 1))
+def test_vectors_embeddings_and_frozen_parameters_are_not_decayed():
+    model = torch.nn.Sequential(
+        torch.nn.Linear(2, 3), torch.nn.Linear(3, 1), torch.nn.Embedding(5, 2)
+    )
     model[1].weight.requires_grad_(False)
     decayed, plain = adamw(model, weight_decay=0.1).param_groups
     assert [p.shape for p in decayed["params"]] == [(3, 2)]
-    assert [p.shape for p in plain["params"]] == [(3,), (1,)]
+    assert [p.shape for p in plain["params"]] == [(3,), (1,), (5, 2)]
     assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
     assert decayed["fused"]
+
+
+class Table(torch.nn.Module):
+    """Looks rows of a table up and adds them up; a row without weight has no gradient."""
+
+    def __init__(self, *, sparse: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table = torch.nn.Embedding(40, 8, sparse=sparse)
+        self.scale = torch.nn.Parameter(torch.ones(8))
+
+    def backward(self, rows: list[int], weights: list[float]) -> None:
+        looked_up = self.table(torch.tensor(rows)) * self.scale
+        (looked_up**2 * torch.tensor(weights)[:, None]).sum().backward()
+
+
+STEPS = [([3, 5, 3, 0], [1.0, 2.0, 1.0, 0.0]), ([7], [1.0]), ([3, 20], [0.5, 1.0])]
+
+
+def trained(sparse: bool, steps=STEPS, optimizer_state=None, weights=None) -> tuple[Table, AdamW]:
+    table = Table(sparse=sparse)
+    if weights:
+        table.load_state_dict(weights)
+    optimizer = adamw(table, weight_decay=0.1)
+    if optimizer_state:
+        for parameter, moments in zip(table.parameters(), optimizer_state, strict=True):
+            optimizer.state[parameter] = {key: value.clone() for key, value in moments.items()}
+    set_rate(optimizer, 0.01)
+    for rows, row_weights in steps:
+        table.backward(rows, row_weights)
+        Precision("fp32", "cpu").step(optimizer, 1.0, torch.zeros((), dtype=torch.float64))
+    return table, optimizer
+
+
+@pytest.mark.parametrize("more", [[], [(list(range(30)), [1.0] * 30), ([3], [1.0])]])
+def test_rows_are_stepped_as_a_dense_step_would(more):
+    rowwise, optimizer = trained(True, STEPS + more)
+    dense, other = trained(False, STEPS + more)
+    torch.testing.assert_close(rowwise.table.weight, dense.table.weight, rtol=1e-6, atol=1e-8)
+    assert torch.equal(rowwise.scale, dense.scale)
+    for key in ("step", "exp_avg", "exp_avg_sq"):
+        mine, theirs = (
+            each.state[table.table.weight][key]
+            for each, table in ((optimizer, rowwise), (other, dense))
+        )
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_rows_that_had_no_gradient_are_left_alone():
+    before = Table(sparse=True).table.weight
+    after = trained(True)[0].table.weight
+    moved = (before != after).any(dim=1).nonzero()[:, 0].tolist()
+    assert moved == [3, 5, 7, 20]
+
+
+def test_rows_go_on_from_stored_moments_bit_for_bit():
+    whole, _ = trained(True)
+    begun, optimizer = trained(True, STEPS[:2])
+    state = [optimizer.state[parameter] for parameter in begun.parameters()]
+    resumed, _ = trained(True, STEPS[2:], state, begun.state_dict())
+    assert torch.equal(whole.table.weight, resumed.table.weight)
+
+
+def test_clipping_is_torchs():
+    table, optimizer = trained(False, STEPS[:1])
+    other = Table(sparse=False)
+    plain = torch.optim.AdamW(other.parameters(), lr=0.01, weight_decay=0.0)
+    other.backward(*STEPS[0])
+    assert torch.nn.utils.clip_grad_norm_(other.parameters(), 1.0) > 2
+    plain.step()
+    for key in ("exp_avg", "exp_avg_sq"):  # the step itself is nearly the same for any scale
+        for one, two in zip(table.parameters(), other.parameters(), strict=True):
+            torch.testing.assert_close(optimizer.state[one][key], plain.state[two][key])
+
+
+def test_only_large_tables_that_nothing_shares_have_sparse_gradients(monkeypatch):
+    monkeypatch.setattr(optim, "_LARGE", 10)
+    large, small, tied = (torch.nn.Embedding(rows, 2) for rows in (10, 9, 10))
+    head = torch.nn.Linear(2, 10)
+    head.weight = tied.weight
+    use_sparse_gradients(torch.nn.ModuleList([large, small, tied, head]))
+    assert (large.sparse, small.sparse, tied.sparse) == (True, False, False)

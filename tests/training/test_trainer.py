@@ -56,8 +56,9 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 def plain_loop(model: Any, batches: list[Any], *, peak: float, total: int) -> list[float]:
     """The whole of training in plain PyTorch; each batch holds inputs, targets and its count."""
-    decayed = [p for p in model.parameters() if p.dim() > 1]
-    others = [p for p in model.parameters() if p.dim() <= 1]
+    table = model.embedding.tokens.weight
+    decayed = [p for p in model.parameters() if p.dim() > 1 and p is not table]
+    others = [p for p in model.parameters() if p.dim() <= 1 or p is table]
     groups = [{"params": decayed, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, fused=True)
     warmup = -(-total // 10)
@@ -70,7 +71,8 @@ def plain_loop(model: Any, batches: list[Any], *, peak: float, total: int) -> li
         losses_B = functional.cross_entropy(logits, batch.targets["label"], reduction="none")
         total_loss = (losses_B * batch.targets["weight"].float()).sum()
         (total_loss * (1 / batch.count)).backward()
-        torch.nn.utils.clip_grad_norm_(decayed + others, 1.0)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in decayed + others])
+        optimizer.grad_scale = ((norm.double() + 1e-6) / 1.0).clamp(min=1.0).float()
         optimizer.step()
         optimizer.zero_grad()
         losses.append(total_loss.item() / batch.count)
