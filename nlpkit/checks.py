@@ -16,6 +16,7 @@ from nlpkit.config.schema import Config
 from nlpkit.contracts import Row
 from nlpkit.data.prepare import Texts, locations
 from nlpkit.data.rows import BadRows, Rows, scan, split_off
+from nlpkit.data.windows import problems as window_problems
 from nlpkit.errors import ConfigError, DataError, InputError, Problem
 from nlpkit.metrics import monitor_of
 from nlpkit.plugin.host import Host, load
@@ -86,6 +87,7 @@ def examine(config: Config | Mapping[str, Any] | str | Path, host: Host | None =
         return findings
     findings.problems += machine_problems(findings.config, host)
     findings.problems += tokenizer_problems(findings.config, host)
+    findings.problems += window_problems(findings.config, task)
     try:
         backup_of(findings.config, findings.config.name)
     except ConfigError as error:

@@ -32,6 +32,11 @@ Example = Mapping[str, Any]
 TextInput = str | tuple[str, str] | list[str]
 """What a tokenizer is given for one row: a text, a pair of texts, or a list of words."""
 
+WINDOWS = "windows"
+"""A windowed task's key: the windows' lengths in an example, their number in a batch's inputs."""
+MOST_WINDOWS = 32
+"""Windows of one row, at most, so that no text fills the memory; what comes after them is cut."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -46,7 +51,8 @@ class Batch:
     """Samples that go through the model together; the core sets `ids` and `weight`.
 
     Attributes:
-        inputs: What models take, by name: padded arrays of shape [batch, tokens].
+        inputs: What models take, by name: padded arrays of shape [batch, tokens]; those of a
+            windowed task have a row for each window, and `windows` says whose it is.
         targets: What the objective takes, by name; empty in prediction.
         count: The denominator of the loss: the sum of what each sample counts (law 1).
         weight: 1, or 0 for the stand-in of a rank without samples.
@@ -135,7 +141,15 @@ class Metric(Protocol):
 
 
 class Task(Protocol):
-    """Says what a row means: which text goes in, which target comes out. Numpy only."""
+    """Says what a row means: which text goes in, which target comes out. Numpy only.
+
+    It may have an attribute `windowed`. Where that is true, a text that is longer than
+    `tokenizer.max_length` is no longer cut off but comes in overlapping windows: an example holds
+    the arrays of `windows_of(encoding)` one after the other, and their lengths as `windows` (1-D);
+    `collate` gives each window a row of the inputs, sample after sample, and adds to them
+    `windows`, int64 [batch], the rows of each sample. The core hands the mean of a sample's logits
+    to objective, metrics and `decode`, so that one row stays one sample. For the level "sequence".
+    """
 
     text_columns: Sequence[str]
     """The columns that hold the text: prediction fills them."""
@@ -284,6 +298,11 @@ class Observer:
 
     def run_ended(self, event: RunEnded) -> None:
         """After the last evaluation, or when the run failed."""
+
+
+def windows_of(encoding: Encoding) -> list[Encoding]:
+    """What a windowed task encodes of a text: its first window, and those that follow."""
+    return [encoding, *encoding.overflowing][:MOST_WINDOWS]
 
 
 def pad(arrays: Sequence[np.ndarray], value: int = 0) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from nlpkit.contracts import WINDOWS
 from nlpkit.dropout import Dropout
 from nlpkit.errors import PluginError
 
@@ -85,20 +86,32 @@ class StepModule(nn.Module):
         return self.objective.total(self.logits(inputs), targets).reshape(1)
 
     def logits(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """The logits of a batch; 16-bit logits become float32.
+        """The logits of a batch, one row a sample; 16-bit logits become float32.
 
         Raises:
             PluginError: They are no logits, or their shape is not what the task wants.
         """
         logits = call(self.model, inputs)
-        batch_BT = next(iter(inputs.values())).shape
+        batch_BT = next(each for name, each in inputs.items() if name != WINDOWS).shape
         wanted = (*batch_BT[: 1 if self.head.level == "sequence" else 2], self.head.size)
         if tuple(logits.shape) != wanted or not logits.is_floating_point():
             raise PluginError(
                 f"model {type(self.model).__name__} gave {list(logits.shape)} of {logits.dtype}; "
                 f"the task wants logits of shape {list(wanted)}"
             )
-        return logits
+        return mean_of_windows(logits, inputs[WINDOWS]) if WINDOWS in inputs else logits
+
+
+def mean_of_windows(logits: Tensor, windows: Tensor) -> Tensor:
+    """The mean over each sample's windows: [windows, size] and [batch] give [batch, size].
+
+    Args:
+        logits: Sample after sample, float32 or float64.
+        windows: How many of them each sample has.
+    """
+    # What is checked is the sum of the windows, for which a GPU would have to be waited for.
+    unsafe = logits.device.type != "cpu"
+    return torch.segment_reduce(logits, "mean", lengths=windows, axis=0, unsafe=unsafe)
 
 
 def input_names(model: nn.Module) -> tuple[str, ...]:

@@ -17,6 +17,8 @@ import numpy as np
 
 from nlpkit.bundle.load import load
 from nlpkit.contracts import Batch, Row
+from nlpkit.data.plan import cut
+from nlpkit.data.windows import first_windows
 from nlpkit.errors import DataError
 
 if TYPE_CHECKING:
@@ -37,7 +39,8 @@ class Case:
 
     Attributes:
         rows: Their places among the questions' rows.
-        length: Tokens that the batch is cut or padded to; None: as long as its texts are.
+        length: Tokens that the batch is cut or padded to, and so one window of each text; None: as
+            long as its texts are.
         alone: Whether it is a text that is asked among others too.
     """
 
@@ -106,7 +109,9 @@ def questions(model: Model, texts: Sequence[Row], *, alone: int) -> Questions:
         for length in sorted({*(min(each, longest) for each in _LENGTHS), longest})
     ]
     ordered = sorted(range(count), key=lambda place: len(str(rows[place])))
-    others = [Case(rows=ordered[start : start + _TOGETHER]) for start in range(0, count, _TOGETHER)]
+    windows = model.windows([Row(row, "") for row in rows])
+    pieces = cut(np.array(ordered), _TOGETHER, windows)
+    others = [Case(rows=piece.tolist()) for piece in pieces]
     chosen = ordered[:: -(-count // alone)] if alone else []
     single = [Case(rows=[place], alone=True) for place in chosen]
     return Questions(rows=[*rows, *joined], cases=[*grid, *others, *single])
@@ -144,7 +149,7 @@ def _batch(model: Model, asked: Questions, case: Case) -> Batch:
     tokens = batch.inputs["input_ids"].shape[1]
     inputs = {
         name: _fitted(array, case.length) if array.shape[1:2] == (tokens,) else array
-        for name, array in batch.inputs.items()
+        for name, array in first_windows(batch.inputs).items()
     }
     return replace(batch, inputs=inputs)
 

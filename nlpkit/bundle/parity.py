@@ -15,6 +15,8 @@ import torch
 
 from nlpkit.bundle.gate import answers, questions, read_answers
 from nlpkit.config.resolve import build_objective
+from nlpkit.contracts import WINDOWS
+from nlpkit.data.windows import pooled
 from nlpkit.environment import import_path, versions
 from nlpkit.errors import DataError
 
@@ -124,7 +126,7 @@ class Gate:
 
     def _decoded(self, case: Case, logits: np.ndarray, batch: Batch) -> list[Prediction]:
         try:
-            return self.task.decode(logits, batch, self.schema)
+            return self.model.decoded(logits, batch)
         except Exception:
             if case.length is None:
                 raise
@@ -160,7 +162,8 @@ class Gate:
             batch = self.model.batch([rows[place] for place in pair.case.rows], targets=True)
             targets = {name: torch.as_tensor(value) for name, value in batch.targets.items()}
             for metric, logits in ((before, pair.own), (after, pair.other)):
-                output = objective.output(torch.from_numpy(logits), targets)
+                whole = torch.from_numpy(pooled(logits, batch.inputs.get(WINDOWS)))
+                output = objective.output(whole, targets)
                 metric.update(output.numpy(), batch)
         name, better = next(iter(before.better.items()))
         values = [metric.compute(metric.state)[name] for metric in (before, after)]

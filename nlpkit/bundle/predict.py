@@ -9,15 +9,16 @@ from numbers import Integral
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 from tokenizers import Tokenizer
 
 from nlpkit.config.resolve import build
-from nlpkit.contracts import Batch, Example, Prediction, Row
+from nlpkit.contracts import WINDOWS, Batch, Example, Prediction, Row
+from nlpkit.data.plan import evaluation_plan
+from nlpkit.data.windows import counts_of, pooled, windowed
 from nlpkit.errors import DataError, InputError
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from nlpkit.bundle.format import Bundle
     from nlpkit.contracts import Task
     from nlpkit.plugin.host import Host
@@ -36,7 +37,7 @@ class Engine(Protocol):
     """Runs a bundle's model, whichever library does it."""
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Logits of a batch, float32."""
+        """Logits of a batch, float32: one row for each row of the inputs."""
 
 
 class Model:
@@ -60,8 +61,8 @@ class Model:
 
         Args:
             texts: Any iterable of strings (or of pairs, where the task has two text columns).
-            batch_size: Texts that go through the model together; it does not change what comes out,
-                but for scores of rounded weights (int8) a little.
+            batch_size: Texts (or windows of long ones) that go through the model together; it does
+                not change what comes out, but for scores of rounded weights (int8) a little.
             top_k: How many labels a prediction gives the score of, the best first; None: all, in
                 the order of the labels.
 
@@ -115,6 +116,16 @@ class Model:
         rows = [self._usable(text, f"text {number}") for number, text in enumerate(texts)]
         return self._collated(self._encoded(rows, targets=targets))
 
+    def windows(self, rows: Iterable[Row]) -> np.ndarray | None:
+        """How many windows each row has, int64 [rows]; None for a task without windows."""
+        return counts_of(self._encoded(list(rows))) if windowed(self.task) else None
+
+    def decoded(self, logits: np.ndarray, batch: Batch) -> list[Prediction]:
+        """What the engine gave for a batch, as predictions."""
+        return self.task.decode(
+            pooled(logits, batch.inputs.get(WINDOWS)), batch, self.bundle.schema
+        )
+
     def _window(
         self, window: list[tuple[int, Text | Row | DataError | None]], batch_size: int
     ) -> list[Prediction | DataError]:
@@ -126,13 +137,13 @@ class Model:
             except DataError as error:
                 # Its traceback would keep this frame, and so the whole window.
                 outcomes[number] = error.with_traceback(None)
-        examples = dict(zip(rows, self._encoded(list(rows.values())), strict=True))
-        by_length = sorted(examples, key=lambda number: len(examples[number]["input_ids"]))
-        for start in range(0, len(by_length), batch_size):
-            chosen = by_length[start : start + batch_size]
-            batch = self._collated([examples[number] for number in chosen])
-            predictions = self.task.decode(self.engine.run(batch.inputs), batch, self.bundle.schema)
-            outcomes.update(zip(chosen, predictions, strict=True))
+        numbers, examples = list(rows), self._encoded(list(rows.values()))
+        lengths = np.array([len(example["input_ids"]) for example in examples], np.int64)
+        windows = counts_of(examples)
+        for chosen in evaluation_plan(lengths, batch_size=batch_size, windows=windows):
+            batch = self._collated([examples[place] for place in chosen])
+            predictions = self.decoded(self.engine.run(batch.inputs), batch)
+            outcomes.update(zip((numbers[place] for place in chosen), predictions, strict=True))
         return [outcomes[number] for number, _ in window]
 
     def _usable(self, text: Text | Row | DataError | None, address: str) -> Row:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from nlpkit.contracts import MOST_WINDOWS
+from nlpkit.data.windows import windowed
 from nlpkit.errors import DataError
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ class Encoder:
 
     Attributes:
         task: Gives the text of a row, and its example.
-        tokenizer: Truncates at the longest length, and does not pad.
+        tokenizer: Truncates at the longest length as the task wants it, and does not pad.
         schema: What the task learned from the training rows.
     """
 
@@ -42,6 +44,7 @@ class Encoder:
             How many of the written rows were truncated.
         """
         remaining, truncated = iter(rows), 0
+        lost = MOST_WINDOWS if windowed(self.task) else 1  # so many more windows hold what is cut
         while chunk := list(islice(remaining, _CHUNK)):
             for row, encoding in zip(chunk, self._encodings(chunk), strict=True):
                 try:
@@ -50,7 +53,7 @@ class Encoder:
                     bad.add(error, row)
                     continue
                 writer.append(example, row.address)
-                truncated += bool(encoding.overflowing)
+                truncated += len(encoding.overflowing) >= lost
             bar.advance(len(chunk))
         return truncated
 

@@ -88,6 +88,7 @@ class _Steps(Dataset[Step]):
                 rank=rank,
                 size=self.size,
                 micro_batch_size=self.micro_batch_size,
+                windows=self.store.windows,
             )
             for rank in range(self.size)
         ]
@@ -103,7 +104,7 @@ class _Steps(Dataset[Step]):
             batches=batches,
             ids=ids,
             tokens=int(lengths[ids].sum()),
-            positions=sum(len(part) * int(lengths[part].max()) for part in chain(*shares)),
+            positions=sum(_positions(self.store, part) for part in chain(*shares)),
         )
 
     def _batches(self, epoch: int) -> list[np.ndarray]:
@@ -156,7 +157,8 @@ def training_steps(
         task: Collates them.
         seed: The run's seed.
         batch_size: Samples per optimizer step over all ranks.
-        micro_batch_size: Samples per forward pass; None: the rank's whole share.
+        micro_batch_size: Samples (or windows of long ones) per forward pass; None: as many as the
+            rank's share has samples.
         bucketing: Whether samples of like length meet.
         first: The first step, counted from 1.
         last: The last step, included, in whatever epoch that is.
@@ -191,7 +193,8 @@ def evaluation_batches(
     pin_memory: bool,
 ) -> Iterator[Batch]:
     """This rank's batches of an evaluation: every size-th of one plan, which has each row once."""
-    own = evaluation_plan(store.lengths, batch_size=batch_size)[rank::size]
+    batches = evaluation_plan(store.lengths, batch_size=batch_size, windows=store.windows)
+    own = batches[rank::size]
     dataset = _Evaluation(store, task, own)
     for step in _load(dataset, range(len(own)), workers, prefetch, pin_memory):
         yield from step.batches
@@ -295,6 +298,12 @@ def _collate(store: TokenStore, task: Task, ids: np.ndarray, *, seed: int, epoch
     seeds = sample_seeds(ids, seed=seed, epoch=epoch)
     batch = task.collate([store[index] for index in ids.tolist()], seeds.tolist())
     return replace(batch, ids=ids)
+
+
+def _positions(store: TokenStore, ids: np.ndarray) -> int:
+    """Tokens of these samples' batch, and its padding."""
+    rows = len(ids) if store.windows is None else int(store.windows[ids].sum())
+    return rows * int(store.longest[ids].max())
 
 
 def _mapped(batch: Batch, change: Callable[[Any], torch.Tensor]) -> Batch:

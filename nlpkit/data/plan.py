@@ -70,20 +70,49 @@ def plan(
 
 
 def share(
-    batch: np.ndarray, lengths: np.ndarray, *, rank: int, size: int, micro_batch_size: int | None
+    batch: np.ndarray,
+    lengths: np.ndarray,
+    *,
+    rank: int,
+    size: int,
+    micro_batch_size: int | None,
+    windows: np.ndarray | None = None,
 ) -> list[np.ndarray]:
     """A rank's micro-batches of a global batch; [] for a rank that gets nothing.
 
     A rank takes every size-th sample of the batch sorted by length (equal work for each), cut into
-    pieces of at most `micro_batch_size` samples (None: one piece).
+    pieces of at most `micro_batch_size` samples (None: as many as its share has). With `windows` a
+    piece has at most so many windows, as `cut` has it.
     """
     own = _by_length(batch, lengths)[rank::size]
-    return _cut(own, micro_batch_size or max(1, len(own)))
+    return cut(own, micro_batch_size or max(1, len(own)), windows)
 
 
-def evaluation_plan(lengths: np.ndarray, *, batch_size: int) -> list[np.ndarray]:
+def evaluation_plan(
+    lengths: np.ndarray, *, batch_size: int, windows: np.ndarray | None = None
+) -> list[np.ndarray]:
     """Batches of all samples, each once, sorted by length; the same whatever the ranks."""
-    return _cut(_by_length(np.arange(len(lengths)), lengths), batch_size)
+    return cut(_by_length(np.arange(len(lengths)), lengths), batch_size, windows)
+
+
+def cut(ids: np.ndarray, size: int, windows: np.ndarray | None = None) -> list[np.ndarray]:
+    """The ids in order, in pieces that the memory has room for.
+
+    Args:
+        ids: Sample ids.
+        size: Samples of a piece, at most.
+        windows: Windows of each sample, [samples], where long texts are cut into such: then a piece
+            has at most `size` windows, but at least one sample.
+    """
+    if windows is None:
+        return _cut(ids, size)
+    pieces, start, taken = [], 0, 0
+    for place, count in enumerate(windows[ids].tolist()):
+        if place > start and taken + count > size:
+            pieces.append(ids[start:place])
+            start, taken = place, 0
+        taken += count
+    return [*pieces, ids[start:]] if len(ids) else []
 
 
 def _shuffled(count: int, *stream: int) -> np.ndarray:

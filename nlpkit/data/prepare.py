@@ -18,8 +18,9 @@ from nlpkit.data import recipe
 from nlpkit.data.encode import Encoder
 from nlpkit.data.rows import BadRows, Rows, scan, split_off
 from nlpkit.data.store import StoreWriter, TokenStore, write_synced
+from nlpkit.data.windows import enable_truncation, problems
 from nlpkit.environment import cache_folder
-from nlpkit.errors import DataError, InputError, RunError
+from nlpkit.errors import ConfigError, DataError, InputError, RunError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -49,8 +50,9 @@ class Prepared:
         tokenizer_path: The tokenizer.json; it truncates, and does not pad.
         stores: The examples of "train" and, where there are such rows, "validation" and "test".
         recipe: All that they depend on, by dotted key.
-        report: `rows`, `tokens` and `truncated` (a share of the rows) by split; `rejected`, how
-            many rows, and `problems`, what was wrong with them.
+        report: `rows`, `tokens` and `truncated` (a share of the rows) by split, and for a windowed
+            task `windows` (of a row, the mean) and `windowed` (the share of rows with more than
+            one); `rejected`, how many rows, and `problems`, what was wrong with them.
         starts: What the addresses of rows begin with now, by split of the config.
         moves: What they began with when the rows were tokenized, and what they begin with now.
     """
@@ -172,6 +174,8 @@ class _Preparation:
         self.config, self.host, self.terminal = config, host, terminal
         self.source: Source = build(config.data, "source", host)
         self.task: Task = build(config.task, "task", host)
+        if found := problems(config, self.task):
+            raise ConfigError(found)
         self.locations = locations(config, self.source)
         if "train" not in self.locations:
             name = config.data.name
@@ -264,7 +268,7 @@ class _Preparation:
 
     def _tokenizer(self, texts: Texts | None) -> Tokenizer:
         tokenizer: Tokenizer = build(self.config.tokenizer, "tokenizer", self.host, texts)
-        tokenizer.enable_truncation(self.config.tokenizer.max_length)
+        enable_truncation(tokenizer, self.task, self.config.tokenizer.max_length)
         tokenizer.no_padding()
         return tokenizer
 
@@ -282,10 +286,13 @@ class _Preparation:
                 if not writer.count:
                     bad.check(good=0)
                     raise self._unusable(split, bad)
-                lengths = TokenStore.open(folder / split).lengths
+                store = TokenStore.open(folder / split)
                 report["rows"][split] = writer.count
-                report["tokens"][split] = int(lengths.sum())
+                report["tokens"][split] = int(store.lengths.sum())
                 report["truncated"][split] = truncated / writer.count
+                if store.windows is not None:
+                    report.setdefault("windows", {})[split] = float(store.windows.mean())
+                    report.setdefault("windowed", {})[split] = float((store.windows > 1).mean())
         bad.check(good=sum(report["rows"].values()))
         return {**report, "rejected": bad.count, "problems": bad.summary()}
 

@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from nlpkit.contracts import WINDOWS
 from nlpkit.errors import PluginError, RunError
 
 if TYPE_CHECKING:
@@ -90,6 +91,20 @@ class TokenStore:
             if key == "input_ids":
                 return np.diff(offsets)
         return np.zeros(self._count, np.int64)
+
+    @cached_property
+    def windows(self) -> np.ndarray | None:
+        """Windows of each row, int64 [rows]; None where long texts are not cut into such."""
+        offsets = [offsets for key, _, offsets in self._ragged if key == WINDOWS]
+        return np.diff(offsets[0]) if offsets else None
+
+    @cached_property
+    def longest(self) -> np.ndarray:
+        """Tokens of each row's longest window, or of the row, int64 [rows]."""
+        for key, lengths, offsets in self._ragged:
+            if key == WINDOWS and self._count:
+                return np.maximum.reduceat(lengths, offsets[:-1]).astype(np.int64)
+        return self.lengths
 
     def address(self, index: int) -> str:
         """Where row `index` stands: `data/train.csv:1042`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nlpkit.contracts import Vocabulary
+from nlpkit.contracts import WINDOWS, Vocabulary
 from nlpkit.errors import PluginError
 
 if TYPE_CHECKING:
@@ -40,7 +40,9 @@ def check_model(
 
     from nlpkit.nn import call
 
-    inputs = {name: torch.as_tensor(values) for name, values in batch.inputs.items()}
+    inputs = {
+        name: torch.as_tensor(values) for name, values in batch.inputs.items() if name != WINDOWS
+    }
     rows, tokens = inputs["input_ids"].shape
     vocabulary = Vocabulary(size=int(inputs["input_ids"].max()) + 1, max_length=tokens)
     model = build(options, head, vocabulary, weights=False)

@@ -10,13 +10,17 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
+from nlpkit.contracts import WINDOWS
+from nlpkit.data.windows import enable_truncation, windowed
 from nlpkit.errors import PluginError
 from nlpkit.testing.metrics import check_metric
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from nlpkit.contracts import Batch, Objective, Row, Schema, Task, TextInput
+    from nlpkit.contracts import Batch, Example, Objective, Row, Schema, Task, TextInput
+
+_WINDOW = 4  # tokens: short texts have several
 
 
 def check_task(
@@ -32,7 +36,7 @@ def check_task(
         task: The task.
         rows: Good rows of different lengths.
         objective: Makes the objective from the schema; without it no loss is checked.
-        tokenizer: By default one that splits at spaces.
+        tokenizer: By default one that splits at spaces, and cuts texts for a windowed task.
 
     Returns:
         The schema, and the batch of all rows.
@@ -45,7 +49,8 @@ def check_task(
     if json.loads(json.dumps(schema)) != schema or task.fit_schema(iter(rows)) != schema:
         raise PluginError(f"{name}: the schema is no plain JSON, or differs from call to call")
     texts = [task.texts(row) for row in rows]
-    tokens = [_encode(tokenizer or _splitter(texts), text) for text in texts]
+    tokenizer = tokenizer or _splitter(texts, task)
+    tokens = [_encode(tokenizer, text) for text in texts]
     pairs = list(zip(rows, tokens, strict=True))
     examples = [task.encode(row, encoding, schema) for row, encoding in pairs]
     kinds = {tuple((key, np.asarray(each[key]).dtype) for key in each) for each in examples}
@@ -55,13 +60,16 @@ def check_task(
         )
     seeds = range(len(rows))
     batch = task.collate(examples, seeds)
+    if windowed(task):
+        _check_windows(name, examples, batch)
     parts = [task.collate([each], [seed]) for each, seed in zip(examples, seeds, strict=True)]
     _check_split(name, batch, parts)
     bare = [task.encode(row, encoding, schema, targets=False) for row, encoding in pairs]
     unlabelled = task.collate(bare, seeds)
     head = task.head(schema)
-    shape = batch.inputs["input_ids"].shape[: 1 if head.level == "sequence" else 2]
-    logits = np.random.default_rng(0).normal(size=(*shape, head.size))
+    tokens_of_rows = batch.inputs["input_ids"].shape[1:]
+    shape = (len(rows), *(() if head.level == "sequence" else tokens_of_rows), head.size)
+    logits = np.random.default_rng(0).normal(size=shape)
     predictions = task.decode(logits, unlabelled, schema)
     if unlabelled.targets or len(predictions) != len(rows):
         raise PluginError(f"{name}: rows without targets must give one prediction each, no targets")
@@ -78,18 +86,36 @@ def check_task(
     return schema, batch
 
 
+def _check_windows(name: str, examples: Sequence[Example], batch: Batch) -> None:
+    """A window is a piece of an example, and a row of a batch's inputs."""
+    lengths = [example.get(WINDOWS, np.zeros(0)) for example in examples]
+    tokens = [len(example["input_ids"]) for example in examples]
+    if [each.sum() for each in lengths] != tokens:
+        raise PluginError(f"{name}: `{WINDOWS}` of an example must be the lengths of its windows")
+    counts = np.asarray(batch.inputs.get(WINDOWS, ()))
+    rows = len(batch.inputs["input_ids"])
+    if counts.tolist() != [len(each) for each in lengths] or counts.sum() != rows:
+        raise PluginError(
+            f"{name}: `{WINDOWS}` of a batch must be how many rows of its inputs each sample has"
+        )
+
+
 def _check_split(name: str, batch: Batch, parts: Sequence[Batch]) -> None:
     """What a batch holds of a sample depends on the sample alone, and counts add up."""
     if not np.isclose(batch.count, sum(part.count for part in parts), rtol=1e-12):
         raise PluginError(f"{name}: the count of a batch is not the sum of its samples' counts")
+    start = 0  # where the inputs of a sample begin
     for row, part in enumerate(parts):
         for kind in ("inputs", "targets"):
             for key, alone in getattr(part, kind).items():
-                whole = getattr(batch, kind)[key][row]
-                if not np.array_equal(whole[tuple(map(slice, alone.shape[1:]))], alone[0]):
+                first = start if kind == "inputs" and key != WINDOWS else row
+                whole = getattr(batch, kind)[key][first : first + len(alone)]
+                cut = (slice(None), *map(slice, alone.shape[1:]))
+                if not np.array_equal(whole[cut], alone):
                     raise PluginError(
                         f"{name}: {kind} {key} of row {row} depends on its neighbours"
                     )
+        start += len(part.inputs["input_ids"])
 
 
 def _check_objective(
@@ -117,11 +143,13 @@ def _check_objective(
     return [objective.output(*pair).numpy() for pair in pairs]
 
 
-def _splitter(texts: Sequence[TextInput]) -> Tokenizer:
+def _splitter(texts: Sequence[TextInput], task: Task) -> Tokenizer:
     words = " ".join(text if isinstance(text, str) else " ".join(text) for text in texts).split()
     ids = {word: number for number, word in enumerate(dict.fromkeys(["[UNK]", *words]))}
     tokenizer = Tokenizer(WordLevel(ids, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = Whitespace()
+    if windowed(task):
+        enable_truncation(tokenizer, task, _WINDOW)
     return tokenizer
 
 

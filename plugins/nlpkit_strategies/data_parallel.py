@@ -1,4 +1,4 @@
-"""One process, several GPUs: the rows of a micro-batch are split, and their totals summed."""
+"""One process, several GPUs: the samples of a micro-batch are split, and their totals summed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import parallel
 
+from nlpkit.contracts import WINDOWS
 from nlpkit.errors import ConfigError, Problem
 from nlpkit_strategies.single import Single
 
@@ -39,10 +40,10 @@ class DataParallel(Single):
 
 
 class SplitAndSum(nn.Module):
-    """Gives each replica of a module an even share of a batch's rows, and sums their totals.
+    """Gives each replica of a module an even share of a batch's samples, and sums their totals.
 
-    Unlike `nn.DataParallel` it keeps the type of autocast, which belongs to a thread, and leaves
-    out replicas where there are fewer rows.
+    Unlike `nn.DataParallel` it keeps the type of autocast, which belongs to a thread, leaves out
+    replicas where there are fewer samples, and keeps the windows of a sample together.
 
     Args:
         module: On the first device; gives a total of shape [1].
@@ -60,10 +61,13 @@ class SplitAndSum(nn.Module):
         self.module, self.devices, self._replicate = module, devices, replicate
 
     def forward(self, inputs: Tensors, targets: Tensors) -> Tensor:
-        """The summed loss, of shape [1]; every tensor has the batch's rows as its first axis."""
+        """The summed loss, of shape [1]; every tensor has the batch's rows as its first axis.
+
+        Inputs with `windows` have those as rows, and are waited for: where a sample ends is needed.
+        """
         first = self.devices[0]
-        rows = len(next(iter(inputs.values())))
-        devices = self.devices[:rows]
+        samples = len(inputs.get(WINDOWS, next(iter(inputs.values()))))
+        devices = self.devices[:samples]
         replicas = self._replicate(self.module, devices)
         graded = torch.is_grad_enabled()
         enabled = torch.is_autocast_enabled(first.type)
@@ -85,10 +89,13 @@ class SplitAndSum(nn.Module):
 
 
 def _shares(tensors: Tensors, devices: Sequence[torch.device]) -> list[dict[str, Tensor]]:
-    """The rows cut into even pieces, in the order of their lengths that they came in."""
+    """The samples cut into even pieces, in the order of their lengths that they came in."""
     shares: list[dict[str, Tensor]] = [{} for _ in devices]
+    counts = tensors[WINDOWS].cpu().tensor_split(len(devices)) if WINDOWS in tensors else ()
+    rows = [int(each.sum()) for each in counts]
     for name, tensor in tensors.items():
-        pieces = tensor.tensor_split(len(devices))
+        by_rows = rows and name != WINDOWS
+        pieces = torch.split(tensor, rows) if by_rows else tensor.tensor_split(len(devices))
         for share, piece, device in zip(shares, pieces, devices, strict=True):
             share[name] = piece.to(device, non_blocking=True)
     return shares

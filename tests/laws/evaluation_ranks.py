@@ -24,7 +24,7 @@ from tests.laws.experiment import (
     leave_ranks,
 )
 
-OBJECTIVES = ("both weights", "multi-label", "regression")
+OBJECTIVES = ("both weights", "multi-label", "regression", "windows")
 SAMPLES = (13, 2)
 
 

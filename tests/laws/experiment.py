@@ -20,9 +20,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nlpkit.contracts import Batch, HeadSpec, Vocabulary
+from nlpkit.contracts import WINDOWS, Batch, HeadSpec, Vocabulary
 from nlpkit.data.loader import to_tensors
 from nlpkit.data.plan import share
+from nlpkit.data.windows import counts_of
 from nlpkit.nn import StepModule
 from nlpkit.training.precision import Precision
 from nlpkit.training.step import optimizer_step
@@ -109,6 +110,9 @@ CASES: dict[str, Case] = {
     "multi-label": Case(SequenceConfig(target="multilabel", weight="weight"), _plain_multilabel),
     "regression": Case(SequenceConfig(target="regression", weight="weight"), _plain_regression),
     "token-weighted": Case(None, _plain_tokens),
+    "windows": Case(
+        SequenceConfig(long_text="window", weight="weight", class_weights=WEIGHTS), _plain_class
+    ),
 }
 
 
@@ -138,6 +142,8 @@ def examples(case: Case, samples: int) -> list[dict[str, Any]]:
             classes = WEIGHTS[label] if case.options.class_weights != "none" else 1.0
             rows_weight = weight if case.options.weight else 1.0
             row["weight"] = np.float64(classes * rows_weight)
+            if case.options.long_text == "window":  # of 11 tokens, and what is left
+                row[WINDOWS] = np.diff([*range(0, length, 11), length]).astype(np.int32)
         rows.append(row)
     return rows
 
@@ -185,12 +191,20 @@ class Recorder(torch.optim.SGD):
         self.gradient = (torch.cat(parts).double() / self.grad_scale).cpu()
 
 
+def plain_logits(model: nn.Module, batch: Batch) -> torch.Tensor:
+    """The model's logits; those of windows averaged one sample after the other."""
+    logits = model(batch.inputs["input_ids"], batch.inputs["attention_mask"])
+    if WINDOWS not in batch.inputs:
+        return logits
+    parts = logits.split(batch.inputs[WINDOWS].tolist())
+    return torch.stack([part.mean(dim=0) for part in parts])
+
+
 def plain_gradient(case: Case, samples: int, dtype: torch.dtype) -> tuple[torch.Tensor, float]:
     """A plain PyTorch loop: the whole batch at once, the mean loss, backward."""
     module = build_module(case, dtype)
     batch = collate(case, examples(case, samples))
-    logits = module.model(batch.inputs["input_ids"], batch.inputs["attention_mask"])
-    loss = case.plain(logits, batch)
+    loss = case.plain(plain_logits(module.model, batch), batch)
     loss.backward()
     return torch.cat([p.grad.flatten() for p in module.parameters()]).double(), loss.item()
 
@@ -225,6 +239,7 @@ def micro_batches(
         rank=strategy.rank,
         size=strategy.size,
         micro_batch_size=micro_batch,
+        windows=counts_of(rows),
     )
     batches = [collate(case, [rows[index] for index in part]) for part in own]
     return batches or [replace(collate(case, rows[:1]), weight=0.0, count=0.0)]

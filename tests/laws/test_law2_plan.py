@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,19 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
     return TokenStore.open(path)
 
 
-def ledger(store: TokenStore, *, ranks: int, first: int = 1, **changes: object) -> list[str]:
+@pytest.fixture(scope="module")
+def windows(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
+    """Samples of one to four windows."""
+    path: Path = tmp_path_factory.mktemp("law2") / "windows"
+    with StoreWriter(path) as writer:
+        for index, example in enumerate(examples(CASES["windows"], 203)):
+            writer.append(example, f":{index}")
+    return TokenStore.open(path)
+
+
+def ledger(
+    store: TokenStore, *, ranks: int, first: int = 1, long_text: Any = "truncate", **changes: object
+) -> list[str]:
     """A hash of the sample ids of each step, gathered from what all ranks were given."""
     settings: dict = {
         "seed": 13,
@@ -36,7 +49,7 @@ def ledger(store: TokenStore, *, ranks: int, first: int = 1, **changes: object) 
         "pin_memory": False,
         **changes,
     }
-    task = SequenceTask(SequenceConfig())
+    task = SequenceTask(SequenceConfig(long_text=long_text))
     of_ranks = [
         training_steps(store, task, first=first, last=STEPS, rank=rank, size=ranks, **settings)
         for rank in range(ranks)
@@ -66,3 +79,10 @@ def test_batches_from_the_middle_of_an_epoch_are_those_of_the_whole_run(store):
 
 def test_another_seed_gives_other_batches(store):
     assert ledger(store, ranks=1, seed=14) != ledger(store, ranks=1)
+
+
+def test_windows_change_no_batch_and_are_split_like_samples(store, windows):
+    alone = ledger(windows, ranks=1, long_text="window")
+    assert alone == ledger(store, ranks=1)  # the samples have the lengths of the other store's
+    assert ledger(windows, ranks=2, long_text="window") == alone
+    assert ledger(windows, ranks=4, long_text="window", micro_batch_size=None) == alone

@@ -6,12 +6,13 @@ import asyncio
 
 import pytest
 
+import nlpkit
 from nlpkit.contracts import Row
 from nlpkit_serve import batching
 from nlpkit_serve.app import Service
 from nlpkit_serve.batching import Batcher, FullError
 from nlpkit_serve.metrics import Metrics
-from tests.bundle.bundles import TEXTS
+from tests.bundle.bundles import TEXTS, make_run
 
 
 def rows(count: int, start: int = 0) -> list[Row]:
@@ -84,3 +85,19 @@ def test_a_request_that_is_gone_is_not_computed(model):
 def test_two_services_in_a_process_count_on_their_own(model):
     for _ in range(2):
         assert Service(model, batch_size=4, note=pytest.fail).application().routes
+
+
+def test_long_texts_are_answered_in_windows_as_by_predict(folder):
+    windowed = nlpkit.load(make_run(folder / "windows", long_text="window"))
+    texts = [" ".join(TEXTS[at:]) for at in range(len(TEXTS))]
+    asked = [Row({"text": text}, "") for text in texts]
+    assert max(windowed.windows(asked)) > 2
+
+    async def ask() -> list[object]:
+        own = batcher(windowed, batch_size=4)
+        parts = await asyncio.gather(own.outcomes(asked[:3]), own.outcomes(asked[3:]))
+        return [each for part in parts for each in part]
+
+    for found, expected in zip(asyncio.run(ask()), windowed.predict(texts), strict=True):
+        assert found.label == expected.label
+        assert found.score == pytest.approx(expected.score, abs=1e-6)

@@ -106,6 +106,29 @@ def test_inputs_are_padded_int64_with_a_mask():
     assert {array.dtype for array in batch.inputs.values()} == {np.dtype(np.int64)}
 
 
+def test_windows_are_rows_of_the_inputs_and_the_targets_stay_one_a_sample():
+    of = task(long_text="window")
+    cutting = Tokenizer.from_str(TOKENIZER.to_str())
+    cutting.enable_truncation(4, stride=1)
+    rows = [Row({"text": text, "label": text[:3]}, "x:1") for text in ("good bad", "bad " * 6)]
+    schema = of.fit_schema(rows)
+    examples = [of.encode(each, cutting.encode(of.texts(each)), schema) for each in rows]
+    assert [example["windows"].tolist() for example in examples] == [[2], [4, 3]]
+    assert {example["windows"].dtype for example in examples} == {np.dtype(np.int32)}
+    assert examples[1]["input_ids"].tolist() == [2] * 7
+    batch = of.collate(examples, [0, 0])
+    assert batch.inputs["windows"].tolist() == [1, 2]
+    assert batch.inputs["input_ids"].tolist() == [[1, 2, 0, 0], [2, 2, 2, 2], [2, 2, 2, 0]]
+    assert batch.inputs["attention_mask"].sum(axis=1).tolist() == [2, 4, 3]
+    assert (len(batch.targets["label"]), batch.count) == (2, 2.0)
+    assert "windows" not in task().collate(encoded(task(), rows), [0, 0]).inputs
+
+
+def test_windows_of_pairs_are_refused():
+    with pytest.raises(ValidationError, match="window works with one text column, not with a pair"):
+        SequenceConfig(text=("a", "b"), long_text="window")
+
+
 def test_pairs_have_two_texts_and_two_token_types():
     of = task(text=["a", "b"])
     rows = [Row({"a": "good", "b": "bad bad", "label": label}, "x:1") for label in "xy"]

@@ -79,6 +79,44 @@ def test_a_collate_that_mixes_samples_is_refused():
         check_task(CountingTask(options()), rows())
 
 
+def test_a_task_with_windows_keeps_its_contract_and_its_batch_fits_a_model():
+    config = options(long_text="window")
+    task = SequenceTask(config)
+    schema, batch = check_task(task, rows(), objective=lambda s: SequenceObjective(config, s))
+    assert batch.inputs["windows"].tolist() == [1, 1, 2, 1]
+    small = TransformerConfig(layers=1, hidden=8, heads=2, feed_forward=16)
+    check_model(build_transformer, small, batch, head=task.head(schema))
+
+
+class OneWindow(SequenceTask):
+    """Has the windows, but says that each sample is one."""
+
+    def collate(self, examples, seeds):
+        batch = super().collate(examples, seeds)
+        batch.inputs["windows"][:] = 1
+        return batch
+
+
+class LongWindows(SequenceTask):
+    """Says that the first window has all tokens."""
+
+    def encode(self, row, encoding, schema, *, targets=True):
+        example = super().encode(row, encoding, schema, targets=targets)
+        return {**example, "windows": example["windows"] + np.int32(len(encoding.overflowing))}
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        (OneWindow, "`windows` of a batch must be how many rows of its inputs each sample has"),
+        (LongWindows, "`windows` of an example must be the lengths of its windows"),
+    ],
+)
+def test_windows_that_are_not_those_of_the_samples_are_refused(task, message):
+    with pytest.raises(PluginError, match=message):
+        check_task(task(options(long_text="window")), rows())
+
+
 class Averaging:
     def __init__(self):
         self.better = {"share": "higher"}

@@ -178,7 +178,7 @@ def test_what_would_change_the_result_is_an_error_that_lists_it(tmp_path, change
     before = (tmp_path / "run" / "config.yaml").read_bytes()
     other = {**changes, "seed": 14, "train": {**changes["train"], "learning_rate": 1e-3}}
     other |= {"loader": {"workers": 0, "bucketing": False}, "tokenizer": {"max_length": 12}}
-    other |= {"eval": {"every": 5}}
+    other |= {"eval": {"every": 5}, "task": {"name": "sequence", "long_text": "window"}}
     with pytest.raises(nlpkit.ConfigError) as caught:
         resumed(tmp_path / "run", **other)
     keys = [problem.key for problem in caught.value.problems]
@@ -186,11 +186,25 @@ def test_what_would_change_the_result_is_an_error_that_lists_it(tmp_path, change
         "eval.every",
         "loader.bucketing",
         "seed",
+        "task.long_text",
         "tokenizer.max_length",
         "train.learning_rate",
     ]
     assert "is 0.001, and the run was started with 0.003" in str(caught.value)
     assert (tmp_path / "run" / "config.yaml").read_bytes() == before
+
+
+def test_a_run_on_windows_is_resumed_as_exactly_and_evaluated_as_its_bundle(tmp_path, changes):
+    changes |= {"task": {"name": "sequence", "long_text": "window"}, "tokenizer": {"max_length": 8}}
+    changes["train"] = {**changes["train"], "epochs": 1, "micro_batch_size": 3}
+    rows = {"train": ROWS[:32], "validation": ROWS[32:38], "test": ROWS[38:43]}
+    whole = nlpkit.train(config(**changes), data=rows, out=tmp_path / "whole")
+    assert whole.result["data"]["windowed"]["train"] > 0.3
+    stopped(tmp_path / "run", 2, rows, **changes)
+    run = resumed(tmp_path / "run", rows, **changes)
+    assert same(weights(run), weights(whole))
+    assert run.history == whole.history
+    assert nlpkit.evaluate(run.path, rows["test"]) == pytest.approx(run.metrics["test"], rel=1e-6)
 
 
 def test_what_changes_no_result_may_differ(tmp_path, changes):

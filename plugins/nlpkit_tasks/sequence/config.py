@@ -31,6 +31,11 @@ class SequenceConfig(ComponentConfig):
     label_smoothing: float = Field(
         0.0, description="The share of each target that is spread over all labels; target class."
     )
+    long_text: Literal["truncate", "window"] = Field(
+        "truncate",
+        description="What becomes of a text that is longer than tokenizer.max_length. truncate: "
+        "its end is cut off; window: it is read in overlapping windows, whose logits are averaged.",
+    )
 
     @field_validator("text", mode="before")
     @classmethod
@@ -64,6 +69,13 @@ class SequenceConfig(ComponentConfig):
         if not 0 <= value < 1:
             raise ValueError(f"must be at least 0 and below 1, not {value}")
         _only_for_classes(value, 0, info, "remove it")
+        return value
+
+    @field_validator("long_text")
+    @classmethod
+    def _windows_of_one_text(cls, value: str, info: ValidationInfo) -> str:
+        if value == "window" and not isinstance(info.data.get("text", ""), str):
+            raise ValueError("window works with one text column, not with a pair; name one in text")
         return value
 
 

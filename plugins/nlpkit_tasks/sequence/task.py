@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nlpkit.contracts import Batch, Example, HeadSpec, Metric, Prediction, Row, Schema, pad
+from nlpkit.contracts import (
+    WINDOWS,
+    Batch,
+    Example,
+    HeadSpec,
+    Metric,
+    Prediction,
+    Row,
+    Schema,
+    pad,
+    windows_of,
+)
 from nlpkit.errors import ConfigError, DataError, Problem, closest, shorten
 from nlpkit.metrics import Confusion, MultilabelCounts, RegressionMoments
 from nlpkit_tasks import cells
@@ -32,6 +43,7 @@ class SequenceTask:
         self._options = options
         text = options.text
         self.text_columns: Sequence[str] = (text,) if isinstance(text, str) else text
+        self.windowed = options.long_text == "window"
 
     def texts(self, row: Row) -> str | tuple[str, str]:
         """The text, or the pair of texts."""
@@ -71,11 +83,13 @@ class SequenceTask:
     def encode(
         self, row: Row, encoding: Encoding, schema: Schema, *, targets: bool = True
     ) -> Example:
-        """`input_ids`, `token_type_ids`, and with targets `label` and `weight`."""
+        """`input_ids`, `token_type_ids`, `windows`, and with targets `label` and `weight`."""
         example: dict[str, Any] = {
             "input_ids": np.array(encoding.ids, np.int32),
             "token_type_ids": np.array(encoding.type_ids, np.uint8),
         }
+        if self.windowed:
+            example = _joined(windows_of(encoding))
         if not targets:
             return example
         target, weight = self._target(row), self._row_weight(row)
@@ -92,12 +106,14 @@ class SequenceTask:
 
     def collate(self, examples: Sequence[Example], seeds: Sequence[int]) -> Batch:
         """Inputs of int64 [batch, tokens]; targets `label` and `weight`; nothing here is random."""
-        ids = [example["input_ids"] for example in examples]
+        ids, types = (self._rows(examples, name) for name in ("input_ids", "token_type_ids"))
         inputs = {
             "input_ids": pad(ids).astype(np.int64),
             "attention_mask": pad([np.ones(len(row), np.int64) for row in ids]),
-            "token_type_ids": pad([row["token_type_ids"] for row in examples]).astype(np.int64),
+            "token_type_ids": pad(types).astype(np.int64),
         }
+        if self.windowed:
+            inputs[WINDOWS] = np.array([len(each[WINDOWS]) for each in examples], np.int64)
         if "label" not in examples[0]:
             return Batch(inputs=inputs, targets={}, count=float(len(examples)))
         names = ("label", "weight")
@@ -125,6 +141,16 @@ class SequenceTask:
         probabilities = (_softmax(logits) if one else _sigmoid(logits)).tolist()
         rows = [dict(zip(labels, row, strict=True)) for row in probabilities]
         return [_best(row) if one else _likely(row) for row in rows]
+
+    def _rows(self, examples: Sequence[Example], name: str) -> list[np.ndarray]:
+        """The arrays of all windows, sample after sample; without windows those of the samples."""
+        if not self.windowed:
+            return [example[name] for example in examples]
+        return [
+            part
+            for example in examples
+            for part in np.split(example[name], np.cumsum(example[WINDOWS])[:-1])
+        ]
 
     def _target(self, row: Row) -> tuple[str, ...] | float:
         column = self._options.label
@@ -163,6 +189,15 @@ class SequenceTask:
         if unknown := [label for label in given if label not in counts]:
             raise ConfigError(_unknown_weight(label, list(counts)) for label in unknown)
         return {label: given.get(label, 1.0) for label in counts}
+
+
+def _joined(windows: Sequence[Encoding]) -> dict[str, Any]:
+    """The arrays of windows one after the other, and how long each is."""
+    return {
+        "input_ids": np.concatenate([np.array(each.ids, np.int32) for each in windows]),
+        "token_type_ids": np.concatenate([np.array(each.type_ids, np.uint8) for each in windows]),
+        WINDOWS: np.array([len(each.ids) for each in windows], np.int32),
+    }
 
 
 def _unknown_weight(label: str, labels: Sequence[str]) -> Problem:
