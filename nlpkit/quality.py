@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from nlpkit.contracts import MOST_WINDOWS
 from nlpkit.data.copies import Copies
 from nlpkit.data.counts import TokenCounts, lacks_capitals
+from nlpkit.data.windows import overlap, windowed, windows_of_length
 from nlpkit.errors import DataError, Problem, shorten
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from nlpkit.data.rows import BadRows, Rows
 
 _FEW = 5  # training rows of a label
+_KEY = "tokenizer.max_length"
 _CUT = 0.05  # share of the rows from which truncation is worth a warning
 _UNKNOWN = 0.01  # share of the tokens
 _NAMED = 5  # labels or characters in one message
@@ -38,13 +41,18 @@ class TextFacts:
 
     Attributes:
         lengths: p50, p95, p99 (so many percent are at most so long), and max.
-        truncated: The share of the rows that are longer than `tokenizer.max_length`.
+        truncated: The share of the rows that are longer than `tokenizer.max_length`; for a windowed
+            task, than so many windows as a row has at most.
         unknown: The share of the tokens that the vocabulary lacks.
+        windows: For a windowed task, how many a row has in the mean.
+        windowed: And the share of the rows that have more than one.
     """
 
     lengths: Mapping[str, int]
     truncated: float
     unknown: float
+    windows: float | None = None
+    windowed: float | None = None
 
 
 @dataclass
@@ -96,6 +104,8 @@ class Quality:
         self._labels = len(counts)
         self._few = {label: count for label, count in counts.items() if count < _FEW}
         self._rare, self._cut, self._unknown, self._empty = _Seen(), _Seen(), _Seen(), _Seen()
+        self._windowed = windowed(task)
+        self._windows, self._several = 0, 0
         self.bytes = 0
 
     def read(self, rows: Rows, bad: BadRows) -> None:
@@ -119,10 +129,13 @@ class Quality:
     def facts(self) -> TextFacts:
         """How long the texts are."""
         percentiles = {f"p{percent}": self._counts.percentile(percent) for percent in (50, 95, 99)}
+        rows = max(1, self._counts.lengths.total())
         return TextFacts(
             lengths={**percentiles, "max": self._counts.percentile(100)},
-            truncated=self._cut.count / max(1, self._counts.lengths.total()),
+            truncated=self._cut.count / rows,
             unknown=self._counts.unknown / max(1, self._counts.tokens),
+            windows=self._windows / rows if self._windowed else None,
+            windowed=self._several / rows if self._windowed else None,
         )
 
     def problems_of_rows(self) -> Iterator[Problem]:
@@ -147,9 +160,12 @@ class Quality:
         """What the tokenizer loses: ends of texts, unknown words, whole texts, capitals."""
         facts, longest = self.facts(), self._config.tokenizer.max_length
         if facts.truncated >= _CUT:
+            most, remedy = f"{longest} tokens", f"99% fit into {_KEY}: {facts.lengths['p99']}"
+            if self._windowed:
+                most, remedy = f"{MOST_WINDOWS} windows of {most}", f"a larger {_KEY}"
             yield self._cut.warning(
-                f"{self._rows(self._cut)} are longer than {longest} tokens and are cut",
-                f"99% fit into tokenizer.max_length: {facts.lengths['p99']}, if the model takes it",
+                f"{self._rows(self._cut)} are longer than {most} and are cut",
+                f"{remedy}, if the model takes it",
             )
         if facts.unknown >= _UNKNOWN:
             named = ", ".join(_shown(word) for word in self._counts.commonest(_NAMED))
@@ -175,9 +191,11 @@ class Quality:
             )
 
     def _add(self, row: Row, text: TextInput, encoding: Encoding, example: Example) -> None:
-        self.bytes += sum(getattr(value, "nbytes", 0) + _INDEX for value in example.values())
+        size = sum(getattr(value, "nbytes", 0) + _INDEX for value in example.values())
         length, unknown = self._counts.add(text, encoding)
-        if length > self._config.tokenizer.max_length:
+        stored, cut = self._fitted(length, self._counts.special(text))
+        self.bytes += size * stored // length if length else size
+        if cut:
             self._cut.add(row.address)
         if unknown:
             self._unknown.add(row.address)
@@ -185,6 +203,17 @@ class Quality:
             self._empty.add(row.address)
         if self._few and len(self._rare.first) < 2 and self._task.stratum(row) in self._few:
             self._rare.add(row.address)
+
+    def _fitted(self, length: int, special: int) -> tuple[int, bool]:
+        """Tokens that a store holds of a text, about, and whether its end is cut off."""
+        longest = self._config.tokenizer.max_length
+        if not self._windowed:
+            return length, length > longest
+        windows = windows_of_length(length, special=special, max_length=longest)
+        kept = min(windows, MOST_WINDOWS)
+        self._windows += kept
+        self._several += kept > 1
+        return length + (kept - 1) * (special + overlap(longest)), windows > kept
 
     def _rows(self, seen: _Seen) -> str:
         return f"{seen.count:,} of {self._counts.lengths.total():,} rows"

@@ -60,7 +60,12 @@ def _texts(findings: Findings) -> dict[str, str]:
     if texts is None:
         return {}
     lengths = ", ".join(f"{name} {length:,}" for name, length in texts.lengths.items())
+    windows = {}
+    if texts.windows is not None:
+        several = f"{texts.windowed:.1%} of the rows have more than one"
+        windows["windows of a row"] = f"{texts.windows:.2f}; {several}"
     return {
         "tokens of a row": f"{lengths}; {texts.truncated:.1%} of the rows are cut",
+        **windows,
         "unknown tokens": f"{texts.unknown:.2%}",
     }

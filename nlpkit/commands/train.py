@@ -47,7 +47,8 @@ def report(run: Run, terminal: Terminal) -> None:
     if rows:
         terminal.table(["", *metrics], rows)
         terminal.say()
-    truncated = result["data"]["truncated"]["train"]
+    data = result["data"]
+    truncated = data["truncated"]["train"]
     facts = {
         "time": f"{duration(result['seconds'])}, of which training "
         f"{duration(result['training_seconds'])}, evaluation "
@@ -64,6 +65,9 @@ def report(run: Run, terminal: Terminal) -> None:
     }
     if (final := published(run.path)) and final.exists():
         facts["final"] = shown(final)
+    if "windows" in data:
+        windows, several = data["windows"]["train"], data["windowed"]["train"]
+        facts["windows"] = f"{windows:.2f} a training row; {several:.1%} have more than one"
     if result["exports"]:
         facts["exports"] = ", ".join(result["exports"])
     for name, fact in facts.items():

@@ -41,6 +41,17 @@ def test_train_ends_with_metrics_places_and_next_commands(config, capsys):
     assert re.search(r"^training on .*: 2/2 steps", err, re.MULTILINE)
 
 
+def test_windows_are_reported_beside_what_is_truncated(config, tmp_path, capsys):
+    assert main(["train", config, "train.max_steps=1", "task.long_text=window"]) == 0
+    out, _ = capsys.readouterr()
+    report = json.loads((tmp_path / "runs" / "small" / "result.json").read_text())["data"]
+    windows, several = report["windows"]["train"], report["windowed"]["train"]
+    assert 1 < windows < 3
+    line = rf"^windows +{windows:.2f} a training row; {several:.1%} have more than one$"
+    assert re.search(line, out, re.MULTILINE)
+    assert "truncated texts 0.0%" in out
+
+
 def test_the_run_folder_can_be_named_and_is_never_overwritten(config, tmp_path, capsys):
     assert main(["train", config, "--out", "here"]) == 0
     assert json.loads((tmp_path / "here" / "result.json").read_text())["steps"] == 3

@@ -161,6 +161,30 @@ class TestTokens:
             "train.csv:91); 99% fit into tokenizer.max_length: 101, if the model takes it"
         )
 
+    def test_windows_are_counted_and_only_what_none_has_is_cut(self) -> None:
+        rows = [f"{'x' * length},{'ab'[length % 2]}" for length in range(1, 101)]
+        windows = {"task": {"name": "sequence", "long_text": "window"}}
+        tokenizer = {"name": "char", "max_length": 90}
+        findings = found(rows, tokenizer=tokenizer, **windows)
+        assert findings.problems == []
+        assert findings.texts is not None
+        assert (findings.texts.truncated, findings.texts.windowed) == (0, 0.12)
+        assert findings.texts.windows == 1.12
+        rows = [f"{'x' * 300}{row}" if at % 10 == 0 else row for at, row in enumerate(rows)]
+        findings = found(rows, tokenizer={"name": "char", "max_length": 10}, **windows)
+        assert str(only(findings)) == (
+            "train.csv:2: 10 of 100 rows are longer than 32 windows of 10 tokens and are cut (also "
+            "train.csv:12); a larger tokenizer.max_length, if the model takes it"
+        )
+
+    def test_windows_that_cannot_overlap_are_an_error(self) -> None:
+        windows = {"task": {"name": "sequence", "long_text": "window"}}
+        findings = found(GOOD, tokenizer={"name": "char", "max_length": 7}, **windows)
+        errors = [str(each) for each in findings.problems if each.severity == "error"]
+        assert errors == [
+            "tokenizer.max_length: windows of 7 tokens cannot overlap; set it to 8 or more"
+        ]
+
     def test_unknown_tokens_are_a_warning_that_names_the_commonest_characters(
         self, folder: Path
     ) -> None:
@@ -258,4 +282,19 @@ def test_the_command_shows_lengths_and_unknown_tokens(
     out, err = capsys.readouterr()
     assert "tokens of a row  p50 15, p95 16, p99 16, max 16; 0.0% of the rows are cut" in out
     assert "unknown tokens   0.00%" in out
+    assert "windows" not in out
     assert err.startswith("warning: train.csv:22: is train.csv:2 again")
+
+
+def test_the_command_shows_how_many_windows_rows_have(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found(GOOD)
+    (folder / "c.yaml").write_text(
+        "name: x\nmodel: transformer\ndata: {train: train.csv, validation: null}\ndevice: cpu\n"
+        "tokenizer: {name: char, max_length: 15}\n"
+    )
+    assert main(["check", "c.yaml", "task.long_text=window"]) == 0
+    out, _ = capsys.readouterr()
+    assert "windows of a row  1.50; 50.0% of the rows have more than one" in out
+    assert "max 16; 0.0% of the rows are cut" in out
