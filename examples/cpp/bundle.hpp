@@ -136,6 +136,7 @@ inline wordpiece::Tokenizer read_tokenizer(const Path& folder, std::size_t max_l
   const json::Value& truncation = stored["truncation"];
   require(truncation["max_length"].number == max_length && truncation["direction"].text == "Right",
           path, "does not cut texts on the right at the max_length of nlpkit.json");
+  require(truncation["stride"].number == 0, path, "cuts long texts into windows");
 
   wordpiece::Options options;
   options.normalizer = read_normalizer(stored["normalizer"], path);

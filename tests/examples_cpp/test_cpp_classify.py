@@ -185,6 +185,8 @@ def test_what_it_cannot_read_is_named(classify, bundle, tmp_path):
     assert f"{missing / 'nlpkit.json'}: is missing" in refusal(classify, missing, "a text")
     pairs = make_run(tmp_path / "pairs", PAIRS, text=["first", "second"]) / "bundle"
     assert "takes pairs of texts" in refusal(classify, pairs, "a text")
+    windows = make_run(tmp_path / "windows", long_text="window") / "bundle"
+    assert "tokenizer.json: cuts long texts into windows" in refusal(classify, windows, "a text")
 
     assert f"{bundle / 'model.pt'}: is missing" in refusal(classify, bundle, "a text")
     (bundle / "model.pt").write_bytes(b"no model")
