@@ -12,7 +12,7 @@ PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' nlpkit/__init__.py)
 CODE := nlpkit plugins jobs image tests benchmarks examples
 
-.PHONY: exports demo test test-slow test-jobs test-floor test-gpu check format exactness accuracy bench-gpu bench-checkpoints bench-predictions bench-serving bench-inference bench-pool bench-jobs image image-test clean
+.PHONY: exports demo test test-slow test-jobs test-floor test-gpu check format exactness accuracy bench bench-gpu bench-checkpoints bench-predictions bench-serving bench-inference bench-pool bench-jobs image image-test clean
 
 demo: $(INSTALLED)
 	$(BIN)/nlpkit demo
@@ -59,6 +59,11 @@ exports: $(INSTALLED) $(INSTALLED_FLOOR)
 # CUDA GPU beside transformers; and what checkpoints cost, ten minutes.
 accuracy: $(INSTALLED)
 	$(BIN)/python -m benchmarks.accuracy
+
+# Training beside transformers' Trainer, Lightning and plain loops; hours on a few cores, and it goes
+# on where it was stopped. BENCH="--only speed --rounds 1" and the like choose.
+bench: $(INSTALLED_BENCH)
+	$(BIN)/python -m benchmarks.training $(BENCH)
 
 bench-gpu: $(INSTALLED_BENCH)
 	$(BIN)/python -m benchmarks.gpu

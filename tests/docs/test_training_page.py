@@ -1,0 +1,108 @@
+"""The section on training is what its runs say, whatever there is of them so far."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.training import LONG, accuracy_jobs, parsed, run_all, speed_jobs
+from benchmarks.training_page import section
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    for turn, ours in enumerate((20, 30, 90)):
+        write(folder, f"speed-banking77-nlpkit-fp32-{turn}", samples_per_second=ours)
+        write(folder, f"speed-banking77-nlpkit-bf16-{turn}", samples_per_second=ours / 4)
+        write(folder, f"speed-banking77-trainer-fp32-{turn}", samples_per_second=10)
+        write(folder, f"speed-banking77-trainer-bf16-{turn}", samples_per_second=40)
+        write(folder, f"speed-banking77-trainer-best-fp32-{turn}", samples_per_second=12)
+        write(folder, f"speed-banking77-trainer-best-bf16-{turn}", samples_per_second=15)
+    write(folder, "accuracy-banking77-nlpkit-fp32", accuracy=0.9314, epochs=3)
+    return folder
+
+
+def write(folder: Path, name: str, **found: Any) -> None:
+    kind, data, *rest = name.split("-")
+    if kind == "long":
+        trainer, precision, data = "nlpkit", "fp32", "imdb5k"
+    else:
+        rest = rest if kind == "accuracy" else rest[:-1]
+        trainer, precision = "-".join(rest[:-1]), rest[-1]
+    run = {
+        **{"trainer": trainer, "precision": precision, "data": data, "epochs": None, "skipped": 5},
+        **{"peak_mb": 1500.4, "padding": 0.047, "auto": "fp32", "threads": 2, "python": "3.11.7"},
+        **{"processor": "some CPU, no bf16", "torch": "2.13.0", "transformers": "5.23.0"},
+        **{"lightning": "2.6.6", "samples_per_second": 1.0},
+    }
+    (folder / f"{name}.json").write_text(json.dumps(run | found))
+
+
+def lines(text: str) -> list[list[str]]:
+    rows = [row.strip("|").split("|") for row in text.splitlines() if row.startswith("|")]
+    return [[cell.strip() for cell in row] for row in rows]
+
+
+def test_a_line_has_medians_and_the_ratios_of_each_round(work, tmp_path):
+    text = section(work, draw=tmp_path / "plot.svg")
+    found = lines(text)
+    assert ["nlpkit", "fp32", "30.0", "20.0 – 90.0", "3.00", "1,500", "5%", "0.931"] in found
+    defaults = ["10.0", "10.0 – 10.0", "1.00", "1,500", "5%", ""]
+    assert ["Trainer, defaults", "fp32", *defaults] in found
+    assert "`precision: auto` takes fp32 here" in text
+    assert "some CPU, no bf16" in text
+
+
+def test_the_defaults_are_fp32_and_the_best_is_the_faster_precision(work, tmp_path):
+    text = section(work, draw=tmp_path / "plot.svg")
+    ratios = next(line for line in lines(text) if line[0] == "banking77")
+    assert ratios == ["banking77", "3.00 (2.00 – 9.00)", "2.00 (1.33 – 6.00)", "", "", ""]
+    said = "1.25 times with Trainer, best options and 0.25 times with nlpkit"
+    assert f"On banking77 bf16 has the speed of fp32 {said}." in text
+
+
+def test_long_texts_have_a_table_once_they_were_measured(work, tmp_path):
+    assert "Long texts" not in section(work, draw=tmp_path / "plot.svg")
+    for accuracy, name in enumerate(LONG):
+        found = {"accuracy": 0.8 + accuracy / 100, "samples_per_second": 9.0, "epochs": 1}
+        write(work, f"long-{name}", **found)
+    text = section(work, draw=tmp_path / "plot.svg")
+    assert ["truncate", "128", "0.800", "9.0"] in lines(text)
+    assert ["window", "256", "0.820", "9.0"] in lines(text)
+    assert "1 epoch; fp32" in text
+
+
+def test_the_plot_names_every_trainer_and_is_the_same_each_time(work, tmp_path):
+    first, second = tmp_path / "first.svg", tmp_path / "second.svg"
+    for path in (first, second):
+        section(work, draw=path)
+    assert first.read_bytes() == second.read_bytes()
+    assert "<!-- Trainer, best options -->" in first.read_text("utf-8")
+
+
+def test_what_has_been_measured_is_not_measured_again(tmp_path):
+    options = parsed(["--work", str(tmp_path), "--only", "speed"])
+    jobs = list(speed_jobs(options))
+    assert len({job.name for job in jobs}) == len(jobs) == 3 * 2 * 6 * 2
+    for job in jobs:
+        write(tmp_path, job.name)
+    assert run_all(options) == []
+
+
+def test_rounds_take_turns_and_go_both_ways():
+    options = parsed(["--rounds", "2", "--precisions", "fp32"])
+    names = [job.name for job in speed_jobs(options) if "banking77" in job.name]
+    first, second = names[:6], names[6:]
+    assert [name[:-1] for name in first] == [name[:-1] for name in second[::-1]]
+    assert {name[-1] for name in first} == {"0"}
+
+
+def test_whole_trainings_are_those_of_all_that_train_alike():
+    names = [job.name for job in accuracy_jobs()]
+    assert {"accuracy-imdb5k-trainer-best-fp32", "long-window-256"} <= set(names)
+    assert not [name for name in names if "naive" in name or "bare" in name]
