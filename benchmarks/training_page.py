@@ -91,7 +91,7 @@ def section(work: Path, *, draw: Path) -> str:
             ["nlpkit ÷", *(TITLES[name] for name in TITLES if name != "nlpkit")],
             [[data, *each.ratios()] for data, each in found.items()],
         ),
-        bf16="".join(each.of_bf16() for each in found.values()),
+        bf16=of_bf16(found.values(), emulated="no bf16" in said(runs.values(), "processor")),
     )
     return text + windows(runs)
 
@@ -174,15 +174,16 @@ class Measured:
                 )
         return found
 
-    def of_bf16(self) -> str:
-        """A sentence on what bf16 does for the best of Trainer, and for nlpkit."""
-        parts = []
-        for trainer in ("trainer-best", "nlpkit"):
-            if each := self.ratio((trainer, "bf16"), (trainer, "fp32")):
-                parts.append(f"{statistics.median(each):.2f} times with {TITLES[trainer]}")
-        if not parts:
-            return ""
-        return f"\nOn {self.data} bf16 has the speed of fp32 {' and '.join(parts)}.\n"
+
+def of_bf16(found: Iterable[Measured], *, emulated: bool) -> str:
+    """Sentences on what bf16 does for the speed of nlpkit, and of the best of Trainer."""
+    said = ["The CPU has no bf16 instructions: torch emulates them."] * emulated
+    for each in found:
+        for trainer in ("nlpkit", "trainer-best"):
+            if ratios := each.ratio((trainer, "bf16"), (trainer, "fp32")):
+                times = f"{statistics.median(ratios):.2f} times as fast as fp32"
+                said.append(f"On {each.data} bf16 is {times} with {TITLES[trainer]}.")
+    return "\n".join(said) + "\n" * bool(said)
 
 
 def windows(runs: dict[str, Run]) -> str:
@@ -225,7 +226,7 @@ def plot(found: dict[str, Measured], path: Path) -> None:
                 ecolor="dimgray",
                 label=precision,
             )
-            panel.bar_label(bars, fmt="%.0f", padding=3, fontsize=8)
+            panel.bar_label(bars, fmt="%.3g", padding=3, fontsize=8)
         panel.set_title(data)
         panel.set_yticks(range(len(names)), [TITLES[name] for name in names])
         panel.set_xlabel("samples/s")

@@ -73,6 +73,8 @@ class Meter:
         self._hook = model.register_forward_pre_hook(self._given, with_kwargs=True)
 
     def _given(self, _model: Any, _args: Any, inputs: dict[str, Any]) -> None:
+        if not self.samples and not self.skipped:
+            self.started = (time.perf_counter(), 0)
         mask = inputs["attention_mask"]
         self.samples += len(mask)
         self.tokens += int(mask.sum())

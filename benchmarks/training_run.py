@@ -65,6 +65,7 @@ def main(arguments: list[str] | None = None) -> None:
         seed=options.seed,
         overrides=tuple(options.set),
     )
+    os.environ.pop("OMP_NUM_THREADS", None)  # nlpkit obeys it, and all take the same threads
     torch.set_num_threads(usable_cores())
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -189,7 +190,7 @@ def bare_loop(case: Case) -> dict[str, Any]:
 def prepared_of(raw: dict[str, Any], case: Case) -> tuple[Prepared, Any, Any]:
     """The tokens, the task that collates them, and how they are loaded."""
     host = Host.discover()
-    host.bring([str(CLOCK)])
+    raw = {**raw, "plugins": [], "observers": []}
     config = resolve(nlpkit.load_config(raw, list(case.overrides)), host)
     return prepare(config, host, Terminal()), build(config.task, "task", host), config.loader
 
