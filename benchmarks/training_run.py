@@ -49,7 +49,8 @@ from nlpkit.plugin.host import Host
 from nlpkit.training.precision import resolve_precision
 
 CLOCK = Path(__file__).with_name("bench_clock.py")
-EVERY = 0.5  # seconds between two looks at the memory
+EVERY = 0.2  # seconds between two looks at the memory of this process
+RARELY = 25  # of these looks, one is at loader workers too: it takes many milliseconds
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -213,7 +214,10 @@ TRAINERS = {
 
 
 class Memory:
-    """Looks at the memory of this process and its children as long as the context lasts."""
+    """Looks at the memory of this process and its children as long as the context lasts.
+
+    Forked workers have most of their memory in common with this process: that counts once.
+    """
 
     def __enter__(self) -> Memory:
         self.seen: list[tuple[float, int]] = []
@@ -231,25 +235,41 @@ class Memory:
         return max(size for when, size in self.seen if when <= until)
 
     def _watch(self) -> None:
+        looks = below = 0
         while True:
-            self.seen.append((time.perf_counter(), anonymous(os.getpid())))
+            if looks % RARELY == 0:
+                below = sum(unshared(process) for process in children(os.getpid()))
+            looks += 1
+            self.seen.append((time.perf_counter(), anonymous() + below))
             if self._over.wait(EVERY):
                 return
 
 
-def anonymous(root: int) -> int:
-    """Bytes of anonymous memory of a process and all below it; what they share counts once."""
-    found, waiting = 0, [root]
-    while waiting:
-        process = Path("/proc") / str(waiting.pop())
-        try:
-            rollup = (process / "smaps_rollup").read_text().splitlines()
-            found += 1024 * next(int(row.split()[1]) for row in rollup if "Pss_Anon" in row)
-            for thread in (process / "task").iterdir():
-                waiting += map(int, (thread / "children").read_text().split())
-        except (OSError, StopIteration):  # it has ended meanwhile
-            continue
+def anonymous() -> int:
+    """Bytes of anonymous memory of this process."""
+    rows = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(row.split()[1]) for row in rows if row.startswith("RssAnon"))
+
+
+def children(process: int) -> list[int]:
+    """All processes that a process started, and those that these started."""
+    found: list[int] = []
+    try:
+        for thread in (Path("/proc") / str(process) / "task").iterdir():
+            for child in map(int, (thread / "children").read_text().split()):
+                found += [child, *children(child)]
+    except OSError:  # it has ended meanwhile
+        pass
     return found
+
+
+def unshared(process: int) -> int:
+    """Bytes of memory that a process has written, and that no other process has too."""
+    try:
+        rows = (Path("/proc") / str(process) / "smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return 1024 * sum(int(row.split()[1]) for row in rows if row.startswith("Private_Dirty"))
 
 
 if __name__ == "__main__":
