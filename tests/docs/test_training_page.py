@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +86,15 @@ def test_the_plot_names_every_trainer_and_is_the_same_each_time(work, tmp_path):
     assert "<!-- Trainer, best options -->" in first.read_text("utf-8")
 
 
-def test_what_has_been_measured_is_not_measured_again(tmp_path):
+def test_what_has_been_measured_is_not_measured_again(tmp_path, monkeypatch):
     options = parsed(["--work", str(tmp_path), "--only", "speed"])
-    jobs = list(speed_jobs(options))
+    first, *others = jobs = list(speed_jobs(options))
     assert len({job.name for job in jobs}) == len(jobs) == 3 * 2 * 6 * 2
-    for job in jobs:
+    for job in others:
         write(tmp_path, job.name)
+    monkeypatch.setattr(sys, "executable", "false")
+    assert run_all(options) == [first.name]
+    write(tmp_path, first.name)
     assert run_all(options) == []
 
 
