@@ -45,12 +45,12 @@ the steps and then linear, clipping at 1; {epochs}.
   loader makes. nlpkit ÷ bare loop is what its own code costs (below 1) or gains (above 1).
 - naive loop: one sample at a time, padded to the full length, without clipping and schedule.
 
-Samples per second of training steps, without the first {skipped}; the median of {rounds} rounds in
-which all take turns, ratios the median of each round's. Where batches are of like length, those
-measured are as long on average as all of the epoch's, to 1%. Memory is the peak of anonymous
-memory of the process and its loader workers; what they share counts once. "padding" is the share of
-what was computed. Accuracy on the test rows is that of whole trainings, one each, without
-validation, after the last step.
+Samples per second of training steps, without the first few; the median of {rounds} rounds in which
+all take turns, ratios the median of each round's. Where batches are of like length, those measured
+are as long on average as all of the epoch's, to 1%. Memory is the peak of anonymous memory of the
+process and its loader workers; what they share counts once. "padding" is the share of what was
+computed. Accuracy on the test rows is that of whole trainings, one each, without validation, after
+the last step.
 {tables}
 nlpkit with `precision: auto`, and each of the others in the faster of its precisions (but for the
 Trainer's defaults: fp32); in brackets the lowest and the highest of the rounds:
@@ -76,7 +76,6 @@ def section(work: Path, *, draw: Path) -> str:
     runs = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(work.glob("*.json"))}
     found = {data: Measured(data, runs) for data in SETS}
     plot(found, draw)
-    measured = [run for run in runs.values() if run["epochs"] is None]
     rounds = {len(each) for data in found.values() for each in data.speeds.values()}
     text = TEXT.format(
         **{name: said(runs.values(), name) for name in ("torch", "transformers", "lightning")},
@@ -84,7 +83,6 @@ def section(work: Path, *, draw: Path) -> str:
         epochs=", ".join(f"{rows.epochs} epochs of {name}" for name, rows in SETS.items()).replace(
             "1 epochs", "1 epoch"
         ),
-        skipped=said(measured, "skipped"),
         rounds=" to ".join(map(str, sorted({min(rounds, default=0), max(rounds, default=0)}))),
         tables="".join(f"\n### {data}\n\n{each.table()}" for data, each in found.items()),
         ratios=table(
