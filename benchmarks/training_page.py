@@ -189,8 +189,11 @@ def windows(runs: dict[str, Run]) -> str:
     found = {name: run for name, run in runs.items() if name.startswith("long-")}
     if not found:
         return ""
+    precision = said(found.values(), "precision")
+    if run := runs.get(f"accuracy-imdb5k-nlpkit-{precision}"):
+        found["long-truncate-256"] = run
     lines = []
-    for name, run in found.items():
+    for name, run in sorted(found.items()):
         kind, length = name.removeprefix("long-").split("-")
         lines.append([kind, length, f"{run['accuracy']:.3f}", f"{run['samples_per_second']:.1f}"])
     titles = ["`task.long_text`", "`tokenizer.max_length`", "accuracy", "texts/s"]
@@ -198,7 +201,7 @@ def windows(runs: dict[str, Run]) -> str:
     return WINDOWS.format(
         table=table(titles, lines),
         epochs=f"{epochs} epoch{'s' * (epochs != '1')}",
-        precision=said(found.values(), "precision"),
+        precision=precision,
     )
 
 
