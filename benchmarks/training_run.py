@@ -24,20 +24,8 @@ import transformers
 import nlpkit
 from benchmarks.page import processor
 from benchmarks.sets import MINILM, SETS
-from benchmarks.training_peers import (
-    BATCH,
-    CLIP,
-    DECAY,
-    RATE,
-    WARM_UP,
-    Case,
-    bare,
-    best_trainer,
-    lightning,
-    naive,
-    trainer,
-    typical_seed,
-)
+from benchmarks.training_case import BATCH, CLIP, DECAY, RATE, WARM_UP, Case, typical_seed
+from benchmarks.training_peers import bare, best_trainer, lightning, naive, trainer
 from nlpkit.cli.render import Terminal
 from nlpkit.config.resolve import build, resolve
 from nlpkit.data.loader import training_steps

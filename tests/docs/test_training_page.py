@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks.training import LONG, accuracy_jobs, parsed, run_all, speed_jobs
+from benchmarks.training_case import BATCH, Case, Typical
 from benchmarks.training_page import section
 
 
@@ -114,3 +115,24 @@ def test_whole_trainings_are_those_of_all_that_train_alike():
     names = [job.name for job in accuracy_jobs()]
     assert {"accuracy-imdb5k-trainer-best-fp32", "long-window-256"} <= set(names)
     assert not [name for name in names if "naive" in name or "bare" in name]
+
+
+class ByLength:
+    """The longest first, and a batch that is not full at the end."""
+
+    lengths = tuple(range(20 * BATCH + 7, 0, -1))
+
+    def __iter__(self):
+        return iter(range(len(self.lengths)))
+
+
+def test_the_steps_that_count_are_as_long_as_the_epochs():
+    case = Case("banking77", "fp32", steps=9, skipped=2, epochs=1, seed=1)
+    order = list(Typical(ByLength(), case))
+    assert sorted(order) == list(ByLength())
+    batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
+    sizes = [len(batch) * max(ByLength.lengths[index] for index in batch) for batch in batches]
+    counted = sizes[case.skipped : case.steps]
+    mean = sum(counted) / len(counted)
+    assert mean == pytest.approx(sum(sizes) / len(sizes), rel=0.01)
+    assert sizes[0] != max(sizes)
