@@ -19,6 +19,7 @@ from nlpkit.contracts import WINDOWS
 from nlpkit.errors import PluginError, RunError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 _ADDRESSES = "@addresses"  # no key of an example clashes with it
 _BUFFER = 1 << 20
+_ROWS = 500  # that are written together
 
 
 class TokenStore:
@@ -116,6 +118,9 @@ class TokenStore:
 class StoreWriter:
     """Writes a store row by row; a context manager, and only a clean exit makes a store of it.
 
+    Rows are kept until there are some hundreds, and then written column by column: that takes a
+    fraction of the time.
+
     Args:
         path: The store's folder, which is made.
         location: The start that the rows' addresses share and that the store leaves out.
@@ -125,6 +130,7 @@ class StoreWriter:
         self.path, self.location, self.count = path, location, 0
         self._files = ExitStack()
         self._columns: dict[str, _Column] = {}
+        self._rows: list[tuple[Example, str]] = []
         path.mkdir(parents=True)
         self._addresses = _Column(path, _ADDRESSES, np.zeros(0, np.uint8), self._files)
 
@@ -137,33 +143,45 @@ class StoreWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is None:
-            for column in (self._addresses, *self._columns.values()):
-                column.sync()
-        self._files.close()
+        with self._files:
+            if error is None:
+                self._flush()
+                for column in (self._addresses, *self._columns.values()):
+                    column.sync()
         if error is None:
             self._write_meta()
 
     def append(self, example: Example, address: str) -> None:
-        """Adds a row.
+        """Adds a row, whose arrays nobody may change from now on.
 
         Raises:
-            PluginError: Its keys, dtypes or dimensions are not those of the rows before.
+            PluginError: The keys, dtypes or dimensions of this row, or of one of the hundreds
+                before it, are not those of the first row. Leaving the context raises it too.
         """
-        if not self.count:
-            for key, value in example.items():
-                self._columns[key] = _Column(self.path, key, np.asarray(value), self._files)
-        if example.keys() != self._columns.keys():
-            raise PluginError(
-                f"{address}: the task gave the keys {', '.join(sorted(example))}, but "
-                f"{', '.join(sorted(self._columns))} for the rows before; each row needs the same"
-            )
-        for key, value in example.items():
-            self._columns[key].append(np.asarray(value), address)
-        suffix = address.removeprefix(self.location) if self.location else address
-        text = suffix if suffix.startswith(":") else address
-        self._addresses.append(np.frombuffer(text.encode(), np.uint8), address)
+        self._rows.append((example, address))
         self.count += 1
+        if len(self._rows) == _ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        rows, self._rows = self._rows, []
+        if rows and self.count == len(rows):  # the first ones
+            for key, value in rows[0][0].items():
+                self._columns[key] = _Column(self.path, key, np.asarray(value), self._files)
+        for example, address in rows:
+            if example.keys() != self._columns.keys():
+                raise PluginError(
+                    f"{address}: the task gave the keys {', '.join(sorted(example))}, but "
+                    f"{', '.join(sorted(self._columns))} for the rows before; each row needs the "
+                    "same"
+                )
+        for key, column in self._columns.items():
+            column.extend([(np.asarray(example[key]), address) for example, address in rows])
+        self._addresses.write([self._shortened(address) for _, address in rows])
+
+    def _shortened(self, address: str) -> bytes:
+        suffix = address.removeprefix(self.location) if self.location else address
+        return (suffix if suffix.startswith(":") else address).encode()
 
     def _write_meta(self) -> None:
         meta = {
@@ -195,16 +213,25 @@ class _Column:
             self._offsets = files.enter_context((path / f"{key}.offsets.bin").open("wb", _BUFFER))
             self._offsets.write(bytes(8))
 
-    def append(self, value: np.ndarray, address: str) -> None:
-        if value.dtype != self.dtype or (value.ndim == 1) != self.ragged or value.ndim > 1:
-            raise PluginError(
-                f'{address}: the task gave "{self.key}" as {value.ndim}-D {value.dtype}, but '
-                f"{int(self.ragged)}-D {self.dtype} for the rows before; each row needs the same"
-            )
-        self._values.write(value.tobytes())
+    def extend(self, values: Sequence[tuple[np.ndarray, str]]) -> None:
+        """Writes the values of rows, which come with their addresses, if all are of one kind."""
+        dtype, dimensions = self.dtype, int(self.ragged)
+        for value, address in values:
+            if value.dtype != dtype or value.ndim != dimensions:
+                raise PluginError(
+                    f'{address}: the task gave "{self.key}" as {value.ndim}-D {value.dtype}, but '
+                    f"{dimensions}-D {dtype} for the rows before; each row needs the same"
+                )
+        self.write([value.tobytes() for value, _ in values])
+
+    def write(self, values: Sequence[bytes]) -> None:
+        """Writes the bytes of rows."""
+        self._values.write(b"".join(values))
         if self._offsets is not None:
-            self._end += len(value)
-            self._offsets.write(self._end.to_bytes(8, "little"))
+            sizes = np.fromiter(map(len, values), np.int64, len(values))
+            ends = self._end + np.cumsum(sizes // self.dtype.itemsize)
+            self._offsets.write(ends.astype("<i8").tobytes())
+            self._end = int(ends[-1]) if len(ends) else self._end
 
     def sync(self) -> None:
         for file in (self._values, self._offsets):

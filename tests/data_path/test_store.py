@@ -98,3 +98,28 @@ def test_rows_that_differ_in_shape_are_the_tasks_fault(
     first = {"input_ids": np.zeros(2, np.int64), "label": 0}
     with pytest.raises(PluginError, match=f"row 1: the task gave .*{message}"):
         write(tmp_path / "store", first, example)
+
+
+def test_a_row_among_many_is_named_as_the_tasks_fault(tmp_path: Path) -> None:
+    good: dict[str, Any] = {"input_ids": np.zeros(2, np.int64)}
+    bad: dict[str, Any] = {"input_ids": np.zeros(2, np.int32)}
+    with pytest.raises(PluginError, match="^row 1203: the task gave .*1-D int32, but 1-D int64"):
+        write(tmp_path / "store", *[good] * 1203, bad, *[good] * 700)
+    assert not (tmp_path / "store" / "meta.json").exists()
+
+
+def test_the_files_hold_values_one_after_the_other_and_where_rows_end(tmp_path: Path) -> None:
+    with StoreWriter(tmp_path / "store", location="a.csv") as writer:
+        for line in range(2, 1302):
+            ids = np.arange(line % 4, dtype=np.int32)
+            writer.append({"input_ids": ids, "label": np.int64(line)}, f"a.csv:{line}")
+    lengths = [line % 4 for line in range(2, 1302)]
+    offsets = [sum(lengths[:count]) for count in range(1301)]
+    suffixes = [f":{line}" for line in range(2, 1302)]
+    ends = [sum(map(len, suffixes[:count])) for count in range(1301)]
+    ids = [number for length in lengths for number in range(length)]
+    assert np.fromfile(tmp_path / "store/input_ids.bin", "<i4").tolist() == ids
+    assert np.fromfile(tmp_path / "store/input_ids.offsets.bin", "<i8").tolist() == offsets
+    assert np.fromfile(tmp_path / "store/label.bin", "<i8").tolist() == list(range(2, 1302))
+    assert (tmp_path / "store/@addresses.bin").read_text() == "".join(suffixes)
+    assert np.fromfile(tmp_path / "store/@addresses.offsets.bin", "<i8").tolist() == ends
