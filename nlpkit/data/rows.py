@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import json
 import math
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -95,7 +96,8 @@ class Rows:
         return int(self.mask.sum())
 
     def __iter__(self) -> Iterator[Row]:
-        for selected, item in zip(self.mask.tolist(), self.source.rows(self.location), strict=True):
+        selection = self.mask.tobytes()  # a byte a row; a list takes eight
+        for selected, item in zip(selection, self.source.rows(self.location), strict=True):
             if selected and isinstance(item, Row):
                 yield item
 
@@ -106,8 +108,7 @@ def scan(source: Source, location: str, task: Task, bad: BadRows) -> tuple[Rows,
     Returns:
         The good rows, and the number of each row's stratum, [rows], in order of appearance.
     """
-    good: list[bool] = []
-    strata: list[int] = []
+    good, strata = bytearray(), array("q")
     numbers: dict[str, int] = {}
     for item in source.rows(location):
         stratum = None
@@ -121,7 +122,7 @@ def scan(source: Source, location: str, task: Task, bad: BadRows) -> tuple[Rows,
                 bad.add(error, item)
         good.append(stratum is not None)
         strata.append(numbers.setdefault(stratum or "", len(numbers)))
-    return Rows(source, location, np.array(good, bool)), np.array(strata, np.int64)
+    return Rows(source, location, np.array(good, bool)), np.array(strata)
 
 
 def split_off(rows: Rows, strata: np.ndarray, *, fraction: float, seed: int) -> tuple[Rows, Rows]:

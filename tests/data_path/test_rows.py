@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import datetime
 import json
+import tracemalloc
 from collections import Counter
 from decimal import Decimal
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -13,12 +15,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nlpkit.data.rows import BadRows, Rows, split_off, write_rows
+from nlpkit.contracts import Row
+from nlpkit.data.rows import BadRows, Rows, scan, split_off, write_rows
 from nlpkit.errors import DataError, InputError
 from nlpkit_data.config import FilesConfig
 from nlpkit_data.files import Files
+from nlpkit_tasks.sequence.config import SequenceConfig
+from nlpkit_tasks.sequence.task import SequenceTask
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 SOURCE = Files(FilesConfig())
@@ -216,3 +222,26 @@ def test_splits_keep_every_label_of_real_rows(real_data: Path) -> None:
     assert len(held) == 77
     assert all(abs(held[label] - 0.1 * whole[label]) < 1 for label in whole)
     assert train.sum() + validation.sum() == len(labels)
+
+
+class Repeated:
+    """A source whose rows take no memory."""
+
+    def rows(self, location: str) -> Iterator[Row | DataError]:
+        return repeat(Row({"text": "text", "label": "label"}, "rows.csv:2"), int(location))
+
+
+def test_a_few_bytes_of_memory_are_kept_of_a_row() -> None:
+    count = 10_000
+    source: Any = Repeated()
+    tracemalloc.start()
+    try:
+        rows, _ = scan(source, str(count), SequenceTask(SequenceConfig()), BadRows("error"))
+        kept, scanning = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        assert sum(1 for _ in rows) == count
+        looping = tracemalloc.get_traced_memory()[1] - kept
+    finally:
+        tracemalloc.stop()
+    assert scanning / count < 24
+    assert looping / count < 2
