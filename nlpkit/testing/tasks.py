@@ -58,6 +58,8 @@ def check_task(
         raise PluginError(
             f"{name}: examples need input_ids, and the same keys and dtypes in each row"
         )
+    if getattr(task, "ids_only", False):
+        _check_ids_only(name, task, tokenizer, rows, schema)
     seeds = range(len(rows))
     batch = task.collate(examples, seeds)
     if windowed(task):
@@ -98,6 +100,24 @@ def _check_windows(name: str, examples: Sequence[Example], batch: Batch) -> None
         raise PluginError(
             f"{name}: `{WINDOWS}` of a batch must be how many rows of its inputs each sample has"
         )
+
+
+def _check_ids_only(
+    name: str, task: Task, tokenizer: Tokenizer, rows: Sequence[Row], schema: Schema
+) -> None:
+    """Encodings without tokens, words and offsets give the same examples."""
+    for row in rows:
+        text = task.texts(row)
+        if isinstance(text, tuple):
+            continue  # encodings of pairs are whole
+        words = isinstance(text, list)
+        (bare,) = tokenizer.encode_batch_fast([text], is_pretokenized=words)
+        example = task.encode(row, _encode(tokenizer, text), schema)
+        again = task.encode(row, bare, schema)
+        if not all(np.array_equal(again[key], example[key]) for key in example):
+            raise PluginError(
+                f"{name}: it says ids_only, but its examples depend on more than ids and type_ids"
+            )
 
 
 def _check_split(name: str, batch: Batch, parts: Sequence[Batch]) -> None:

@@ -117,6 +117,25 @@ def test_windows_that_are_not_those_of_the_samples_are_refused(task, message):
         check_task(task(options(long_text="window")), rows())
 
 
+class FirstLetters(SequenceTask):
+    def encode(self, row, encoding, schema, *, targets=True):
+        starts = [start for start, _ in encoding.offsets]
+        return super().encode(row, encoding, schema, targets=targets) | {
+            "start": np.int64(starts[-1])
+        }
+
+
+@pytest.mark.parametrize("ids_only", [True, False])
+def test_a_task_that_says_ids_only_and_looks_at_more_is_refused(ids_only):
+    task = FirstLetters(options())
+    task.ids_only = ids_only
+    if not ids_only:
+        check_task(task, rows())
+        return
+    with pytest.raises(PluginError, match="says ids_only, but its examples depend on more"):
+        check_task(task, rows())
+
+
 class Averaging:
     def __init__(self):
         self.better = {"share": "higher"}

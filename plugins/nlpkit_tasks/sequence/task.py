@@ -39,6 +39,8 @@ class SequenceTask:
     The schema holds `labels` (sorted), `counts` and `weights` by label, and a regression's `mean`.
     """
 
+    ids_only = True
+
     def __init__(self, options: SequenceConfig) -> None:
         self._options = options
         text = options.text
