@@ -12,7 +12,7 @@ PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' nlpkit/__init__.py)
 CODE := nlpkit plugins jobs image tests benchmarks examples
 
-.PHONY: exports demo test test-slow test-jobs test-floor test-gpu check format exactness accuracy bench bench-gpu bench-checkpoints bench-predictions bench-serving bench-inference bench-pool bench-jobs image image-test clean
+.PHONY: exports demo test test-slow test-jobs test-floor test-gpu check format exactness accuracy bench bench-gpu bench-checkpoints bench-predictions bench-serving bench-inference bench-pool bench-jobs image image-test clean bench-preparing
 
 demo: $(INSTALLED)
 	$(BIN)/nlpkit demo
@@ -74,6 +74,10 @@ bench-checkpoints: $(INSTALLED)
 # What a million rows through `nlpkit predict` take, killed on the way too; six minutes.
 bench-predictions: $(INSTALLED)
 	$(BIN)/python -m benchmarks.predictions
+
+# How fast a million rows become tokens on disk, and in how much memory; ten minutes.
+bench-preparing: $(INSTALLED)
+	$(BIN)/python -m benchmarks.preparing
 
 # Writes its section too: what 200 clients meet at `nlpkit serve`, two minutes and a short training.
 bench-serving: $(INSTALLED)
