@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nlpkit.data.rows import BadRows
     from nlpkit.data.store import StoreWriter
 
-_CHUNK = 1000  # rows; enough for the tokenizer's threads, little memory
+_CHUNK = 500  # rows; enough for the tokenizer's threads, little memory
 _CHARACTERS = 1 << 19  # of a chunk; a token takes a hundred bytes of memory, a truncated one too
 _AHEAD = 2  # chunks that are tokenized, without Python's lock, while one is written
 
