@@ -3,10 +3,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+import nlpkit
 from nlpkit.config.schema import TrainConfig
 from nlpkit.training import optim
 from nlpkit.training.optim import AdamW, adamw, learning_rate, set_rate, use_sparse_gradients
 from nlpkit.training.precision import Precision
+from tests.training.test_resume import DATA, changes, resumed, stopped  # noqa: F401
+from tests.training.test_trainer import config, same, weights
 
 
 def rates(total: int, **options: object) -> list[float]:
@@ -128,3 +131,11 @@ def test_only_large_tables_that_nothing_shares_have_sparse_gradients(monkeypatch
     head.weight = tied.weight
     use_sparse_gradients(torch.nn.ModuleList([large, small, tied, head]))
     assert (large.sparse, small.sparse, tied.sparse) == (True, False, False)
+
+
+def test_a_run_with_sparse_gradients_is_resumed_bit_for_bit(tmp_path, changes, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(optim, "_LARGE", 1)
+    changes["train"] |= {"batch_size": 1, "max_steps": 12}
+    whole = nlpkit.train(config(**changes), data=DATA, out=tmp_path / "whole")
+    stopped(tmp_path / "run", 5, **changes)
+    assert same(weights(resumed(tmp_path / "run", **changes)), weights(whole))

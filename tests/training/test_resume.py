@@ -13,7 +13,6 @@ import pytest
 
 import nlpkit
 from nlpkit.cli.render import Terminal
-from nlpkit.training import optim
 from nlpkit.training.precision import Precision
 from nlpkit.training.run import build_session
 from nlpkit.training.state import capture, restore
@@ -88,15 +87,6 @@ def test_a_run_that_was_stopped_and_resumed_is_the_run_that_was_not(tmp_path, ch
     assert run.history == whole.history
     for key in ("metrics", "details", "best_step", "steps", "skipped_steps", "padding_share"):
         assert run.result[key] == whole.result[key]
-
-
-def test_rows_of_a_table_are_resumed(tmp_path, changes, monkeypatch):
-    monkeypatch.setattr(optim, "_LARGE", 1)
-    changes["train"] |= {"batch_size": 1, "max_steps": 12}
-    whole = nlpkit.train(config(**changes), data=DATA, out=tmp_path / "whole")
-    stopped(tmp_path / "run", 5, **changes)
-    run = resumed(tmp_path / "run", **changes)
-    assert same(weights(run), weights(whole))
 
 
 def test_what_is_done_again_is_not_in_the_history_twice(tmp_path, changes):
