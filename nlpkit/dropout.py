@@ -117,14 +117,13 @@ class _Attention(torch.autograd.Function):
         query_RTD = query_RTD * scale
         weights_RTS = query_RTD.new_empty(*query_RTD.shape[:2], key_RSD.shape[1])
         output_RTD = torch.empty_like(query_RTD)
-        with torch.autocast("cpu", enabled=False):
-            for rows, buffer, _ in _blocks(weights_RTS):
-                torch.bmm(query_RTD[rows], key_RSD[rows].mT, out=buffer)
-                if bias is not None:
-                    buffer += bias[torch.arange(rows.start, rows.stop) // query.shape[1]]
-                torch.softmax(buffer, -1, out=weights_RTS[rows])
-                masks.fill(buffer).mul_(weights_RTS[rows])
-                torch.bmm(buffer, value_RSD[rows], out=output_RTD[rows])
+        for rows, buffer, _ in _blocks(weights_RTS):
+            torch.bmm(query_RTD[rows], key_RSD[rows].mT, out=buffer)
+            if bias is not None:
+                buffer += bias[torch.arange(rows.start, rows.stop) // query.shape[1]]
+            torch.softmax(buffer, -1, out=weights_RTS[rows])
+            masks.fill(buffer).mul_(weights_RTS[rows])
+            torch.bmm(buffer, value_RSD[rows], out=output_RTD[rows])
         output_RTD *= _scale(rate)
         ctx.save_for_backward(query_RTD, key_RSD, value_RSD, weights_RTS, output_RTD)
         return output_RTD.view(query.shape).to(query.dtype)
@@ -140,15 +139,14 @@ class _Attention(torch.autograd.Function):
             torch.empty_like(part) for part in (query_RTD, key_RSD, value_RSD)
         )
         masks = _Masks(ctx.rate, ctx.seed)
-        with torch.autocast("cpu", enabled=False):
-            for rows, mask, buffer in _blocks(weights_RTS):
-                masks.fill(mask)
-                torch.mul(mask, weights_RTS[rows], out=buffer)
-                torch.bmm(buffer.mT, gradient_RTD[rows], out=to_value[rows])
-                torch.bmm(gradient_RTD[rows], value_RSD[rows].mT, out=buffer)
-                buffer.mul_(mask).sub_(sums_RT1[rows]).mul_(weights_RTS[rows])
-                torch.bmm(buffer, key_RSD[rows], out=to_query[rows])
-                torch.bmm(buffer.mT, query_RTD[rows], out=to_key[rows])
+        for rows, mask, buffer in _blocks(weights_RTS):
+            masks.fill(mask)
+            torch.mul(mask, weights_RTS[rows], out=buffer)
+            torch.bmm(buffer.mT, gradient_RTD[rows], out=to_value[rows])
+            torch.bmm(gradient_RTD[rows], value_RSD[rows].mT, out=buffer)
+            buffer.mul_(mask).sub_(sums_RT1[rows]).mul_(weights_RTS[rows])
+            torch.bmm(buffer, key_RSD[rows], out=to_query[rows])
+            torch.bmm(buffer.mT, query_RTD[rows], out=to_key[rows])
         to_query *= ctx.scale
         batch_heads = gradient.shape[:2]
         gradients = (
