@@ -63,7 +63,7 @@ def attention(
         query: [batch, heads, queries, D].
         key: [batch, heads, keys, D].
         value: As the keys.
-        mask: True where a key is looked at, [batch, 1, 1 or queries, keys]; each query sees one.
+        mask: True where a key is looked at, [batch, 1, 1 or queries, keys].
         dropout: The rate; 0 outside of training.
         scale: 1 / √D if None.
 
@@ -200,14 +200,18 @@ def _by_head(part: Tensor) -> Tensor:
 
 
 def _bias(mask: Tensor, like: Tensor) -> Tensor:
-    """0 where a key is looked at, else -inf: [batch, 1 or queries, keys]."""
-    return torch.zeros(mask.shape, dtype=like.dtype).masked_fill_(~mask, -math.inf).squeeze(1)
+    """0 where a key is looked at, else next to -inf: [batch, 1 or queries, keys].
+
+    A query that sees no key, of a text without a token, so has a softmax that is a number.
+    """
+    least = torch.finfo(like.dtype).min
+    return torch.zeros(mask.shape, dtype=like.dtype).masked_fill_(~mask, least).squeeze(1)
 
 
 def _blocks(weights_RTS: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
     """The heads in pieces, each with two buffers for its scores."""
     heads = len(weights_RTS)
-    size = min(heads, max(1, _BLOCK // weights_RTS[0].numel()))
+    size = min(heads, max(1, _BLOCK // max(1, weights_RTS[0].numel())))
     buffers = [weights_RTS.new_empty(size, *weights_RTS.shape[1:]) for _ in range(2)]
     for start in range(0, heads, size):
         rows = slice(start, min(heads, start + size))

@@ -124,6 +124,14 @@ def test_attention_without_dropout_is_torchs():
     assert torch.equal(found, wanted)
 
 
+def test_a_text_without_a_token_gives_numbers():
+    given = parts()
+    found = attention(*given, mask(7, 0, 3), dropout=0.5)
+    found.sum().backward()
+    assert all(each.isfinite().all() for each in (found, *(part.grad for part in given)))
+    assert attention(*(part[:, :, :0] for part in parts()), None, dropout=0.5).shape == (3, 2, 0, 4)
+
+
 def test_its_gradient_is_that_of_finite_differences():
     def seeded(*given):
         torch.manual_seed(2)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nlpkit.contracts import WINDOWS
+from nlpkit.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
     from nlpkit.config.schema import Config
     from nlpkit.contracts import Example, Task
-    from nlpkit.errors import Problem
 
+_KEY = "tokenizer.max_length"
 _SHORTEST = 8  # tokens of a window: below, special tokens and overlap leave next to nothing
 
 
@@ -34,8 +35,18 @@ def overlap(max_length: int) -> int:
 
 
 def enable_truncation(tokenizer: Tokenizer, task: Task, max_length: int) -> None:
-    """Makes a tokenizer cut at the longest length as the task wants it; tokenizer.json keeps it."""
-    tokenizer.enable_truncation(max_length, stride=overlap(max_length) if windowed(task) else 0)
+    """Makes a tokenizer cut at the longest length as the task wants it; tokenizer.json keeps it.
+
+    Raises:
+        ConfigError: Special tokens leave windows of that length less room than the overlap takes.
+    """
+    shared = overlap(max_length) if windowed(task) else 0
+    special = tokenizer.num_special_tokens_to_add(False)
+    if shared and shared >= max_length - special:
+        message = f"windows of {max_length} tokens cannot overlap: {special} of them are special"
+        remedy = f"set it to {2 * special + _SHORTEST} or more"
+        raise ConfigError([Problem(key=_KEY, message=message, remedy=remedy)])
+    tokenizer.enable_truncation(max_length, stride=shared)
 
 
 def problems(config: Config, task: Task) -> list[Problem]:

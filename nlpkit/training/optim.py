@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from nlpkit.config.schema import TrainConfig
 
+_TABLES = (nn.Embedding, nn.EmbeddingBag)
 _LARGE = 1000
 """Rows of a table from which sparse gradients are worth it."""
 
@@ -45,20 +46,24 @@ class AdamW(torch.optim.AdamW):
             for parameter in group["params"]:
                 if parameter.grad is not None and parameter.grad.is_sparse:
                     self._step_rows(parameter, group)
+                else:
+                    self._rows.pop(parameter, None)  # a dense gradient may have reached any row
         super().step(closure)
 
     def _step_rows(self, table: Tensor, group: dict[str, Any]) -> None:
         """Steps the rows that ever had a gradient, and leaves the rest to nobody."""
         sparse, state = cast("Tensor", table.grad), self.state[table]
         if not state:
-            state["step"] = torch.zeros((), dtype=torch.float32)
+            state["step"] = torch.zeros((), dtype=torch.float32, device=table.device)
             state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(table), torch.zeros_like(table)
-        rows = self._active(table, sparse)
+        had = sparse.values().any(dim=1)
+        looked_up, values = sparse.indices()[0][had], sparse.values()[had]
+        rows = self._active(table, looked_up)
         if 2 * len(rows) > len(table):  # then copying rows takes longer than visiting all
             table.grad = sparse.to_dense()
             return
-        gradient = torch.zeros(len(rows), table.shape[1], dtype=table.dtype)
-        gradient[torch.searchsorted(rows, sparse.indices()[0])] = sparse.values()
+        gradient = values.new_zeros(len(rows), table.shape[1])
+        gradient[torch.searchsorted(rows, looked_up)] = values
         whole = (table, state["exp_avg"], state["exp_avg_sq"])
         parts = [tensor[rows] for tensor in whole]
         functional.adamw(
@@ -82,21 +87,20 @@ class AdamW(torch.optim.AdamW):
             tensor.index_copy_(0, rows, part)
         table.grad = None
 
-    def _active(self, table: Tensor, sparse: Tensor) -> Tensor:
-        """The rows that had a gradient up to now, in order: those whose moments are not 0."""
+    def _active(self, table: Tensor, looked_up: Tensor) -> Tensor:
+        """The rows with a gradient now or before, in order: before are those with moments."""
         rows = self._rows.get(table)
         if rows is None:
             moments = self.state[table]
             moved = moments["exp_avg"].any(dim=1) | moments["exp_avg_sq"].any(dim=1)
             rows = moved.nonzero()[:, 0]
-        had = sparse.indices()[0][sparse.values().any(dim=1)]
-        rows = cast("Tensor", torch.cat([rows, had]).unique())  # type: ignore[no-untyped-call]
+        rows = cast("Tensor", torch.cat([rows, looked_up]).unique())  # type: ignore[no-untyped-call]
         self._rows[table] = rows
         return rows
 
 
 def adamw(model: nn.Module, *, weight_decay: float) -> AdamW:
-    """The optimizer of a model: matrices are decayed; embeddings, biases and norms are not.
+    """The optimizer of a model: matrices are decayed; tables, biases and norms are not.
 
     Args:
         model: On its device already; frozen parameters are left out.
@@ -108,7 +112,7 @@ def adamw(model: nn.Module, *, weight_decay: float) -> AdamW:
     trainable = [p for p in model.parameters() if p.requires_grad]
     if not trainable:
         raise PluginError("the model has nothing to train: all of its parameters are frozen")
-    tables = {each.weight for each in model.modules() if isinstance(each, nn.Embedding)}
+    tables = {each.weight for each in model.modules() if isinstance(each, _TABLES)}
     decayed = [p for p in trainable if p.dim() > 1 and p not in tables]
     others = [p for p in trainable if p.dim() <= 1 or p in tables]
     groups = [
@@ -120,12 +124,22 @@ def adamw(model: nn.Module, *, weight_decay: float) -> AdamW:
 
 def use_sparse_gradients(model: nn.Module) -> None:
     """Has large embeddings that nothing shares give gradients of the rows that were looked up."""
-    modules = [each for each in model.modules() if isinstance(each, nn.Embedding)]
     holders = Counter(
         id(p) for each in model.modules() for p in each._parameters.values() if p is not None
     )
-    for each in modules:
-        each.sparse = holders[id(each.weight)] == 1 and each.num_embeddings >= _LARGE
+    for each in model.modules():
+        if isinstance(each, nn.Embedding):
+            alone = holders[id(each.weight)] == 1 and not each.scale_grad_by_freq
+            each.sparse = alone and each.num_embeddings >= _LARGE
+            if each.sparse and each.weight.requires_grad:
+                each.weight.register_post_accumulate_grad_hook(_bounded)  # type: ignore[no-untyped-call]
+
+
+def _bounded(table: Tensor) -> None:
+    """Keeps micro-batches from adding up to more rows than the table has."""
+    gradient = cast("Tensor", table.grad)
+    if gradient.is_sparse and gradient._nnz() > len(table):
+        table.grad = gradient.coalesce()
 
 
 def learning_rate(taken: int, *, total: int, peak: float, train: TrainConfig) -> float:

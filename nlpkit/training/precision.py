@@ -81,8 +81,9 @@ class Precision:
         taken = math.isfinite(norm)
         if taken:
             # Fused optimizers divide by this as they read a gradient; what they leave is cleared.
-            clipping = max(1.0, (norm + 1e-6) / max_norm)
-            optimizer.grad_scale = torch.full((), clipping, device=total.device)  # type: ignore[attr-defined]
+            clipping = min(max(1.0, (norm + 1e-6) / max_norm), _LARGEST)
+            scale = torch.full((), clipping, dtype=torch.float32, device=total.device)
+            optimizer.grad_scale = scale  # type: ignore[attr-defined]
             optimizer.step()  # the scaler's own would wait again for what is known here
         self._scaler.update()
         optimizer.zero_grad(set_to_none=True)
@@ -107,6 +108,7 @@ def _dense(parameter: torch.Tensor) -> torch.Tensor | None:
     return parameter.grad.values()
 
 
+_LARGEST = torch.finfo(torch.float32).max
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 

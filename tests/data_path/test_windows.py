@@ -10,11 +10,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
 
 from nlpkit.contracts import MOST_WINDOWS, WINDOWS
 from nlpkit.data.loader import training_steps
 from nlpkit.data.plan import cut, evaluation_plan, share
-from nlpkit.data.windows import first_windows, pooled, windows_of_length
+from nlpkit.data.windows import enable_truncation, first_windows, pooled, windows_of_length
 from nlpkit.errors import ConfigError
 from nlpkit.nn import mean_of_windows
 from nlpkit_tasks.sequence.config import SequenceConfig
@@ -92,6 +95,20 @@ def test_windows_that_cannot_overlap_are_an_error_with_a_remedy(long_texts: Shop
     with pytest.raises(ConfigError, match=message):
         long_texts.prepare("task.long_text=window", "tokenizer.max_length=7")
     assert long_texts.prepare("task.long_text=window", "tokenizer.max_length=8")
+
+
+def test_windows_that_special_tokens_fill_are_an_error_with_a_remedy() -> None:
+    tokenizer = Tokenizer(WordLevel({"s": 0}, unk_token="s"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.post_processor = TemplateProcessing(
+        single="s s s $A s s s", special_tokens=[("s", 0)]
+    )
+    task = SequenceTask(SequenceConfig(long_text="window"))
+    message = "windows of 8 tokens cannot overlap: 6 of them are special; set it to 20 or more"
+    with pytest.raises(ConfigError, match=message):
+        enable_truncation(tokenizer, task, 8)
+    enable_truncation(tokenizer, task, 20)
+    assert len(tokenizer.encode("a " * 40).overflowing) > 2
 
 
 @given(counts=st.lists(SIZES, max_size=60), size=SIZES)

@@ -65,7 +65,11 @@ class Table(torch.nn.Module):
         (looked_up**2 * torch.tensor(weights)[:, None]).sum().backward()
 
 
-STEPS = [([3, 5, 3, 0], [1.0, 2.0, 1.0, 0.0]), ([7, 9], [1.0, 1e-25]), ([3, 20], [0.5, 1.0])]
+STEPS = [
+    ([3, 5, 3, 0, 39], [1.0, 2.0, 1.0, 0.0, 0.0]),
+    ([7, 9], [1.0, 1e-25]),
+    ([3, 20], [0.5, 1.0]),
+]
 
 
 def trained(sparse: bool, steps=STEPS, optimizer_state=None, weights=None) -> tuple[Table, AdamW]:
@@ -95,6 +99,40 @@ def test_rows_are_stepped_as_a_dense_step_would(more):
             for each, table in ((optimizer, rowwise), (other, dense))
         )
         torch.testing.assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_step_in_which_no_row_has_a_gradient_moves_nothing(dtype, monkeypatch):
+    monkeypatch.setattr(optim, "_LARGE", 1)
+    torch.set_default_dtype(dtype)
+    try:
+        table, _ = trained(True, [([0, 39], [0.0, 0.0])])
+        assert torch.equal(table.table.weight, Table(sparse=True).table.weight)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_a_dense_gradient_in_between_reaches_every_row():
+    found = []
+    for sparse in (True, False):
+        table, optimizer = trained(sparse, STEPS[:1])
+        table.table.weight.sum().backward()
+        Precision("fp32", "cpu").step(optimizer, 1.0, torch.zeros((), dtype=torch.float64))
+        table.backward(*STEPS[1])
+        Precision("fp32", "cpu").step(optimizer, 1.0, torch.zeros((), dtype=torch.float64))
+        found.append(table.table.weight)
+    torch.testing.assert_close(*found)
+
+
+def test_micro_batches_add_up_to_no_more_rows_than_the_table_has(monkeypatch):
+    monkeypatch.setattr(optim, "_LARGE", 1)
+    table, dense = Table(sparse=False), Table(sparse=False)
+    use_sparse_gradients(table)
+    for _ in range(9):
+        for each in (table, dense):
+            each.backward([3, 5, 3, 7, 11], [1.0, 2.0, 1.0, 3.0, 1.0])
+    assert table.table.weight.grad._nnz() <= 40
+    torch.testing.assert_close(table.table.weight.grad.to_dense(), dense.table.weight.grad)
 
 
 def test_rows_that_had_no_gradient_are_left_alone():
@@ -128,11 +166,13 @@ def test_clipping_is_torchs():
 
 def test_only_large_tables_that_nothing_shares_have_sparse_gradients(monkeypatch):
     monkeypatch.setattr(optim, "_LARGE", 10)
-    large, small, tied = (torch.nn.Embedding(rows, 2) for rows in (10, 9, 10))
+    large, small, tied, by_count = (torch.nn.Embedding(rows, 2) for rows in (10, 9, 10, 10))
+    by_count.scale_grad_by_freq = True
     head = torch.nn.Linear(2, 10)
     head.weight = tied.weight
-    use_sparse_gradients(torch.nn.ModuleList([large, small, tied, head]))
-    assert (large.sparse, small.sparse, tied.sparse) == (True, False, False)
+    use_sparse_gradients(torch.nn.ModuleList([large, small, tied, by_count, head]))
+    found = [each.sparse for each in (large, small, tied, by_count)]
+    assert found == [True, False, False, False]
 
 
 def test_a_run_with_sparse_gradients_is_resumed_bit_for_bit(tmp_path, changes, monkeypatch):  # noqa: F811

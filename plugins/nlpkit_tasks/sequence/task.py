@@ -40,6 +40,7 @@ class SequenceTask:
     """
 
     ids_only = True
+    """A subclass whose `encode` looks at words or offsets says False."""
 
     def __init__(self, options: SequenceConfig) -> None:
         self._options = options
