@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.laws.experiment import DTYPES, RANKS, run_ranks
+from tests.laws.experiment import DTYPES, run_ranks
 from tests.laws.trajectory import OBJECTIVES, STEPS
 
+TOGETHER = (2, pytest.param(3, marks=pytest.mark.slow))
 NORMS_AND_LOSSES = {"float64": 1e-10, "float32": 1e-5}
 WEIGHTS = {"float64": 1e-10, "float32": 1e-4}  # AdamW turns the noise of a zero gradient into steps
 
@@ -32,7 +33,7 @@ def differences(ranks: int, key: str) -> dict[str, float]:
     return {**steps, "weights": np.linalg.norm(weights - others) / np.linalg.norm(weights)}
 
 
-@pytest.mark.parametrize("ranks", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("ranks", TOGETHER)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_ddp_takes_the_steps_of_a_single_device(objective, dtype, ranks):
@@ -44,7 +45,7 @@ def test_ddp_takes_the_steps_of_a_single_device(objective, dtype, ranks):
     assert difference["weights"] < WEIGHTS[dtype], difference
 
 
-@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("ranks", [1, *TOGETHER])
 def test_ranks_agree_on_the_steps_that_overflow(ranks):
     overflows = found(ranks)["fp16"]["overflow"]  # a mean over the ranks
     assert set(overflows) == {0.0, 1.0}
