@@ -16,23 +16,22 @@ from tests.laws.experiment import CASES, examples
 STEPS = 25
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
-    path: Path = tmp_path_factory.mktemp("law2") / "store"
+def stored(path: Path, case: str) -> TokenStore:
     with StoreWriter(path) as writer:
-        for index, example in enumerate(examples(CASES["class"], 203)):
+        for index, example in enumerate(examples(CASES[case], 203)):
             writer.append(example, f":{index}")
     return TokenStore.open(path)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
+    return stored(tmp_path_factory.mktemp("law2") / "store", "class")
 
 
 @pytest.fixture(scope="module")
 def windows(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
     """Samples of one to four windows."""
-    path: Path = tmp_path_factory.mktemp("law2") / "windows"
-    with StoreWriter(path) as writer:
-        for index, example in enumerate(examples(CASES["windows"], 203)):
-            writer.append(example, f":{index}")
-    return TokenStore.open(path)
+    return stored(tmp_path_factory.mktemp("law2") / "windows", "windows")
 
 
 def ledger(

@@ -87,12 +87,7 @@ class SequenceTask:
         self, row: Row, encoding: Encoding, schema: Schema, *, targets: bool = True
     ) -> Example:
         """`input_ids`, `token_type_ids`, `windows`, and with targets `label` and `weight`."""
-        example: dict[str, Any] = {
-            "input_ids": np.array(encoding.ids, np.int32),
-            "token_type_ids": np.array(encoding.type_ids, np.uint8),
-        }
-        if self.windowed:
-            example = _joined(windows_of(encoding))
+        example = _joined(windows_of(encoding)) if self.windowed else _arrays(encoding)
         if not targets:
             return example
         target, weight = self._target(row), self._row_weight(row)
@@ -194,13 +189,18 @@ class SequenceTask:
         return {label: given.get(label, 1.0) for label in counts}
 
 
+def _arrays(encoding: Encoding) -> dict[str, Any]:
+    return {
+        "input_ids": np.array(encoding.ids, np.int32),
+        "token_type_ids": np.array(encoding.type_ids, np.uint8),
+    }
+
+
 def _joined(windows: Sequence[Encoding]) -> dict[str, Any]:
     """The arrays of windows one after the other, and how long each is."""
-    return {
-        "input_ids": np.concatenate([np.array(each.ids, np.int32) for each in windows]),
-        "token_type_ids": np.concatenate([np.array(each.type_ids, np.uint8) for each in windows]),
-        WINDOWS: np.array([len(each.ids) for each in windows], np.int32),
-    }
+    parts = [_arrays(each) for each in windows]
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return {**joined, WINDOWS: np.array([len(each.ids) for each in windows], np.int32)}
 
 
 def _unknown_weight(label: str, labels: Sequence[str]) -> Problem:
