@@ -11,7 +11,6 @@ import encodings.aliases
 import io
 from collections import deque
 from contextlib import suppress
-from itertools import chain
 from typing import IO, TYPE_CHECKING
 
 from nlpkit.errors import DataError, closest, shorten
@@ -25,6 +24,7 @@ AUTO = "auto"
 _CANDIDATE = "gb18030"  # what Excel writes in China, and a superset of GBK and GB2312
 _SAMPLE = 30  # characters that a message shows, a third of them before what is not ASCII
 _BLOCK = 1 << 20
+_TOGETHER = 1 << 16  # bytes that are decoded at once
 _UNKNOWN = "save the file as UTF-8, or set data.encoding to what it is"
 
 
@@ -59,13 +59,11 @@ def lines(file: IO[bytes], address: str, encoding: str = AUTO) -> Iterator[str]:
 def _whole(pieces: Iterable[str]) -> Iterator[str]:
     rest = ""
     for piece in pieces:
-        if not rest and piece.find("\n") == len(piece) - 1 >= 0:
-            yield piece
-            continue
-        rest += piece
-        while end := rest.find("\n") + 1:
-            yield rest[:end]
-            rest = rest[end:]
+        if end := piece.rfind("\n") + 1:
+            yield from io.StringIO(rest + piece[:end], newline="\n")
+            rest = piece[end:]
+        else:
+            rest += piece
     if rest:
         yield rest
 
@@ -76,6 +74,7 @@ class _Decoding:
     def __init__(self, file: IO[bytes], address: str, encoding: str) -> None:
         self._file, self._address, self._declared = file, address, encoding
         self._line, self._offset = 1, 0
+        self._waiting: Iterator[bytes] = iter(())  # pieces that have been read
         self._before: deque[bytes] = deque(maxlen=8)  # pieces with more than ASCII
 
     def __iter__(self) -> Iterator[str]:
@@ -85,8 +84,9 @@ class _Decoding:
         self._by_lines = encoding.name == "utf-8"  # no character is in two pieces
         self._decoder = encoding.incrementaldecoder()
         yield self._text(first).removeprefix("\ufeff")
-        for piece in chain(self._file, [b""]):
-            yield self._text(piece)
+        while pieces := self._file.readlines(_TOGETHER):
+            yield from self._texts(pieces)
+        yield self._text(b"")
 
     def _encoding(self, first: bytes) -> str:
         if first.startswith(codecs.BOM_UTF8):
@@ -98,6 +98,20 @@ class _Decoding:
             problem = f"begins with the byte order mark of {name.upper()}"
             raise DataError(self._address, problem=problem, remedy=f"data.encoding: {name}")
         return "utf-8"
+
+    def _texts(self, pieces: list[bytes]) -> Iterator[str]:
+        """The text of pieces at once, a tenth of the time, where that finds nothing wrong."""
+        if self._by_lines:
+            with suppress(UnicodeDecodeError):
+                text = (joined := b"".join(pieces)).decode()
+                self._line += text.count("\n")
+                self._offset += len(joined)
+                if not joined.isascii():
+                    self._before.extend(piece for piece in pieces if not piece.isascii())
+                yield text
+                return
+        self._waiting = iter(pieces)
+        yield from map(self._text, self._waiting)
 
     def _text(self, piece: bytes) -> str:
         try:
@@ -149,7 +163,7 @@ class _Decoding:
             for before in self._before:
                 decoder.decode(before)
             text = decoder.decode(piece)
-            after = self._file.read(_BLOCK)
+            after = b"".join(self._waiting) + self._file.read(_BLOCK)
             decoder.decode(after, final=len(after) < _BLOCK)
         except UnicodeDecodeError:
             return ""

@@ -15,8 +15,9 @@ import threading
 import zlib
 from contextlib import contextmanager
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
 from nlpkit.contracts import Row
 from nlpkit.data.encoding import lines
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
 
     Reader = Callable[[IO[bytes], str, FilesConfig], Iterator[Row | DataError]]
 
+_T = TypeVar("_T")
 _BLOCK = 1 << 20
 _LONGEST = 2**31 - 1  # characters of a csv field; the default stops at 128 KiB
+_ROWS = 16  # that are read together; any of them may be long
 _UNCLOSED = "unexpected end of data"  # csv's words
 _LIMIT = threading.Lock()  # held while csv has this limit, which is the whole process's
 
@@ -150,23 +153,17 @@ def read_csv(
     """
     table = csv.reader(lines(file, address, options.encoding), delimiter=delimiter, strict=True)
     header: list[str] = []
-    while True:
-        line = table.line_num + 1
+    for line, last, cells in _limited(_numbered(table)):
         here = f"{address}:{line}"
-        try:
-            cells = _next(table)
-        except StopIteration:
-            break
-        except csv.Error as error:
-            lost = f"lines {line} to {table.line_num}" if table.line_num > line else ""
-            broken = _broken(str(error), here, lost)
-            if str(error) == _UNCLOSED or not header:
+        if isinstance(cells, csv.Error):
+            lost = f"lines {line} to {last}" if last > line else ""
+            broken = _broken(str(cells), here, lost)
+            if str(cells) == _UNCLOSED or not header:
                 raise broken from None
             yield broken
-            continue
-        if not cells:
+        elif not cells:
             continue  # a blank line
-        if not header:
+        elif not header:
             header = checked_header(cells, here)
         elif len(cells) != len(header):
             yield DataError(
@@ -177,18 +174,36 @@ def read_csv(
         elif "\0" in "".join(cells):
             yield DataError(here, problem="holds a NUL character")
         else:
-            yield Row(dict(zip(header, cells, strict=True)), here)
+            yield Row(dict(zip(header, cells)), here)  # noqa: B905 (as long; half the time)
     if not header:
         raise DataError(address, problem="the file is empty", remedy="it needs a header and rows")
 
 
-def _next(table: Iterator[list[str]]) -> list[str]:
-    with _LIMIT:
-        before = csv.field_size_limit(_LONGEST)
+def _numbered(table: Any) -> Iterator[tuple[int, int, list[str] | csv.Error]]:
+    """Of each row of a csv.reader its first and last line, and its cells or what is wrong."""
+    while True:
+        line = table.line_num + 1
         try:
-            return next(table)
-        finally:
-            csv.field_size_limit(before)
+            cells: list[str] | csv.Error = next(table)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            cells = error
+        yield line, table.line_num, cells
+
+
+def _limited(rows: Iterator[_T]) -> Iterator[_T]:
+    """The rows, some at a time, read while csv takes long fields."""
+    while True:
+        with _LIMIT:
+            before = csv.field_size_limit(_LONGEST)
+            try:
+                block = list(islice(rows, _ROWS))
+            finally:
+                csv.field_size_limit(before)
+        if not block:
+            return
+        yield from block
 
 
 def _broken(error: str, address: str, lost: str) -> DataError:
