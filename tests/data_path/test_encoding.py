@@ -85,6 +85,27 @@ def test_gb18030_is_not_named_where_the_file_cannot_be_it(content: bytes) -> Non
     )
 
 
+@pytest.mark.parametrize("before", [3, 3_000, 30_000])  # the last ones take several blocks
+def test_the_place_of_a_wrong_byte_is_exact_wherever_it_is(before: int) -> None:
+    good = "卡还没有到,物流\n".encode() + b"card,lost\n"
+    wrong = good * before + b"card,caf\xe9\n" + good
+    assert error(wrong) == (
+        f"a.csv:{2 * before + 1}: byte 0xe9 at offset {len(good) * before + 8} of the file is not "
+        "UTF-8 (save the file as UTF-8, or set data.encoding to what it is)"
+    )
+    reading = lines(io.BytesIO(wrong), "a.csv")
+    assert all(next(reading) for _ in range(2 * before))  # all that is good comes before
+
+
+def test_gb18030_is_judged_by_what_comes_before_and_after() -> None:
+    line = "卡还没有到,物流\n"
+    wrong = b"text,label\n" + b"card,lost\n" * 20_000 + line.encode("gb18030")
+    assert "as GB18030 it reads" in error(wrong + b"card,lost\n")
+    assert "GB18030" not in error(wrong + b"card,caf\xe9\n")
+    utf_8 = "卡,lost\n".encode()  # three bytes, which GB18030 has in pairs
+    assert "GB18030" not in error(wrong[:11] + utf_8 + wrong[11:])
+
+
 def test_a_declared_encoding_that_is_wrong_is_an_error_with_line_and_offset() -> None:
     assert error(CHINESE.encode(), "ascii") == (
         "a.csv:2: byte 0xe4 at offset 11 of the file is not ascii "
