@@ -88,7 +88,13 @@ def typical_seed(
 
 
 def _off(batches: Sequence[Sequence[int]], lengths: Sequence[int], case: Case) -> float:
-    """How far the counted steps' mean of padded tokens is from that of all, as a share."""
-    sizes = [len(batch) * max(lengths[index] for index in batch) for batch in batches]
+    """How far the counted steps' mean tokens are from that of all, as a share: padded and not."""
+    padded = [len(batch) * max(lengths[index] for index in batch) for batch in batches]
+    tokens = [sum(lengths[index] for index in batch) for batch in batches]
+    return max(abs(_mean_of_counted(sizes, case) - 1) for sizes in (padded, tokens))
+
+
+def _mean_of_counted(sizes: Sequence[int], case: Case) -> float:
+    """The mean of the counted steps, of which the mean of all is 1."""
     counted = sizes[case.skipped : case.steps]
-    return abs(sum(counted) / len(counted) * len(sizes) / sum(sizes) - 1)
+    return sum(counted) / len(counted) * len(sizes) / sum(sizes)

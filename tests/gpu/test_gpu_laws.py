@@ -10,7 +10,7 @@ import torch
 
 from nlpkit_strategies.data_parallel import DataParallel
 from nlpkit_strategies.single import Single
-from tests.gpu.devices import CUDA, EACH, TWO_GPUS
+from tests.gpu.devices import CUDA, TWO_GPUS
 from tests.laws.evaluation_ranks import evaluations
 from tests.laws.experiment import CASES, LIMITS, differences, run_ranks
 
@@ -46,7 +46,7 @@ def assert_evaluated(found: list[dict[str, Any]], expected: list[dict[str, Any]]
 
 
 @pytest.mark.parametrize("objective", CASES)
-@pytest.mark.parametrize("device", EACH)
+@pytest.mark.parametrize("device", [pytest.param("cpu", marks=pytest.mark.slow), CUDA])
 def test_gradient_on_a_device_is_the_whole_batchs_whatever_the_micro_batch(device, objective):
     assert_exact(on_one(device), objective)
 

@@ -15,7 +15,6 @@ from tests.laws.experiment import (
     DTYPES,
     LIMITS,
     MICRO_BATCHES,
-    RANKS,
     SAMPLES,
     Recorder,
     build_module,
@@ -35,7 +34,7 @@ def found(ranks: int) -> list[dict[str, Any]]:
     return run_ranks("tests.laws.experiment", ranks)
 
 
-@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("ranks", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("objective", CASES)
 def test_gradient_and_loss_are_the_whole_batchs_however_it_is_split(objective, dtype, ranks):
