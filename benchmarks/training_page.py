@@ -48,9 +48,11 @@ the steps and then linear, clipping at 1; {epochs}.
 Samples per second of training steps, without the first few; the median of {rounds} rounds in which
 all take turns, ratios the median of each round's. Where batches are of like length, those measured
 are as long on average as all of the epoch's, to 1%. Memory is the peak of anonymous memory of the
-process and its loader workers; what they share counts once. "padding" is the share of what was
-computed. Accuracy on the test rows is that of whole trainings, one each, without validation, after
-the last step.
+process and its loader workers; what they share counts once. "padding" is the share of what is
+computed in a whole training (of the naive loop: in the measured steps). Accuracy on the test rows
+is that of whole trainings, one each, without validation, after the last step; nlpkit's head takes
+the mean of the tokens, that of the peers (`AutoModelForSequenceClassification`) BERT's pooler of
+the first one.
 {tables}
 nlpkit with `precision: auto`, and each of the others in the faster of its precisions (but for the
 Trainer's defaults: fp32); in brackets the lowest and the highest of the rounds:
@@ -106,6 +108,7 @@ class Measured:
         speeds: Samples per second by trainer and precision, then by round.
         runs: The runs that measured speed, likewise.
         accuracies: By trainer and precision.
+        padding: By trainer, of whole trainings.
         auto: The precision that nlpkit takes by itself.
     """
 
@@ -114,6 +117,7 @@ class Measured:
         self.speeds: Speeds = {}
         self.runs: dict[tuple[str, str], list[Run]] = {}
         self.accuracies: dict[tuple[str, str], float] = {}
+        self.padding: dict[str, float] = {}
         for name, run in runs.items():
             key = (run["trainer"], run["precision"])
             if name.startswith(f"speed-{data}-"):
@@ -122,6 +126,9 @@ class Measured:
                 self.runs.setdefault(key, []).append(run)
             if name.startswith(f"accuracy-{data}-"):
                 self.accuracies[key] = run["accuracy"]
+                self.padding[key[0]] = run["padding"]
+        if "nlpkit" in self.padding:
+            self.padding["bare"] = self.padding["nlpkit"]  # the same batches
         self.auto = next((run["auto"] for run in runs.values()), "fp32")
 
     def keys(self) -> list[tuple[str, str]]:
@@ -137,6 +144,9 @@ class Measured:
         speeds, runs = self.speeds.get(key, {}).values(), self.runs.get(key, [])
         ratio = self.ratio(key, DEFAULT)
         accuracy = self.accuracies.get(key)
+        padding = self.padding.get(key[0])
+        if padding is None and runs:
+            padding = statistics.mean(run["padding"] for run in runs)
         return [
             TITLES[key[0]],
             key[1],
@@ -144,7 +154,7 @@ class Measured:
             f"{min(speeds):.1f} – {max(speeds):.1f}" if speeds else "",
             f"{statistics.median(ratio):.2f}" if ratio else "",
             f"{max(run['peak_mb'] for run in runs):,.0f}" if runs else "",
-            f"{statistics.mean(run['padding'] for run in runs):.0%}" if runs else "",
+            "" if padding is None else f"{padding:.1%}",
             "" if accuracy is None else f"{accuracy:.3f}",
         ]
 
@@ -214,6 +224,8 @@ def plot(found: dict[str, Measured], path: Path) -> None:
     for panel, (data, measured) in zip(panels, found.items(), strict=True):
         for offset, (precision, colour) in zip((0.2, -0.2), COLOURS.items(), strict=True):
             keys = [(name, precision) for name in names if (name, precision) in measured.speeds]
+            if not keys:
+                continue
             speeds = [list(measured.speeds[key].values()) for key in keys]
             medians = [statistics.median(each) for each in speeds]
             below = [middle - min(each) for middle, each in zip(medians, speeds, strict=True)]

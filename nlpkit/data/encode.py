@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from nlpkit.data.rows import BadRows
     from nlpkit.data.store import StoreWriter
 
-_CHUNK = 2000  # rows; the threads wait for Python's lock once a chunk, some milliseconds
+_CHUNK = 500  # rows; enough for the tokenizer's threads, little memory
 _CHARACTERS = 1 << 19  # of a chunk; a token takes a hundred bytes of memory, a truncated one too
-_AHEAD = 3  # chunks that are tokenized, without Python's lock, while one is written
+_AHEAD = 2  # chunks that are tokenized, without Python's lock, while one is written
 
 
 @dataclass(frozen=True, kw_only=True)
