@@ -49,10 +49,10 @@ Samples per second of training steps, without the first few; the median of {roun
 all take turns, ratios the median of each round's. Where batches are of like length, those measured
 are as long on average as all of the epoch's, to 1%. Memory is the peak of anonymous memory of the
 process and its loader workers; what they share counts once. "padding" is the share of what is
-computed in a whole training (of the naive loop: in the measured steps). Accuracy on the test rows
-is that of whole trainings, one each, without validation, after the last step; nlpkit's head takes
-the mean of the tokens, that of the peers (`AutoModelForSequenceClassification`) BERT's pooler of
-the first one.
+computed in a whole training; where a trainer has no accuracy, in the measured steps (the bare loop
+has nlpkit's batches). Accuracy on the test rows is that of whole trainings, one each, without
+validation, after the last step; nlpkit's head takes the mean of the tokens, that of the peers
+(`AutoModelForSequenceClassification`) BERT's pooler of the first one.
 {tables}
 nlpkit with `precision: auto`, and each of the others in the faster of its precisions (but for the
 Trainer's defaults: fp32); in brackets the lowest and the highest of the rounds:
