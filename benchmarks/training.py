@@ -26,6 +26,7 @@ TRAINERS = ("trainer", "nlpkit", "trainer-best", "bare", "lightning", "naive")
 TRAINED = ("nlpkit", "trainer", "trainer-best", "lightning")  # to the end, for their accuracy
 STEPS = {"banking77": (60, 5), "imdb5k": (12, 2)}  # and how many of them do not count
 SINGLE = {"banking77": (240, 20), "imdb5k": (100, 20)}  # of the naive loop, one sample each
+EMULATED = {"banking77": (12, 2), "imdb5k": (3, 1)}  # of bf16 on a CPU that was not made for it
 DRY = (3, 1)
 LONG = {  # beside the accuracy run of imdb5k, which truncates at 256
     "truncate-128": ("tokenizer.max_length=128",),
@@ -97,10 +98,11 @@ def run_all(options: argparse.Namespace) -> list[str]:
 def speed_jobs(options: argparse.Namespace) -> Iterator[Job]:
     """Round by round all trainers in turn, every other round the other way around."""
     arms = [(name, precision) for name in TRAINERS for precision in options.precisions]
+    slow = () if made_for_bf16() else ("bf16",)
     for turn in range(options.rounds):
         for data in SETS:
             for trainer, precision in arms[:: -1 if turn % 2 else 1]:
-                counts = SINGLE if trainer == "naive" else STEPS
+                counts = SINGLE if trainer == "naive" else EMULATED if precision in slow else STEPS
                 steps, skipped = DRY if options.dry else counts[data]
                 yield Job(
                     f"speed-{data}-{trainer}-{precision}-{turn}",
@@ -113,7 +115,7 @@ def speed_jobs(options: argparse.Namespace) -> Iterator[Job]:
 
 def accuracy_jobs() -> Iterator[Job]:
     """Whole trainings: in fp32, and in bf16 where the CPU is made for it."""
-    fast = processor().endswith("with bf16")
+    fast = made_for_bf16()
     for data in SETS:
         for trainer in TRAINED:
             for precision in ("fp32", "bf16") if fast else ("fp32",):
@@ -125,6 +127,11 @@ def accuracy_jobs() -> Iterator[Job]:
     for name, overrides in LONG.items():
         arguments = ("nlpkit", "imdb5k", "--precision", precision, "--set", *overrides)
         yield Job(f"long-{name}", arguments)
+
+
+def made_for_bf16() -> bool:
+    """Whether the CPU has instructions for it; without, a step takes some thirty times as long."""
+    return processor().endswith("with bf16")
 
 
 def run(job: Job, options: argparse.Namespace) -> bool:

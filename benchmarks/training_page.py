@@ -79,9 +79,11 @@ def section(work: Path, *, draw: Path) -> str:
     found = {data: Measured(data, runs) for data in SETS}
     plot(found, draw)
     rounds = {len(each) for data in found.values() for each in data.speeds.values()}
+    timed = [run for name, run in runs.items() if name.startswith("speed-")]
     text = TEXT.format(
         **{name: said(runs.values(), name) for name in ("torch", "transformers", "lightning")},
-        **{name: said(runs.values(), name) for name in ("python", "threads", "processor", "auto")},
+        **{name: said(runs.values(), name) for name in ("python", "processor", "auto")},
+        threads=said(timed, "threads"),
         epochs=", ".join(f"{rows.epochs} epochs of {name}" for name, rows in SETS.items()).replace(
             "1 epochs", "1 epoch"
         ),

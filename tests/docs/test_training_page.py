@@ -26,6 +26,7 @@ def work(tmp_path: Path) -> Path:
         write(folder, f"speed-banking77-trainer-best-fp32-{turn}", samples_per_second=12)
         write(folder, f"speed-banking77-trainer-best-bf16-{turn}", samples_per_second=15)
     write(folder, "accuracy-banking77-nlpkit-fp32", accuracy=0.9314, epochs=3, padding=0.031)
+    write(folder, "accuracy-banking77-trainer-best-fp32", accuracy=0.9, epochs=3, threads=1)
     return folder
 
 
@@ -57,7 +58,7 @@ def test_a_line_has_medians_and_the_ratios_of_each_round(work, tmp_path):
     defaults = ["10.0", "10.0 – 10.0", "1.00", "1,500", "4.7%", ""]
     assert ["Trainer, defaults", "fp32", *defaults] in found
     assert "`precision: auto` takes fp32 here" in text
-    assert "some CPU, no bf16" in text
+    assert "Python 3.11.7, 2 threads of one CPU (some CPU, no bf16)" in text  # of what was timed
 
 
 def test_the_defaults_are_fp32_and_the_best_is_the_faster_precision(work, tmp_path):
@@ -109,6 +110,14 @@ def test_rounds_take_turns_and_go_both_ways():
     first, second = names[:6], names[6:]
     assert [name[:-1] for name in first] == [name[:-1] for name in second[::-1]]
     assert {name[-1] for name in first} == {"0"}
+
+
+@pytest.mark.parametrize(("cpu", "steps"), [("with bf16", "60"), ("no bf16", "12")])
+def test_emulated_bf16_is_tried_for_fewer_steps(cpu, steps, monkeypatch):
+    monkeypatch.setattr("benchmarks.training.processor", lambda: f"some CPU, {cpu}")
+    jobs = {job.name: job.arguments for job in speed_jobs(parsed(["--rounds", "1"]))}
+    found = [jobs[f"speed-banking77-nlpkit-{precision}-0"] for precision in ("fp32", "bf16")]
+    assert [each[each.index("--steps") + 1] for each in found] == ["60", steps]
 
 
 def test_whole_trainings_are_those_of_all_that_train_alike():
