@@ -65,7 +65,7 @@ TRAIN = """
 import sys
 from nlpkit.cli.main import main
 
-sys.exit(main(["train", "config.yaml", "--out", "run"]))
+sys.exit(main(["train", "config.yaml", "--out", sys.argv[1]]))
 """
 SPEED = """
 Measured by `make bench-preparing` with tokenizers {tokenizers}, Python {python}, {cores} cores of
@@ -82,9 +82,9 @@ times the rate of chunks.
 """
 MEMORY = """
 Memory is the peak of anonymous memory (RssAnon) of a process and its children together, libraries
-included. "Preparing" is all that comes before training, with the tokenizer above; "training" is
-`nlpkit train` from its start, with a WordPiece tokenizer that learns from the rows first, a tiny
-model, five steps and an evaluation.
+included, the median of {rounds} runs. "Preparing" is all that comes before training, with the
+tokenizer above; "training" is `nlpkit train` from its start, with a WordPiece tokenizer that learns
+from the rows first, a tiny model, five steps and an evaluation.
 
 {table}
 {many:,} rows take {preparing:.3f} times the memory of {few:,} in preparing, and {training:.3f}
@@ -214,7 +214,7 @@ def memory(folder: Path) -> str:
             (place := folder / f"{name}-{count}").mkdir()
             data = {"data": {"name": "files", "train": str(path)}}
             (place / "config.yaml").write_text(json.dumps(config | data))
-            peaks[name, count] = peak(program, place)
+            peaks[name, count] = median(peak(program, place, turn) for turn in range(ROUNDS))
     print(peaks, file=sys.stderr, flush=True)
     return MEMORY.format(
         table=table(
@@ -224,23 +224,24 @@ def memory(folder: Path) -> str:
                 for count in (FEW, MANY)
             ],
         ),
+        rounds=ROUNDS,
         few=FEW,
         many=MANY,
         **{name: peaks[name, MANY] / peaks[name, FEW] for name in programs},
     )
 
 
-def peak(program: str, folder: Path) -> float:
+def peak(program: str, folder: Path, turn: int) -> float:
     """The most anonymous memory that a program and its children have at a time, in MiB."""
     process = subprocess.Popen(
-        [sys.executable, "-c", program],
+        [sys.executable, "-c", program, f"run-{turn}"],
         cwd=folder,
-        env=os.environ | {"NLPKIT_CACHE": str(folder / "cache")},
+        env=os.environ | {"NLPKIT_CACHE": str(folder / f"cache-{turn}")},
     )
     most = 0
     while process.poll() is None:
         most = max(most, sum(map(anonymous, tree(process.pid))))
-        time.sleep(0.02)
+        time.sleep(0.005)
     if process.returncode:
         sys.exit(f"the program in {folder.name} ended with {process.returncode}")
     return most / 1024

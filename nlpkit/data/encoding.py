@@ -24,7 +24,7 @@ AUTO = "auto"
 _CANDIDATE = "gb18030"  # what Excel writes in China, and a superset of GBK and GB2312
 _SAMPLE = 30  # characters that a message shows, a third of them before what is not ASCII
 _BLOCK = 1 << 20
-_TOGETHER = 1 << 16  # bytes that are decoded at once
+_TOGETHER = 1 << 14  # bytes that are decoded at once
 _UNKNOWN = "save the file as UTF-8, or set data.encoding to what it is"
 
 
