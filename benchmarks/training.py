@@ -98,11 +98,12 @@ def run_all(options: argparse.Namespace) -> list[str]:
 def speed_jobs(options: argparse.Namespace) -> Iterator[Job]:
     """Round by round all trainers in turn, every other round the other way around."""
     arms = [(name, precision) for name in TRAINERS for precision in options.precisions]
-    slow = () if made_for_bf16() else ("bf16",)
+    emulated = not made_for_bf16()
     for turn in range(options.rounds):
         for data in SETS:
             for trainer, precision in arms[:: -1 if turn % 2 else 1]:
-                counts = SINGLE if trainer == "naive" else EMULATED if precision in slow else STEPS
+                counts = EMULATED if emulated and precision == "bf16" else STEPS
+                counts = SINGLE if trainer == "naive" else counts
                 steps, skipped = DRY if options.dry else counts[data]
                 yield Job(
                     f"speed-{data}-{trainer}-{precision}-{turn}",
@@ -130,7 +131,7 @@ def accuracy_jobs() -> Iterator[Job]:
 
 
 def made_for_bf16() -> bool:
-    """Whether the CPU has instructions for it; without, a step takes some thirty times as long."""
+    """Whether the CPU has instructions for it; without, a step takes some twenty times as long."""
     return processor().endswith("with bf16")
 
 
