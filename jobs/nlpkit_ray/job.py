@@ -171,7 +171,7 @@ class Job:
                 if digest.hexdigest() != answer["sha256"]:
                     raise RunError(f"{self.id}: what arrived is damaged; fetch it once more")
                 with tarfile.open(path) as tar:
-                    tar.extractall(temporary, filter="data")
+                    unpack(tar, temporary)
                 path.unlink()
                 yield Path(temporary)
         finally:
@@ -194,3 +194,19 @@ class Job:
                 lines = log.rstrip().splitlines() or ["it wrote nothing"]
                 raise RunError(f"{self.id}: could not be fetched: {lines[-1]}")
             time.sleep(_POLL)
+
+
+def unpack(tar: tarfile.TarFile, folder: str) -> None:
+    """Writes the files of a tar into a folder, and nothing outside of it.
+
+    Raises:
+        RunError: On a Python before 3.11.4, which has no filters: something else is in the tar.
+    """
+    if hasattr(tarfile, "data_filter"):
+        tar.extractall(folder, filter="data")
+        return
+    inside = Path(folder).resolve()
+    for member in tar:
+        if not member.isfile() or not (inside / member.name).resolve().is_relative_to(inside):
+            raise RunError(f"{member.name}: is no file of a run; nothing of it was fetched")
+    tar.extractall(folder)
