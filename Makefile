@@ -12,7 +12,7 @@ PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' nlpkit/__init__.py)
 CODE := nlpkit plugins jobs image tests benchmarks examples
 
-.PHONY: exports demo test test-slow test-jobs test-floor test-gpu check format exactness accuracy bench bench-gpu bench-checkpoints bench-predictions bench-preparing bench-serving bench-inference bench-pool bench-jobs image image-test clean
+.PHONY: exports demo test wheel test-slow test-jobs test-floor test-gpu check format exactness accuracy bench bench-gpu bench-checkpoints bench-predictions bench-preparing bench-serving bench-inference bench-pool bench-jobs image image-test clean
 
 demo: $(INSTALLED)
 	$(BIN)/nlpkit demo
@@ -34,6 +34,11 @@ test-floor: $(INSTALLED_FLOOR)
 # What needs a CUDA GPU, or two; fails where there is none.
 test-gpu: $(INSTALLED)
 	$(BIN)/python -m pytest -rs tests/gpu --require-gpu
+
+# dist/nlpkit_sdk-….whl, to install nlpkit from on another machine.
+wheel: $(INSTALLED)
+	rm -f dist/nlpkit_sdk-*.whl
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 check: $(INSTALLED)
 	$(BIN)/ruff check $(CODE)

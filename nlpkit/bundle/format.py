@@ -231,7 +231,7 @@ def read_bundle(path: str | Path) -> Bundle:
         newer = isinstance(found, int) and found > FORMAT
         raise BundleError(
             f"{folder}: was written by a newer nlpkit (format {found}; this one reads up to "
-            f"{FORMAT}): pip install --upgrade nlpkit-sdk"
+            f"{FORMAT}): install a newer nlpkit"
             if newer
             else f"{folder / DESCRIPTION}: has no format that nlpkit knows ({found!r})"
         )

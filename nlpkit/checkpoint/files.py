@@ -171,7 +171,7 @@ def parsed(content: bytes, address: str) -> dict[str, Any]:
     if isinstance(found, int) and found > FORMAT:
         raise NewerFormatError(
             f"{address}: was written by a newer nlpkit (format {found}; this one reads up to "
-            f"{FORMAT}): pip install --upgrade nlpkit-sdk"
+            f"{FORMAT}): install a newer nlpkit"
         )
     files = manifest.get("files")
     if found != FORMAT or not isinstance(files, dict) or not all(map(_FILE.fullmatch, files)):

@@ -246,7 +246,7 @@ def test_a_newer_format_is_an_error_and_no_reason_to_take_an_older_one(tmp_path:
     save(tmp_path, 4)
     path = save(tmp_path, 5)
     reseal(path, format=FORMAT + 1)
-    remedy = r"written by a newer nlpkit \(format 2.*pip install --upgrade nlpkit-sdk"
+    remedy = r"written by a newer nlpkit \(format 2.*install a newer nlpkit"
     with pytest.raises(NewerFormatError, match=remedy):
         verify(path)
     with pytest.raises(NewerFormatError, match=remedy):

@@ -1,4 +1,4 @@
-"""The README: every block of it runs, and its tree is the repository's."""
+"""The README: every block of it runs; the tree in CONTRIBUTING is the repository's."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ import pytest
 
 from nlpkit.cli.main import main
 from nlpkit.commands import demo
-from tests.docs.pages import README, REPOSITORY, blocks, commands, titled
+from tests.docs.pages import PAGES, README, REPOSITORY, blocks, commands, titled
 
+CONTRIBUTING = REPOSITORY / "CONTRIBUTING.md"
 TEXT = README.read_text("utf-8")
 SHELL = blocks(README, "sh")
 NLPKIT = "import sys; from nlpkit.cli.main import main; sys.exit(main())"
@@ -29,9 +30,8 @@ def errors() -> list[str]:
 def tree() -> list[str]:
     """The paths of the annotated tree, folders with a slash at the end."""
     paths, folder = [], ""
-    for line in next(block.text for block in blocks(README) if "nlpkit/  " in block.text).split(
-        "\n"
-    ):
+    (block,) = (block for block in blocks(CONTRIBUTING) if "nlpkit/  " in block.text)
+    for line in block.text.split("\n"):
         for name in re.findall(r"[\w.-]+/?(?=\s|$)", re.split(r"\s{2,}", line.strip())[0]):
             if line.startswith("  "):
                 name = folder + name
@@ -71,6 +71,24 @@ def test_the_install_lines_name_extras_and_files_that_exist():
         assert (REPOSITORY / constraints).exists()
         assert flag == "-e"
         assert target.strip(".[]") in extras["optional-dependencies"]
+
+
+def test_a_wheel_installs_as_it_says(tmp_path):
+    (line,) = re.findall(r"`pip install (\"\$\(ls dist/.+?)`", TEXT)
+    assert re.search(r"^wheel:", (REPOSITORY / "Makefile").read_text("utf-8"), re.MULTILINE)
+    (tmp_path / "dist").mkdir()
+    (tmp_path / "dist" / "nlpkit_sdk-9.9-py3-none-any.whl").touch()
+    done = subprocess.run(
+        ["sh", "-c", f"printf %s {line}"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "dist/nlpkit_sdk-9.9-py3-none-any.whl[all]"
+
+
+def test_no_page_installs_it_from_an_index():
+    """It is on none; `pip install 'nlpkit-sdk[EXTRA]'` adds an extra to what is installed."""
+    texts = [block.text for page in PAGES for block in blocks(page, "sh")]
+    texts += [path.read_text("utf-8") for path in (REPOSITORY / "examples").rglob("Dockerfile")]
+    assert [text for text in texts if re.search(r"pip install.*['\" ]nlpkit-sdk", text)] == []
 
 
 def test_the_demo_predicts_the_texts_that_are_shown():
