@@ -35,7 +35,7 @@ test-floor: $(INSTALLED_FLOOR)
 test-gpu: $(INSTALLED)
 	$(BIN)/python -m pytest -rs tests/gpu --require-gpu
 
-# dist/nlpkit_sdk-….whl, to install nlpkit from on another machine.
+# dist/nlpkit_sdk-….whl, from which another machine installs it.
 wheel: $(INSTALLED)
 	rm -f dist/nlpkit_sdk-*.whl
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
