@@ -79,7 +79,8 @@ class Watch:
         """Until it is told."""
         import ray
 
-        from nlpkit_ray.pool import NAME, NAMESPACE, _groups
+        from nlpkit_ray.pool import NAME, NAMESPACE
+        from nlpkit_ray.private import groups
 
         silent = None
         while not ended.wait(0.2):
@@ -93,7 +94,7 @@ class Watch:
             if silent and self.jobs:
                 self.gaps.append(now - silent)
             silent = None
-            self._note(now, view["jobs"], sum(_groups()[0].values()))
+            self._note(now, view["jobs"], sum(groups()[0].values()))
 
     def _note(self, now: float, jobs: list[dict[str, Any]], placed: float) -> None:
         for job in jobs:

@@ -25,7 +25,7 @@ from nlpkit.signals import SIGNALS
 from nlpkit_ray.decide import Node, impossible
 from nlpkit_ray.gang import Plan, gang_of, job_of
 from nlpkit_ray.lease import Claim, Lease, again
-from nlpkit_ray.pool import usable
+from nlpkit_ray.private import usable
 from nlpkit_ray.storage import Storage
 
 if TYPE_CHECKING:

@@ -14,12 +14,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import ray
-import ray._private.state
 
 from nlpkit.errors import NlpkitError
 from nlpkit_ray.decide import Job, Node, Policy, Snapshot, Start, forbidden, schedule, take
 from nlpkit_ray.desk import here
 from nlpkit_ray.policy import read_policy
+from nlpkit_ray.private import available, ended, groups, usable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -175,11 +175,11 @@ class Pool:
 
     def _forget(self) -> None:
         """Drops the jobs whose drivers have ended, or hang."""
-        now, ended = time.monotonic(), set()
+        now, gone = time.monotonic(), set[str]()
         if now - self._looked > _ENDED:
-            self._looked, ended = now, _ended()
+            self._looked, gone = now, ended()
         for name, member in list(self._members.items()):
-            if member.ray_job in ended or now - member.heard > _SILENCE:
+            if member.ray_job in gone or now - member.heard > _SILENCE:
                 del self._members[name]
 
     def _decide(self) -> None:
@@ -208,53 +208,19 @@ def _nodes(members: Iterable[_Member]) -> tuple[Node, ...]:
     What strangers use is what neither is available nor in a placement group. Both figures lag
     behind each other for moments, hence the larger use counts.
     """
-    available = ray._private.state.available_resources_per_node()  # type: ignore[no-untyped-call]
-    grouped, placed = _groups()
+    there, (grouped, placed) = available(), groups()
     nodes = []
     for found in usable():
         name, free = found["NodeID"], {}
         total = {kind: found["Resources"].get(kind, 0.0) for kind in ("GPU", "CPU")}
         for kind, amount in total.items():
-            left = min(amount - grouped.get((name, kind), 0.0), available[name].get(kind, 0.0))
-            free[kind] = max(0.0, left) if name in available else 0.0
+            left = min(amount - grouped.get((name, kind), 0.0), there[name].get(kind, 0.0))
+            free[kind] = max(0.0, left) if name in there else 0.0
         nodes.append(Node(id=name, total=total, free=free))
     for member in members:
         if member.job.workers and member.ray_job not in placed:
             nodes = list(take(nodes, member.job, member.job.workers))
     return tuple(nodes)
-
-
-def usable() -> list[dict[str, Any]]:
-    """Ray's records of the nodes where something can start: alive, and not being drained."""
-    draining = ray._private.state.state.get_draining_nodes()
-    found: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    return [each for each in found if each["Alive"] and each["NodeID"] not in draining]
-
-
-def _ended() -> set[str]:
-    """Ray's ids of the drivers that have ended, however they did."""
-    table: Any = ray._private.state.state.job_table()  # type: ignore[no-untyped-call]
-    return {job["JobID"] for job in table if job["IsDead"]}
-
-
-def _groups() -> tuple[dict[tuple[str, str], float], set[str]]:
-    """What placement groups hold, by node and resource; and the jobs that have one."""
-    from ray.core.generated import gcs_pb2
-
-    table: Any = gcs_pb2
-    accessor = ray._private.state.state._connect_and_get_accessor()
-    held: dict[tuple[str, str], float] = {}
-    owners: set[str] = set()
-    for text in accessor.get_placement_group_table():
-        group = table.PlacementGroupTableData.FromString(text)
-        if group.state != table.PlacementGroupTableData.CREATED:
-            continue
-        owners.add(group.creator_job_id.hex())
-        for bundle in group.bundles:
-            for kind, amount in bundle.unit_resources.items():
-                key = (bundle.node_id.hex(), kind)
-                held[key] = held.get(key, 0.0) + amount
-    return held, owners
 
 
 def open_pool(policy: str | None) -> ActorHandle[Any]:

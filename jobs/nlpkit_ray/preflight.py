@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import inspect
 import json
+import re
 import secrets
 import shlex
 import time
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from packaging.requirements import Requirement
 
 from nlpkit.errors import RunError
-from nlpkit_ray import contents, probe
+from nlpkit_ray import contents, private, probe
 from nlpkit_ray.client import HELPERS
 from nlpkit_ray.contents import fingerprint
 from nlpkit_ray.decide import Job, Node, Policy, Snapshot, Wait, decide, forbidden, impossible
@@ -35,10 +36,11 @@ if TYPE_CHECKING:
 
 _POLL = 0.15  # seconds between two looks at whether it has answered
 _PATIENCE = 30.0
-_IMPORT = f"from {contents.__name__} import {fingerprint.__name__}\n"
 _OWN = "nlpkit-sdk"
 _EXTRAS = ("train", "ray")
 _FUTURE = "from __future__ import annotations\n"
+_APART = re.compile(r"^from (__future__|nlpkit_ray\.\w+) import .+\n", re.MULTILINE)
+"""What keeps modules apart that are sent as one."""
 
 
 @dataclass(kw_only=True)
@@ -64,8 +66,8 @@ def ask(connection: Connection, question: dict[str, Any]) -> dict[str, Any]:
     Raises:
         RunError: It could not be, with the last line of what that job wrote.
     """
-    own = inspect.getsource(probe).replace(_FUTURE, "").replace(_IMPORT, "")
-    source = inspect.getsource(contents) + own
+    modules = (contents, private, probe)
+    source = _FUTURE + "".join(_APART.sub("", inspect.getsource(each)) for each in modules)
     name = f"{HELPERS[0]}{secrets.token_hex(6)}"
     entrypoint = "exec " + shlex.join(["python", "-c", source, json.dumps(question)])
     connection.submit(submission_id=name, entrypoint=entrypoint, metadata={"nlpkit": "probe"})

@@ -1,7 +1,7 @@
 """Looks at a cluster from within: a small job that prints one line of JSON.
 
-It is sent as it stands, behind `contents`, and needs nothing of nlpkit there. Nothing secret is
-printed: of variables it says whether they are set.
+It is sent as it stands, behind `contents` and `private`, and needs nothing of nlpkit there. Nothing
+secret is printed: of variables it says whether they are set.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from nlpkit_ray.contents import fingerprint
+from nlpkit_ray.private import available, usable
 
 MARK = "nlpkit-probe: "
 """What the line begins with."""
@@ -70,18 +71,12 @@ def main(question: dict[str, Any]) -> None:
 
 def _nodes() -> list[dict[str, Any]]:
     """Those where something can start, with what they have; what is used up Ray does not list."""
-    import ray
-
-    draining = ray._private.state.state.get_draining_nodes()
-    available = ray._private.state.available_resources_per_node()  # type: ignore[no-untyped-call]
-    nodes = []
-    for node in ray.nodes():  # type: ignore[no-untyped-call]
-        if node["Alive"] and node["NodeID"] not in draining:
-            name, has = node["NodeID"], node["Resources"]
-            total = {kind: has.get(kind, 0.0) for kind in ("GPU", "CPU")}
-            free = {kind: available.get(name, {}).get(kind, 0.0) for kind in total}
-            nodes.append({"id": name, "ip": node["NodeManagerAddress"], "total": total})
-            nodes[-1]["free"] = free
+    left, nodes = available(), []
+    for node in usable():
+        name, has = node["NodeID"], node["Resources"]
+        total = {kind: has.get(kind, 0.0) for kind in ("GPU", "CPU")}
+        free = {kind: left.get(name, {}).get(kind, 0.0) for kind in total}
+        nodes.append({"id": name, "ip": node["NodeManagerAddress"], "total": total, "free": free})
     return nodes
 
 

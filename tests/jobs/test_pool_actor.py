@@ -27,7 +27,7 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> set[str]:
         return (Node(id="a", total={"GPU": 1.0}, free={"GPU": max(0.0, free)}),)
 
     monkeypatch.setattr(pool, "_nodes", nodes)
-    monkeypatch.setattr(pool, "_ended", lambda: drivers)
+    monkeypatch.setattr(pool, "ended", lambda: drivers)
     monkeypatch.setattr(pool, "_AGAIN", 1.0)
     monkeypatch.setattr(pool, "_ENDED", 0.0)
     monkeypatch.setattr(pool, "_HOLD", 0.1)
