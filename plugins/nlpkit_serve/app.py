@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from nlpkit.bundle.predict import fields
+from nlpkit.contracts import Row
 from nlpkit.errors import DataError, InputError, RunError
 from nlpkit.plugin.imports import describe
 from nlpkit_serve.batching import Batcher, FullError
@@ -22,13 +24,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from nlpkit.bundle.predict import Model
-    from nlpkit.contracts import Prediction, Row
+    from nlpkit.contracts import Prediction
 
 BODY = 1 << 20
 """Bytes of a request's body, at most."""
 
 _RETRY = {"Retry-After": "1"}
 _CLOSE = {"Connection": "close"}
+_PLAIN = {"Accept-Encoding": "identity"}
+_GZIP = b"\x1f\x8b"
+_LEFT = 499  # nobody reads it; nginx counts such requests under this number
 _THROWN_AWAY = 16 * BODY  # read all the same: many clients listen only when they have sent all
 
 
@@ -64,7 +69,8 @@ class Service:
         body = await _body(request)
         with self._metrics.seconds.time():
             question = read(body, self._columns)
-            outcomes = await self._outcomes(question.rows)
+            rows = question.rows
+            outcomes = await self._outcomes(request, rows) if rows else []
             first = outcomes[0] if question.single else None
             if isinstance(first, DataError):
                 raise HTTPException(422, str(first))
@@ -74,15 +80,32 @@ class Service:
         self._metrics.requests.labels(200).inc()
         return answer
 
-    async def _outcomes(self, rows: Sequence[Row | DataError]) -> Sequence[Prediction | DataError]:
+    async def _outcomes(
+        self, request: Request, rows: Sequence[Row | DataError]
+    ) -> Sequence[Prediction | DataError]:
+        """What the batcher says, which is asked for as long as the client listens."""
+        asked = asyncio.create_task(self._batcher.outcomes(rows))
+        left = asyncio.create_task(_disconnected(request))
         try:
-            return await self._batcher.outcomes(rows) if rows else []
+            await asyncio.wait((asked, left), return_when=asyncio.FIRST_COMPLETED)
+            if not asked.done():
+                raise HTTPException(_LEFT, "the client has left")
+            return asked.result()
         except FullError:
             raise HTTPException(503, "too many texts wait already; try again", _RETRY) from None
         except RunError:
             raise HTTPException(500, "the model failed; the service has logged how") from None
+        finally:
+            asked.cancel()
+            left.cancel()
 
-    async def _health(self, _request: Request) -> Response:
+    async def _health(self, request: Request) -> Response:
+        """Where the model has failed it is asked again: it may be that it fails on one text."""
+        if self._batcher.failed:
+            try:
+                await self._outcomes(request, [Row(dict.fromkeys(self._columns, "text"), "")])
+            except HTTPException as error:
+                raise HTTPException(503, error.detail) from None
         return _json({"status": "ok"})
 
     async def _measured(self, _request: Request) -> Response:
@@ -103,7 +126,7 @@ class Service:
 
 
 async def _body(request: Request) -> bytes:
-    """The body, if it is JSON and not too large. Raises HTTPException."""
+    """The body, if it is not compressed and not too large. Raises HTTPException."""
     too_large = HTTPException(413, f"the body is larger than {BODY} bytes", _CLOSE)
     if int(request.headers.get("content-length", "0")) > BODY and "expect" in request.headers:
         raise too_large  # the client asked before it sends
@@ -119,10 +142,17 @@ async def _body(request: Request) -> bytes:
         raise HTTPException(408, "the request did not arrive whole") from None
     if size > BODY:
         raise too_large
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise HTTPException(415, "the Content-Type must be application/json")
+    coding = request.headers.get("content-encoding", "").strip().lower() or "identity"
+    if coding == "identity" and body.startswith(_GZIP):
+        coding = "gzip"
+    if coding != "identity":
+        raise HTTPException(415, f"the body is compressed ({coding}); send it as it is", _PLAIN)
     return bytes(body)
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _line(outcome: Prediction | DataError, top_k: int | None) -> dict[str, Any]:

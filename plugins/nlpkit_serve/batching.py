@@ -52,7 +52,12 @@ class Batcher:
         metrics: Learns how large batches are, and how many texts wait.
         batch_size: Texts that go through the model together, at most.
         note: Is told, in a line, how the model failed.
+
+    Attributes:
+        failed: Whether the last batch failed.
     """
+
+    failed = False
 
     def __init__(
         self, model: Model, metrics: Metrics, *, batch_size: int, note: Callable[[str], None]
@@ -67,6 +72,8 @@ class Batcher:
     async def outcomes(self, rows: Sequence[Row | DataError]) -> list[Prediction | DataError]:
         """A prediction, or what is wrong with the row, for each row and in their order.
 
+        Rows of a call that is cancelled are not computed, but for those that were taken already.
+
         Raises:
             FullError: Too many rows wait already.
             RunError: The model failed.
@@ -77,7 +84,11 @@ class Batcher:
         self._jobs.append(job)
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())
-        return await job.done
+        try:
+            return await job.done
+        finally:  # who has left waits no longer
+            if job in self._jobs:
+                self._jobs.remove(job)
 
     def _waiting(self) -> int:
         return sum(len(job.rows) - job.taken for job in self._jobs)
@@ -116,11 +127,13 @@ class Batcher:
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # a panic of the tokenizer is no Exception
+            self.failed = True
             self._note(f"error: the model failed on {len(together)} texts: {describe(error)}")
             for job, _ in parts:
                 if not job.done.done():
                     job.done.set_exception(RunError("the model failed"))
             return
+        self.failed = False
         self._metrics.batch.observe(len(together))
         for job, rows in parts:
             job.outcomes += [next(outcomes) for _ in rows]

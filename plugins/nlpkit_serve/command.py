@@ -68,7 +68,7 @@ def command(
             )
         shown = f"[{address}]" if ":" in address else address
         terminal.note(f"{run_folder} answers at http://{shown}:{number}")
-        _run(service, listener)
+        _run(service, listener, terminal)
 
 
 def _bound(host: str, port: int) -> socket.socket:
@@ -104,7 +104,7 @@ def _unusable(host: str, port: int, error: Exception) -> InputError:
     )
 
 
-def _run(service: Service, listener: socket.socket) -> None:
+def _run(service: Service, listener: socket.socket, terminal: Terminal) -> None:
     """Serves. Raises Interrupted, with all answered, once a signal came."""
 
     def ended(number: int, _frame: FrameType | None) -> None:
@@ -113,7 +113,7 @@ def _run(service: Service, listener: socket.socket) -> None:
     # The server has handlers of its own; when it has stopped it raises its signals again.
     before = {number: signal.signal(number, ended) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        run(service.application(), listener)
+        run(service.application(), listener, terminal.note)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
+import time
+from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -11,31 +15,42 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 if TYPE_CHECKING:
-    import asyncio
     import socket
+    from collections.abc import Callable
+    from typing import Any
 
     from starlette.applications import Starlette
+    from starlette.types import Receive, Scope, Send
 
 CONNECTIONS = 800
-"""Open connections at most: below the 1,024 files that a process may often open."""
+"""Open connections at most; fewer where the process may not open so many files."""
 ARRIVAL_SECONDS = 10
 """Time for a request, headers and body, to arrive whole."""
 IDLE_SECONDS = 60
 """Time for which a connection is kept open without a request."""
 GRACE_SECONDS = 25
 """Time for which a stopped server goes on answering; Kubernetes kills after 30."""
+PROBE_SECONDS = 0.5
+"""Time after which a client that sends no more is asked whether it is still there; and again."""
 BACKLOG = 2048
+"""Connections that wait in the kernel until they are taken."""
+
+_TAKEN = 8  # connections at a turn of the loop: those that must be refused need files too
+_FILES = 2 * CONNECTIONS
+_SILENCE_SECONDS = 60
 
 
-def run(application: Starlette, listener: socket.socket) -> None:
+def run(application: Starlette, listener: socket.socket, note: Callable[[str], None]) -> None:
     """Serves until SIGINT or SIGTERM, answers what has come by then, and raises the signal again.
 
     Args:
         application: The ASGI application.
         listener: A listening socket; it is closed at the end.
+        note: Is told, in a line, that no connection can be taken.
     """
+    _may_open(_FILES)
     config = uvicorn.Config(
-        application,
+        _in_origin_form(application),
         loop="asyncio",
         http=Connection,
         ws="none",
@@ -45,11 +60,66 @@ def run(application: Starlette, listener: socket.socket) -> None:
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        backlog=BACKLOG,
+        backlog=_TAKEN,
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    _Server(config, note).run(sockets=[listener])
+
+
+def _may_open(files: int) -> None:
+    """Lets this process open so many files, or as many as the system allows it."""
+    with suppress(ImportError, OSError, ValueError):  # there is no such module on Windows
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(files, hard)), hard))
+
+
+def _connections() -> int:
+    """Open connections at most: some files are for others, and for refusing."""
+    try:
+        import resource
+    except ImportError:
+        return CONNECTIONS
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return min(CONNECTIONS, files - max(64, files // 5))
+
+
+def _in_origin_form(application: Starlette) -> Callable[[Scope, Receive, Send], Any]:
+    """The application, asked for /path also where a client, as to a proxy, says http://host/path.
+
+    RFC 9112, section 3.2.2: a server must take both.
+    """
+
+    async def asked(scope: Scope, receive: Receive, send: Send) -> None:
+        path = re.sub("^https?://[^/]*", "", scope["path"], flags=re.IGNORECASE)
+        await application({**scope, "path": path or "/"}, receive, send)
+
+    return asked
+
+
+class _Server(uvicorn.Server):
+    """Says once a minute, in a line, that no connection can be taken; asyncio, each time in 20."""
+
+    def __init__(self, config: uvicorn.Config, note: Callable[[str], None]) -> None:
+        super().__init__(config)
+        self._note, self._said = note, -float(_SILENCE_SECONDS)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listens."""
+        asyncio.get_running_loop().set_exception_handler(self._fail)
+        await super().startup(sockets)
+        for each in sockets or []:
+            each.listen(BACKLOG)  # asyncio takes as many at a turn as it lets wait
+
+    def _fail(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if "socket.accept()" not in context["message"]:
+            loop.default_exception_handler(context)
+        elif time.monotonic() - self._said >= _SILENCE_SECONDS:
+            self._said = time.monotonic()
+            reason = context["exception"].strerror
+            self._note(f"warning: no connection can be taken: {reason} (ulimit -n); they wait")
 
 
 class Connection(H11Protocol):
@@ -59,12 +129,13 @@ class Connection(H11Protocol):
     """
 
     _deadline: asyncio.TimerHandle | None = None
+    _ended = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Refuses where there are too many already; else time begins to run."""
         super().connection_made(transport)
-        if len(self.connections) > CONNECTIONS:
-            self._refuse(503, f"there are {CONNECTIONS} connections already; try again")
+        if len(self.connections) > (most := _connections()):
+            self._refuse(503, f"there are {most} connections already; try again")
         self._watch()
 
     def data_received(self, data: bytes) -> None:
@@ -77,6 +148,18 @@ class Connection(H11Protocol):
         super().on_response_complete()
         if self.conn.their_state is h11.SEND_BODY:
             self._watch()
+        if self._ended and self.cycle.response_complete:
+            self.transport.close()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """A client that sends no more may still listen: it gets its answer, if it is there."""
+        if self.conn.their_state is h11.SEND_BODY and self.conn.our_state is h11.SEND_RESPONSE:
+            self._refuse(400, "the request ended before its body was whole")
+        whole = self.conn.their_state in (h11.DONE, h11.MUST_CLOSE)
+        self._ended = whole and self.conn.their_http_version != b"1.0"
+        if self._ended:
+            self.loop.call_later(PROBE_SECONDS, self._probe)
+        return self._ended
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is left to wait for."""
@@ -86,6 +169,15 @@ class Connection(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP gets an answer nevertheless."""
         self._refuse(400, f"{msg} (HTTP/1.1, headers of 16 KiB at most)")
+
+    def _probe(self) -> None:
+        """What is sent to a client that has left comes back as an error, when more is sent.
+
+        Any client of HTTP/1.1 takes "100 Continue", however often, and waits for what follows.
+        """
+        if self.conn.our_state is h11.SEND_RESPONSE and not self.transport.is_closing():
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.loop.call_later(PROBE_SECONDS, self._probe)
 
     def _watch(self) -> None:
         if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -10,11 +11,13 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+REFUSED = "HTTP/1.1 503 Service Unavailable"
 JSON = {"Content-Type": "application/json"}
 _MAIN = """
 import sys
@@ -114,3 +117,19 @@ def received(connection: socket.socket) -> tuple[int, Any]:
         answer += part
     head, _, body = answer.partition(b"\r\n\r\n")
     return int(head.split()[1]), json.loads(body)
+
+
+async def held(server: Server, count: int, seconds: float = 2) -> Counter[str]:
+    """What so many connections at once, held open and saying nothing, are told within a time."""
+    opened = await asyncio.gather(*(asyncio.open_connection(*server.address) for _ in range(count)))
+
+    async def told(reader: asyncio.StreamReader) -> str:
+        try:
+            return (await asyncio.wait_for(reader.readline(), seconds)).decode().strip()
+        except TimeoutError:
+            return "nothing"
+
+    lines = Counter(await asyncio.gather(*(told(reader) for reader, _ in opened)))
+    for _, writer in opened:
+        writer.close()
+    return lines

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
+import json
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
 
-from tests.serve.serving import JSON, Server, received
+from tests.serve.serving import JSON, REFUSED, Server, held, received
 
-LIMITS = "server.ARRIVAL_SECONDS, server.CONNECTIONS, batching.WAITING = 0.5, 12, 40"
+LIMITS = (
+    "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128)); "
+    "server.ARRIVAL_SECONDS, server.PROBE_SECONDS = 0.5, 0.05; "
+    "server.CONNECTIONS, batching.WAITING = 12, 40"
+)
 HEAD = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
 SLOW, FAILING, GOOD = "card money card", "card card", "money"
 
@@ -110,6 +117,66 @@ def test_too_many_connections_are_refused_and_those_that_are_there_served(server
         connection.close()
     time.sleep(0.2)
     assert server.ask({"text": GOOD})[0] == 200
+
+
+def test_more_connections_at_once_than_files_may_be_open_are_refused_and_not_logged(server):
+    before = server.log.read_text()
+    assert asyncio.run(held(server, 300, 0.4)) == {"nothing": 12, REFUSED: 288}
+    assert server.log.read_text() == before
+
+
+def asking(server, text, count, end=b"Content-Length: %d\r\n\r\n%s"):
+    """A connection on which so many texts are asked, and the answer not read."""
+    body = json.dumps({"texts": [text] * count}).encode()
+    connection = server.connect()
+    connection.sendall(HEAD + end % (len(body), body))
+    return connection
+
+
+def test_texts_of_clients_that_have_left_are_not_computed(server):
+    before = server.metrics()
+    with asking(server, SLOW, 1) as slow:
+        time.sleep(0.2)
+        gone = [asking(server, GOOD, 10) for _ in range(4)]
+        server.waits(40)
+        assert server.ask({"text": GOOD})[0] == 503
+        for connection in gone:
+            connection.close()
+        server.waits(0)
+        with asking(server, GOOD, 40):
+            server.waits(40)
+        server.waits(0)
+        slow.setblocking(False)
+        with pytest.raises(BlockingIOError):  # it is computed all the while
+            slow.recv(1)
+        assert server.ask({"text": GOOD})[0] == 200
+    counted = {name: value - before.get(name, 0) for name, value in server.metrics().items()}
+    assert counted["nlpkit_batch_texts_sum"] == 2
+    assert counted['nlpkit_requests_total{status="499"}'] == 5
+
+
+def test_a_client_that_sends_no_more_and_listens_gets_its_answers(server):
+    with server.connect() as connection:
+        for text in (SLOW, GOOD):
+            body = json.dumps({"text": text}).encode()
+            connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+        connection.shutdown(socket.SHUT_WR)
+        started, answer = time.monotonic(), b""
+        while part := connection.recv(65536):
+            answer += part
+    assert answer.count(b"HTTP/1.1 200 OK") == answer.count(b'"predictions"') == 2
+    assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 100")
+    assert 0.9 < time.monotonic() - started < 10
+
+
+def test_half_a_body_of_a_client_that_sends_no_more_is_told_so(server):
+    with server.connect() as connection:
+        connection.sendall(HEAD + b'Content-Length: 99\r\n\r\n{"text": ')
+        connection.shutdown(socket.SHUT_WR)
+        assert received(connection) == (
+            400,
+            {"error": "the request ended before its body was whole"},
+        )
 
 
 def test_off_loopback_it_warns_that_everybody_may_ask(server):
