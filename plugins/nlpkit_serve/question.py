@@ -20,6 +20,7 @@ CHARACTERS = 10_000
 """Characters of one text, or of both of a pair, at most."""
 
 _KEYS = ("text", "texts", "top_k")
+_EXAMPLE = '{"texts": ["…"]}'
 
 
 @dataclass(frozen=True)
@@ -72,16 +73,26 @@ def read(body: bytes, columns: Sequence[str]) -> Question:
 
 def _object(body: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(body.decode(), parse_constant=_no_number)
+        text = body.decode("utf-8-sig")  # some clients begin with a byte order mark
+        value = json.loads(text, parse_constant=_no_number, object_pairs_hook=_unique)
     except UnicodeDecodeError as error:
         raise HTTPException(400, f"the body is not UTF-8: {error}") from None
     except RecursionError:
         raise HTTPException(400, "the body is nested too deeply") from None
     except ValueError as error:
-        raise HTTPException(400, f"the body is no JSON: {error}") from None
+        raise HTTPException(400, f"the body is no JSON ({error}); send {_EXAMPLE}") from None
     if not isinstance(value, dict):
-        raise HTTPException(400, 'the body must be an object: {"texts": ["…"]}')
+        raise HTTPException(400, f"the body must be an object: {_EXAMPLE}")
     return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise HTTPException(400, f'the key "{shorten(key)}" stands twice')
+        found[key] = value
+    return found
 
 
 def _no_number(name: str) -> NoReturn:
