@@ -6,6 +6,7 @@ read by the hub's own library.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -15,6 +16,16 @@ from nlpkit.errors import ConfigError, Problem, shorten
 
 LIMIT = 20.0
 """Seconds in which the hub has to say whether it has a file; fetching it may take longer."""
+
+WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+"""Where weights are, in the order in which they are looked for; an index names several files."""
+
+_BESIDE = (".json", ".model", ".txt")  # config and tokenizer
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,44 @@ class Pretrained:
         """A file that the model may have; None also where neither hub nor cache can tell."""
         found = self._looked_up(name)
         return found if isinstance(found, Path) else None
+
+    def weights(self) -> list[Path]:
+        """The files that hold the weights, of the first kind in `WEIGHTS` that the model has.
+
+        Raises:
+            ConfigError: It has none, or not all that an index names.
+        """
+        path = self.file(*WEIGHTS, remedy="save the model with save_pretrained")
+        if path.suffix != ".json":
+            return [path]
+        return [self.file(part, remedy="restore the file") for part in self._parts(path)]
+
+    def _parts(self, index: Path) -> list[str]:
+        try:
+            named = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+            if any(Path(part).name != part for part in named):
+                raise ValueError("it names a file of another folder")
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            message = f"{index} is no index of weights ({reason})"
+            raise self.unusable(message, "restore the file") from error
+        return sorted(set(named))
+
+    def read_files(self, *, weights: bool) -> list[Path]:
+        """What a run reads of a local folder, which may be a clone of the hub's repository.
+
+        Of that it is not the history, nor the weights for other frameworks. All that is not hidden
+        counts where there are no weights as transformers names them.
+
+        Raises:
+            ConfigError: As `weights`.
+        """
+        folder = Path(self.name)
+        if not any((folder / name).is_file() for name in WEIGHTS):
+            return visible_files(folder)
+        beside = (each for each in folder.iterdir() if each.suffix in _BESIDE and each.is_file())
+        visible = {each for each in beside if not each.name.startswith(".")}
+        return sorted({*visible, *(self.weights() if weights else ())})
 
     def unusable(self, message: str, remedy: str) -> ConfigError:
         """The error that the model cannot be used."""
@@ -109,6 +158,13 @@ class Pretrained:
         trouble = f"answers {answer}" if answer else f"cannot be reached ({reason})"
         message = f"{start}, and {hub} {trouble}"
         return self.unusable(message, f"set HF_ENDPOINT to a mirror, or {folder}")
+
+
+def visible_files(folder: Path) -> list[Path]:
+    """All files in a folder, but the hidden ones and those of hidden folders, such as `.git`."""
+    found = (each for each in folder.rglob("*") if each.is_file())
+    inside = {each: each.relative_to(folder).parts for each in found}
+    return sorted(each for each in inside if not any(part[0] == "." for part in inside[each]))
 
 
 def _refusal(model: str, name: str) -> Exception | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 from nlpkit.config.resolve import build
 from nlpkit.environment import cache_folder, runs_folder
 from nlpkit.errors import ConfigError, InputError, Problem
+from nlpkit.pretrained import Pretrained
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,9 +124,11 @@ def disk_problems(config: Config, *, tokens: int) -> Iterator[Problem]:
 def _bytes_of_weights(config: Config) -> int:
     """Of a pretrained model in a local folder; 0 where the size is not known yet."""
     pretrained = config.model.options.get("pretrained")
-    folder = Path(pretrained) if isinstance(pretrained, str) else None
-    found = folder.glob("*.safetensors") if folder and folder.is_dir() else ()
-    return sum(path.stat().st_size for path in found)
+    if not isinstance(pretrained, str) or not Path(pretrained).is_dir():
+        return 0
+    found = Pretrained(pretrained, "model.pretrained").read_files(weights=True)
+    kinds = (".bin", ".safetensors")
+    return sum(path.stat().st_size for path in found if path.suffix in kinds)
 
 
 def _gigabytes(size: int) -> str:

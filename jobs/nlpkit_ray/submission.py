@@ -22,6 +22,7 @@ from nlpkit.config.load import dump_config
 from nlpkit.config.resolve import options_of
 from nlpkit.errors import ConfigError, InputError
 from nlpkit.files import sha256
+from nlpkit.pretrained import Pretrained, visible_files
 from nlpkit_ray.gang import gang_of
 from nlpkit_ray.job import ENDED, Job
 from nlpkit_ray.package import LIMIT, Package, distributions_of, unpack
@@ -84,8 +85,8 @@ def _data(config: Config) -> dict[str, Any]:
 def inputs_of(config: Config) -> list[Input]:
     """What a config names on this machine: data files, and a pretrained folder."""
     named = _data(config)
-    for section in ("model", "tokenizer"):
-        named[f"{section}.pretrained"] = getattr(config, section).options.get("pretrained")
+    model, tokenizer = (part.options.get("pretrained") for part in (config.model, config.tokenizer))
+    named |= {"model.pretrained": model, "tokenizer.pretrained": tokenizer}
     found = []
     for key, value in named.items():
         if not isinstance(value, str) or "://" in value:
@@ -93,7 +94,10 @@ def inputs_of(config: Config) -> list[Input]:
         path, split = _location(config.origin.base, value)
         if not path.exists():
             continue  # a hub's id; a file that is missing has been named before
-        files = _files(path)
+        if key.startswith("data."):
+            files = visible_files(path) if path.is_dir() else [path]
+        else:
+            files = Pretrained(str(path), key).read_files(weights=value == model)
         content = [f"{each.relative_to(path)}\0{sha256(each)}\n" for each in files]
         digest = hashlib.sha256("".join(content).encode()).hexdigest()
         size = sum(each.stat().st_size for each in files)
@@ -106,12 +110,6 @@ def _location(base: Path, value: str) -> tuple[Path, str]:
     path = Path(base, Path(value).expanduser())
     name, mark, split = path.name.rpartition("#")
     return (path.with_name(name), mark + split) if name and not path.exists() else (path, "")
-
-
-def _files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    return sorted(each for each in path.rglob("*") if each.is_file())
 
 
 def _passwords(config: Config, options: RayConfig) -> list[Problem]:
@@ -197,18 +195,20 @@ class Submission:
         size = Package(folder).size + sum(each.size for each in inputs)
         if size <= LIMIT:
             for each in inputs:
-                copy = shutil.copytree if each.path.is_dir() else shutil.copyfile
-                target = folder / "inputs" / each.name
-                if not target.exists():  # two keys may name one input
+                for file in each.files:
+                    target = folder / "inputs" / each.sha256 / file.relative_to(each.path.parent)
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    copy(each.path, target)
+                    shutil.copyfile(file, target)
             return
         if is_shared(storage) and not Path(Storage(storage).root).is_dir():
             largest = max(inputs, key=lambda each: each.size)
+            elsewhere = f"copy it there and set {largest.key} to a URL (file://{storage}/…)"
+            if not largest.key.startswith("data."):  # a model is never read from a URL
+                elsewhere = f"set {largest.key} to an id of the hub"
             raise InputError(
                 f"{largest.path}: {largest.size / 1e6:,.0f} MB, and at most {LIMIT / 1e6:,.0f} MB "
-                f"can travel with a job; mount {storage} here too, or copy it there and set "
-                f"{largest.key} to a URL (file://{storage}/…), or use an s3:// storage"
+                f"can travel with a job; mount {storage} here too, or {elsewhere}, or use an "
+                "s3:// storage"
             )
         there = Storage(storage)
         for each in inputs:

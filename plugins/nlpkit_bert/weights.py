@@ -6,9 +6,7 @@ warning among others.
 
 from __future__ import annotations
 
-import json
 import pickle
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,18 +17,11 @@ from nlpkit_bert.resolve import unusable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     from transformers import PreTrainedModel
 
     from nlpkit.pretrained import Pretrained
-
-FILES = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
-"""Where weights are, in the order in which they are looked for; an index names several files."""
 
 HEADS = (
     "classifier",
@@ -59,8 +50,9 @@ def load_pretrained(encoder: PreTrainedModel, model: Pretrained) -> None:
     Raises:
         ConfigError: There are none, they are damaged, or they are not just the encoder's.
     """
-    path = model.file(*FILES, remedy="save the model with save_pretrained")
-    found = _encoder_weights(_read(path, model), encoder)
+    paths = model.weights()
+    stored = {name: tensor for path in paths for name, tensor in _tensors(path).items()}
+    found = _encoder_weights(stored, encoder)
     wanted = encoder.state_dict()
     wrong = {
         "missing": wanted.keys() - found.keys(),
@@ -72,29 +64,10 @@ def load_pretrained(encoder: PreTrainedModel, model: Pretrained) -> None:
     if any(wrong.values()):
         listed = "; ".join(f"{what}: {_listing(names)}" for what, names in wrong.items() if names)
         raise unusable(
-            f"the weights in {path} do not fit its config.json ({listed})",
+            f"the weights in {paths[0].parent} do not fit its config.json ({listed})",
             "restore the folder, or name another model",
         )
     encoder.load_state_dict(found)
-
-
-def _read(path: Path, model: Pretrained) -> dict[str, Tensor]:
-    """All tensors of a file, or of the files that an index names."""
-    if path.suffix == ".json":
-        parts = (_tensors(model.file(part, remedy=_RESTORE)) for part in _parts(path))
-        return {name: tensor for part in parts for name, tensor in part.items()}
-    return _tensors(path)
-
-
-def _parts(index: Path) -> list[str]:
-    try:
-        parts = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        if any(Path(part).name != part for part in parts):
-            raise ValueError("it names a file of another folder")
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise unusable(f"{index} is no index of weights ({reason})", _RESTORE) from error
-    return parts
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:

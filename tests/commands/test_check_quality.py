@@ -243,10 +243,12 @@ class TestTokens:
 
 
 class TestDisk:
+    @pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin"])
     def test_room_for_checkpoints_and_tokens_is_looked_for(
-        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, weights: str
     ) -> None:
-        with (folder / "model.safetensors").open("wb") as file:
+        (folder / "other.safetensors").write_bytes(bytes(30_000_000))
+        with (folder / weights).open("wb") as file:
             file.truncate(60_000_000)
         sizes = dict.fromkeys(REQUIRED, 4)
         (folder / "config.json").write_text(json.dumps({**sizes, "model_type": "bert"}))

@@ -134,6 +134,69 @@ def test_splits_of_one_dataset_travel_once_and_are_named(tmp_path: Path) -> None
     }
 
 
+READ = {"config.json", "vocab.txt", "tokenizer_config.json", "model.safetensors"}
+UNREAD = (
+    ".git/objects/pack/pack-1.pack",
+    ".gitattributes",
+    "README.md",
+    "flax_model.msgpack",
+    "onnx/model.onnx",
+    "pytorch_model.bin",
+    "tf_model.h5",
+)
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A config whose model is a clone of the hub's repository."""
+    for name in (*READ, *UNREAD):
+        path = tmp_path / "clone" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x" * 1000)
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "{name: mine, data: sample, model: {name: bert, pretrained: clone}, tokenizer:"
+        " {name: pretrained, pretrained: clone}}\n"
+    )
+    return path
+
+
+def test_of_a_cloned_model_travels_what_is_read_of_it(clone: Path, tmp_path: Path) -> None:
+    given = sent(clone, str(tmp_path / "nowhere"), tmp_path / "package")
+    model, tokenizer = inputs_of(given.config)
+    assert (model.size, model.sha256) == (4000, tokenizer.sha256)
+    travelled = tmp_path / "package" / "inputs" / model.name
+    assert {each.name for each in travelled.rglob("*")} == READ
+    for name in UNREAD:
+        (tmp_path / "clone" / name).unlink()
+    assert inputs_of(given.config)[0].sha256 == model.sha256
+
+
+def test_of_a_model_that_lends_its_tokenizer_no_weights_travel(clone: Path, tmp_path: Path) -> None:
+    text = clone.read_text().replace("pretrained: clone}, tok", "pretrained: an/other}, tok")
+    clone.write_text(text)
+    (tokenizer,) = inputs_of(nlpkit.load_config(clone))
+    assert {each.name for each in tokenizer.files} == READ - {"model.safetensors"}
+
+
+def test_a_large_model_that_reaches_no_storage_is_not_told_to_become_a_url(
+    clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submission, "LIMIT", 100)
+    with pytest.raises(InputError, match=r"clone: 0 MB.*set model\.pretrained to an id of the hub"):
+        sent(clone, str(tmp_path / "nowhere"), tmp_path / "package")
+
+
+def test_a_folder_of_rows_travels_without_what_is_hidden(tmp_path: Path) -> None:
+    for name in ("rows/.git/HEAD", "rows/card/.hidden", "rows/card/a.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("where is my card")
+    path = tmp_path / "mine.yaml"
+    path.write_text("{name: mine, data: {name: folder, train: rows}, model: transformer}\n")
+    (rows,) = inputs_of(nlpkit.load_config(path))
+    assert [each.name for each in rows.files] == ["a.txt"]
+
+
 def test_a_large_input_goes_to_the_storage_once(
     rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
