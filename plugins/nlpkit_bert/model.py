@@ -21,6 +21,7 @@ from nlpkit_bert.resolve import (
     named,
     pretrained_model,
     resolve,
+    shaping,
     unusable,
 )
 from nlpkit_bert.weights import load_pretrained
@@ -114,7 +115,8 @@ def build(options: BertOptions, head: HeadSpec, vocabulary: Vocabulary, *, weigh
 
 def _config(description: dict[str, Any], dropout: float | None) -> transformers.PreTrainedConfig:
     kind = kind_of(description)
-    settings = {key: value for key, value in description.items() if key != "model_type"}
+    settings = shaping(description)
+    settings.pop("model_type", None)
     if kind in TYPES:
         settings["attn_implementation"] = "nlpkit"
     try:

@@ -60,14 +60,18 @@ DESCRIBING = (
 LEFT_BEHIND = (
     "add_cross_attention",
     "architectures",
+    "attn_implementation",
     "auto_map",
+    "chunk_size_feed_forward",
     "classifier_dropout",
     "dtype",
+    "experts_implementation",
     "finetuning_task",
     "gradient_checkpointing",
     "id2label",
     "is_decoder",
     "label2id",
+    "name_or_path",
     "num_labels",
     "output_attentions",
     "output_hidden_states",
@@ -76,7 +80,9 @@ LEFT_BEHIND = (
     "task_specific_params",
     "tokenizer_class",
     "torch_dtype",
+    "torchscript",
     "transformers_version",
+    "trust_remote_code",
     "use_cache",
 )
 """The keys of other types that do not shape the encoder: labels, how it was saved and used."""
@@ -124,6 +130,18 @@ def named(size: str, description: dict[str, Any]) -> str:
     return _NAMES.get(kind_of(description), {}).get(size, size)
 
 
+def shaping(found: dict[str, Any]) -> dict[str, Any]:
+    """What shapes the encoder, of a config.json or of a description that anybody may have written.
+
+    What is left behind may choose code: an attention's name can be a repository of kernels.
+    """
+    return {
+        key: value
+        for key, value in found.items()
+        if key not in LEFT_BEHIND and not key.startswith("_")
+    }
+
+
 def pretrained_model(name: str) -> Pretrained:
     """Where the files of the pretrained model are."""
     return Pretrained(name, "model.pretrained")
@@ -156,11 +174,7 @@ def _describe(name: str) -> dict[str, Any]:
     _check(found, path)
     if kind == "bert":
         return {key: found[key] for key in DESCRIBING if key in found}
-    return {
-        key: value
-        for key, value in found.items()
-        if key not in LEFT_BEHIND and not key.startswith("_")
-    }
+    return shaping(found)
 
 
 def _check(found: dict[str, Any], path: Path) -> None:

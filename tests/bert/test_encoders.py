@@ -247,3 +247,36 @@ def test_code_that_a_folder_brings_is_not_asked_for(tmp_path):
     path.write_text(json.dumps({**json.loads(path.read_text()), **code}))
     (folder / "evil.py").write_text("raise SystemExit('it was executed')")
     assert type(model_of(folder).bert) is transformers.RobertaModel
+
+
+HOW = {
+    "attn_implementation": "evil/kernels",
+    "_attn_implementation": "evil/kernels",
+    "experts_implementation": "evil/kernels",
+    "chunk_size_feed_forward": 3,
+    "name_or_path": "/home/of/a/stranger",
+    "torchscript": True,
+    "trust_remote_code": True,
+}
+"""What a config.json may say of how an encoder is run, and of where it was."""
+
+
+def test_how_a_folder_wants_its_model_to_be_run_is_left_behind(tmp_path, monkeypatch):
+    monkeypatch.setitem(KINDS, "albert", KINDS["bert"])  # its attention is transformers' own
+    folder = saved(tmp_path / "tiny", "albert", head="", embedding_size=16)
+    usual = model_of(folder)
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **HOW}))
+    model = model_of(folder)
+    assert model.description == usual.description
+    assert model.bert.config.to_dict() == usual.bert.config.to_dict()
+    assert model.bert.config._attn_implementation == usual.bert.config._attn_implementation
+
+
+def test_how_a_strangers_bundle_wants_its_model_to_be_run_is_left_behind(tmp_path, monkeypatch):
+    monkeypatch.setitem(KINDS, "albert", KINDS["bert"])
+    folder = saved(tmp_path / "tiny", "albert", head="", embedding_size=16)
+    description = model_of(folder).description
+    model = model_of(folder, description={**description, **HOW})
+    assert model.bert.config._attn_implementation == "sdpa"
+    assert model.bert.config.chunk_size_feed_forward == 0
