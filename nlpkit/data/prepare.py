@@ -263,7 +263,8 @@ class _Preparation:
             if error.address:
                 raise
             where = self.starts["train"] or rows.location
-            raise DataError(where, column=error.column, problem=error.problem) from None
+            column, problem, remedy = error.column, error.problem, error.remedy
+            raise DataError(where, column=column, problem=problem, remedy=remedy) from None
         return cast("dict[str, Any]", json.loads(json.dumps(schema)))
 
     def _tokenizer(self, texts: Texts | None) -> Tokenizer:

@@ -6,13 +6,24 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from nlpkit.errors import DataError, closest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nlpkit.contracts import Row
 
+LIST_OF_FLAGS = "task.labels: [a, b, c] names the places of such lists"
+_FLAGS = {0: False, 1: True, "0": False, "1": True, "0.0": False, "1.0": True}
+_FLAGS |= {"false": False, "true": True}
+_WORDS = {"true": True, "false": False, "none": None, "null": None, "nan": None}
+_ITEM = re.compile(  # of a list that Python or numpy wrote: text in quotes, or a number
+    r"""\s*(?:'(?P<one>(?:[^'\\]|\\.)*)'|"(?P<two>(?:[^"\\]|\\.)*)"|(?P<bare>[\w.+-]+))\s*,?\s*""",
+    re.DOTALL,
+)
 _BLANK = re.compile(r"[\s\u00ad\u200b-\u200f\u2060\ufeff]*")  # spaces, and what has no width
 
 
@@ -47,6 +58,8 @@ def text(row: Row, column: str) -> str:
 def label(row: Row, column: str) -> str:
     """A label as text: JSON's true is "true", 1 is "1", and so is 1.0."""
     value = cell(row, column)
+    if isinstance(value, str) and (parts := _listed(value)):
+        value = parts if isinstance(parts[0], str) or _are_flags(parts) else value
     name = _name(row, column, value)
     if not name:
         raise DataError(row.address, column=column, problem="the label is empty")
@@ -54,20 +67,37 @@ def label(row: Row, column: str) -> str:
 
 
 def labels(row: Row, column: str) -> tuple[str, ...]:
-    """Labels from a JSON list, or from text separated by commas; an empty cell has none."""
-    value = cell(row, column)
-    if isinstance(value, str) and value.strip().startswith("["):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            raise DataError(
-                row.address, column=column, value=value, problem="is no JSON list"
-            ) from None
-    if value is None or isinstance(value, str):
-        value = (value or "").split(",")
-    parts = value if isinstance(value, list | tuple) else [value]
+    """Labels from a list, from text that is one, or that commas separate; an empty cell has none.
+
+    Text is read as JSON, pandas or numpy write lists: `["a", "b"]`, `['a', 'b']`, `['a' 'b']`.
+    """
+    parts = _parts(row, column)
+    if _are_flags(parts):
+        raise _unnamed(row, column)
     names = (_name(row, column, part) for part in parts)
     return tuple(dict.fromkeys(name for name in names if name))
+
+
+def named(row: Row, column: str, names: Sequence[str]) -> tuple[str, ...]:
+    """The names of the places where a list of 0 and 1, or of true and false, has 1."""
+    flags = [_flag(part) for part in _parts(row, column)]
+    value, remedy = row.values[column], "leave task.labels out where cells name their labels"
+    if None in flags:
+        problem = "is no list of 0 and 1"
+        raise DataError(row.address, column=column, value=value, problem=problem, remedy=remedy)
+    if len(flags) != len(names):
+        problem = f"has {len(flags)} places, and task.labels {len(names)} names"
+        raise DataError(row.address, column=column, value=value, problem=problem)
+    return tuple(name for name, flag in zip(names, flags, strict=True) if flag)
+
+
+def flag(row: Row, column: str) -> bool:
+    """Whether a cell holds 1 (or true), and not 0."""
+    value = cell(row, column)
+    found = _flag(value)
+    if found is None:
+        raise DataError(row.address, column=column, value=value, problem="is neither 0 nor 1")
+    return found
 
 
 def number(row: Row, column: str) -> float:
@@ -76,7 +106,7 @@ def number(row: Row, column: str) -> float:
     if value is None or value == "":
         raise DataError(row.address, column=column, problem="the number is missing")
     try:
-        result = math.nan if isinstance(value, bool) else float(value)
+        result = math.nan if isinstance(value, bool) else _float(value)
     except (TypeError, ValueError, OverflowError):
         result = math.nan
     if not math.isfinite(result):
@@ -84,8 +114,16 @@ def number(row: Row, column: str) -> float:
     return result
 
 
+def _float(value: Any) -> float:
+    if isinstance(value, str) and "_" in value:  # which only Python's own code may have
+        raise ValueError
+    return float(value)
+
+
 def _name(row: Row, column: str, value: Any) -> str:
     if isinstance(value, list | tuple | Mapping):
+        if isinstance(value, list | tuple) and _are_flags(value):
+            raise _unnamed(row, column)
         raise DataError(
             row.address,
             column=column,
@@ -98,3 +136,72 @@ def _name(row: Row, column: str, value: Any) -> str:
     if isinstance(value, float):  # whole numbers beside a missing one: pandas makes them floats
         value = None if math.isnan(value) else int(value) if value.is_integer() else value
     return "" if value is None else str(value).strip()
+
+
+def _parts(row: Row, column: str) -> Sequence[Any]:
+    """What a cell lists."""
+    value = cell(row, column)
+    if isinstance(value, str):
+        listed = _listed(value)
+        if listed is None and value.strip().startswith("["):
+            remedy = 'write ["a", "b"], or separate labels by commas'
+            problem = "is no JSON list"
+            raise DataError(row.address, column=column, value=value, problem=problem, remedy=remedy)
+        value = value.split(",") if listed is None else listed
+    if value is None:
+        return ()
+    return value if isinstance(value, list | tuple) else [value]
+
+
+def _listed(text: str) -> list[Any] | None:
+    """The list that a text is, as JSON, Python or numpy write lists, tuples and sets; or None."""
+    text = text.strip()
+    if text == "set()":
+        return []
+    if text[:1] + text[-1:] not in ("[]", "()", "{}"):
+        return None
+    if text[0] == "[":
+        with suppress(ValueError):
+            return list(json.loads(text))
+    elif text[1:].lstrip()[:1] not in ("'", '"', ")"):  # "(other)" is a label
+        return None
+    items, at, end = [], len(text) - len(text[1:].lstrip()), len(text) - 1
+    while at < end:
+        found = _ITEM.match(text, at, end)
+        if found is None:
+            return None
+        at = found.end()
+        try:
+            items.append(_item(found))
+        except ValueError:
+            return None
+    return items
+
+
+def _item(found: re.Match[str]) -> Any:
+    """The value of an item; of a number in digits its text. Raises ValueError for other words."""
+    bare = found["bare"]
+    if bare is None:
+        quoted = found["one"] if found["two"] is None else found["two"]
+        return re.sub(r"\\([\\'\"])", r"\1", quoted)
+    if bare.lower() in _WORDS:
+        return _WORDS[bare.lower()]
+    return bare if bare.isdecimal() else _float(bare)
+
+
+def _flag(part: Any) -> bool | None:
+    part = part.strip().lower() if isinstance(part, str) else part
+    return None if isinstance(part, list | tuple | Mapping) else _FLAGS.get(part)
+
+
+def _are_flags(parts: Sequence[Any]) -> bool:
+    """Whether parts can be nothing but 0 and 1 at the places of labels: no label stands twice."""
+    flags = [_flag(part) for part in parts]
+    if len(flags) < 2 or None in flags:
+        return False
+    return len(set(flags)) < len(flags) or isinstance(parts[0], bool)
+
+
+def _unnamed(row: Row, column: str) -> DataError:
+    value, problem = row.values[column], "is a list of 0 and 1"
+    return DataError(row.address, column=column, value=value, problem=problem, remedy=LIST_OF_FLAGS)

@@ -10,17 +10,25 @@ from pydantic import Field, ValidationInfo, field_validator
 from nlpkit.config.schema import ComponentConfig
 
 Pair = Annotated[tuple[str, str], Field(strict=False)]
+Names = Annotated[tuple[str, ...], Field(strict=False)]
 
 
 class SequenceConfig(ComponentConfig):
     """One label, several labels or a number for each text or pair of texts."""
 
     text: str | Pair = Field("text", description="A column, or a list of two for sentence pairs.")
-    label: str = Field("label", description="The column of the target.")
+    label: str | Names = Field(
+        "label",
+        description="The column of the target; or a list of columns, one for each label, that hold "
+        "0 or 1.",
+    )
     target: Literal["class", "multilabel", "regression"] = Field(
         "class",
         description="class: one label; multilabel: a JSON list, or text separated by commas; "
         "regression: a number.",
+    )
+    labels: Names | None = Field(
+        None, description="The labels by place, where the column holds lists of 0 and 1."
     )
     class_weights: Literal["none", "balanced"] | dict[str, float] = Field(
         "none",
@@ -47,6 +55,37 @@ class SequenceConfig(ComponentConfig):
             raise ValueError("must be a column, or a list of two columns for sentence pairs")
         if not isinstance(value, str) and len(set(columns)) != 2:
             raise ValueError(f"a pair needs two different columns, not {', '.join(columns)}")
+        return value
+
+    @field_validator("label", "labels", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any, info: ValidationInfo) -> Any:
+        names = [value] if isinstance(value, str) and info.field_name == "label" else value
+        if names is None and info.field_name == "labels":
+            return value
+        if not isinstance(names, list | tuple) or not names:
+            kinds = {"label": "a column, or a list of columns", "labels": "a list of labels"}
+            raise ValueError(f"must be {kinds[str(info.field_name)]}")
+        if not all(isinstance(name, str) and name.strip() for name in names):
+            raise ValueError("must hold text alone; put numbers into quotes")
+        if len(set(names)) < len(names):
+            raise ValueError(f"names one twice: {', '.join(names)}")
+        return value
+
+    @field_validator("target")
+    @classmethod
+    def _one_number(cls, value: str, info: ValidationInfo) -> str:
+        if value == "regression" and not isinstance(info.data.get("label", ""), str):
+            raise ValueError("regression takes one column, not a list; name it in label")
+        return value
+
+    @field_validator("labels")
+    @classmethod
+    def _labels_of_places(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is not None and not isinstance(info.data.get("label", ""), str):
+            raise ValueError("the columns that label names are the labels; remove it")
+        if value is not None and info.data.get("target") == "regression":
+            raise ValueError("regression has no labels; remove it")
         return value
 
     @field_validator("class_weights", mode="before")

@@ -47,6 +47,9 @@ class SequenceTask:
         text = options.text
         self.text_columns: Sequence[str] = (text,) if isinstance(text, str) else text
         self.windowed = options.long_text == "window"
+        columns = (options.label,) if isinstance(options.label, str) else options.label
+        self._column = ", ".join(columns)
+        self._named = options.labels or (() if isinstance(options.label, str) else columns)
 
     def texts(self, row: Row) -> str | tuple[str, str]:
         """The text, or the pair of texts."""
@@ -61,24 +64,18 @@ class SequenceTask:
 
     def fit_schema(self, rows: Iterable[Row]) -> Schema:
         """Labels, their counts and their weights; the mean of numbers."""
-        numbers, counts, empty = array("d"), Counter[str](), True
+        numbers, counts, total = array("d"), Counter(dict.fromkeys(self._named, 0)), 0
         for row in rows:
-            target, empty = self._target(row), False
+            target, total = self._target(row), total + 1
             if isinstance(target, float):
                 numbers.append(target)
             else:
                 counts.update(target)
-        if empty:
+        if not total:
             raise DataError("", problem="there are no training rows")
         if numbers:
             return {"labels": [], "counts": {}, "weights": {}, "mean": float(np.mean(numbers))}
-        if len(counts) < (least := 2 if self._options.target == "class" else 1):
-            raise DataError(
-                "",
-                column=self._options.label,
-                problem=f"the training rows have {'one label' if counts else 'no labels'}; "
-                f"at least {least} are needed",
-            )
+        self._check_counts(counts, total)
         ordered = {label: counts[label] for label in sorted(counts)}
         weights = self._class_weights(ordered)
         return {"labels": list(ordered), "counts": ordered, "weights": weights}
@@ -151,12 +148,33 @@ class SequenceTask:
         ]
 
     def _target(self, row: Row) -> tuple[str, ...] | float:
-        column = self._options.label
-        if self._options.target == "regression":
+        column, target = self._options.label, self._options.target
+        if not isinstance(column, str):
+            names = tuple(name for name in column if cells.flag(row, name))
+        elif self._named:
+            names = cells.named(row, column, self._named)
+        elif target == "regression":
             return cells.number(row, column)
-        if self._options.target == "multilabel":
+        elif target == "multilabel":
             return cells.labels(row, column)
-        return (cells.label(row, column),)
+        else:
+            return (cells.label(row, column),)
+        if target == "class" and len(names) != 1:
+            problem = f"{len(names)} labels have a 1, not one"
+            remedy = "task.target: multilabel takes any number of them"
+            raise DataError(row.address, column=self._column, problem=problem, remedy=remedy)
+        return names
+
+    def _check_counts(self, counts: Mapping[str, int], rows: int) -> None:
+        seen, least = sum(map(bool, counts.values())), 2 if self._options.target == "class" else 1
+        if seen < least:
+            problem = f"the training rows have {'one label' if seen else 'no labels'}; "
+            problem += f"at least {least} are needed"
+            raise DataError("", column=self._column, problem=problem)
+        if not self._named and counts.keys() == {"0", "1"} and set(counts.values()) == {rows}:
+            # of [0, 1] alone nobody can tell; but if every row has both, there is nothing to learn
+            problem, remedy = "all rows have the labels 0 and 1", cells.LIST_OF_FLAGS
+            raise DataError("", column=self._column, problem=problem, remedy=remedy)
 
     def _row_weight(self, row: Row) -> float:
         column = self._options.weight
@@ -172,7 +190,7 @@ class SequenceTask:
         if place == len(labels) or labels[place] != label:
             raise DataError(
                 row.address,
-                column=self._options.label,
+                column=self._column,
                 value=label,
                 problem=f"is not one of the {len(labels)} labels",
                 suggestion=closest(label, labels),
@@ -182,8 +200,12 @@ class SequenceTask:
     def _class_weights(self, counts: Mapping[str, int]) -> dict[str, float]:
         given = self._options.class_weights
         if isinstance(given, str):
-            balanced = sum(counts.values()) / len(counts) if given == "balanced" else 0.0
-            return {label: balanced / count if balanced else 1.0 for label, count in counts.items()}
+            seen = sum(map(bool, counts.values()))
+            balanced = sum(counts.values()) / seen if given == "balanced" else 0.0
+            return {
+                label: balanced / count if balanced and count else 1.0
+                for label, count in counts.items()
+            }
         if unknown := [label for label in given if label not in counts]:
             raise ConfigError(_unknown_weight(label, list(counts)) for label in unknown)
         return {label: given.get(label, 1.0) for label in counts}
