@@ -19,6 +19,7 @@ from uuid import UUID
 import numpy as np
 
 from nlpkit.contracts import Row
+from nlpkit.data import classes
 from nlpkit.data.plan import hashes
 from nlpkit.errors import DataError, InputError
 
@@ -31,6 +32,7 @@ Policy = Literal["error", "skip", "quarantine"]
 
 _SPLIT = 3  # keeps the hashes of the split apart from those of the plan
 _KINDS = 100  # of problems that are remembered; messages may differ from row to row
+_DIGITS = 300  # of a whole number; a float has no more either
 _TIMES = datetime.date | datetime.time | datetime.timedelta | np.datetime64 | np.timedelta64
 
 
@@ -167,7 +169,7 @@ def write_rows(rows: Any, path: Path, split: str, *, marked: bool = False) -> in
     Args:
         rows: Mappings of columns to values: a list, a datasets.Dataset, or a pandas DataFrame,
             whose index is in the addresses where it is not the default one. NaN becomes null, a
-            set a sorted list, a date or a Decimal its text.
+            set a sorted list, a date its text, the number of a dataset's class its name.
         path: The file.
         split: What the addresses start with.
         marked: Whether the file says that it is UTF-8, which then counts more than data.encoding.
@@ -178,7 +180,7 @@ def write_rows(rows: Any, path: Path, split: str, *, marked: bool = False) -> in
     Raises:
         InputError: There are none, one is no mapping, or holds what cannot be written.
     """
-    count = 0
+    count, names = 0, {} if hasattr(rows, "itertuples") else classes.of_dataset(rows)
     encoding = "utf-8-sig" if marked else "utf-8"
     with path.open("w", encoding=encoding, errors="backslashreplace") as file:
         for index, values in _enumerated(rows, split):
@@ -188,8 +190,8 @@ def write_rows(rows: Any, path: Path, split: str, *, marked: bool = False) -> in
             if not isinstance(values, Mapping):
                 kind = type(values).__name__
                 raise DataError(address, problem=f"is {kind}, not a mapping of columns to values")
-            line = json.dumps([address, plain(values, address)], ensure_ascii=False)
-            file.write(line + "\n")
+            values = classes.named(plain(values, address), names, address)
+            file.write(json.dumps([address, values], ensure_ascii=False) + "\n")
             count += 1
     if not count:
         raise InputError(f"data: no {split} rows were given")
@@ -214,7 +216,7 @@ def _enumerated(rows: Any, split: str) -> Iterable[tuple[Any, Any]]:
 
 
 def plain(values: Mapping[Any, Any], address: str) -> dict[str, Any]:
-    """The values of a row as JSON has them: NaN becomes null, a date or a Decimal its text.
+    """The values of a row as JSON has them: NaN becomes null, a date its text.
 
     Raises:
         DataError: A value is neither text nor a number, nor what becomes one.
@@ -240,12 +242,22 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, Set):
         return sorted(map(_plain, value), key=str)
-    if isinstance(value, _TIMES | Decimal | UUID):
+    if isinstance(value, _TIMES | UUID):
         text = str(value)
-        return None if text in ("NaT", "NaN") else text
+        return None if text == "NaT" else text
+    if isinstance(value, Decimal):
+        return _number(value)
     if isinstance(value, np.ndarray | np.generic):
         return _plain(value.tolist())
     kind = type(value).__name__
     if kind == "NAType":  # pandas has it, and is not imported
         return None
     raise TypeError(f"is {kind}; give text, a number, a date, or a list of them")
+
+
+def _number(value: Decimal) -> int | float | None:
+    """A whole number with all its digits, else the nearest float."""
+    if value.is_nan():
+        return None
+    whole = value.is_finite() and value.adjusted() < _DIGITS and value == int(value)
+    return int(value) if whole else float(value)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import datasets
 
 from nlpkit.contracts import Row
+from nlpkit.data import classes
 from nlpkit.data.rows import plain
 from nlpkit.environment import cache_folder
 from nlpkit.errors import DataError, closest, shorten
@@ -46,9 +47,9 @@ class Huggingface:
         address, number = shown(location), 0
         try:
             dataset = _chosen(self._splits(folder), split, address)
-            features = dataset.features or {}
+            names = classes.of_dataset(dataset)
             for number, values in enumerate(dataset, 1):
-                yield _row(values, features, f"{address}:{number}")
+                yield _row(values, names, f"{address}:{number}")
         except DataError:
             raise
         except Exception as error:  # the library has many kinds, and gives on those of others
@@ -110,19 +111,8 @@ def _chosen(splits: Mapping[str, Any], split: str, address: str) -> Any:
     raise DataError(address, problem=problem, suggestion=guess, remedy=remedy)
 
 
-def _row(values: Mapping[str, Any], features: Mapping[str, Any], address: str) -> Row | DataError:
+def _row(values: Mapping[str, Any], names: classes.Names, address: str) -> Row | DataError:
     try:
-        named = {name: _named(value, features.get(name)) for name, value in values.items()}
-        return Row(plain(named, address), address)
+        return Row(classes.named(plain(values, address), names, address), address)
     except DataError as error:
         return error
-    except ValueError as error:
-        return DataError(address, problem=f"has a class without a name ({error})")
-
-
-def _named(value: Any, feature: Any) -> Any:
-    """A value in which the number of a class is its name, and -1, which stands for none, null."""
-    if isinstance(feature, datasets.ClassLabel) and value is not None:
-        return None if value == -1 else feature.int2str(value)
-    inner = getattr(feature, "feature", None)
-    return [_named(each, inner) for each in value] if inner and isinstance(value, list) else value

@@ -8,6 +8,7 @@ import pyarrow
 from pyarrow.parquet import ParquetFile
 
 from nlpkit.contracts import Row
+from nlpkit.data import classes
 from nlpkit.data.rows import plain
 from nlpkit.errors import DataError, shorten
 from nlpkit_data.files import checked_header
@@ -21,7 +22,7 @@ _ROWS = 1024  # of a piece
 
 
 def read(file: IO[bytes], address: str, options: FilesConfig) -> Iterator[Row | DataError]:
-    """The rows of a parquet file; values as those of rows in memory.
+    """The rows of a parquet file; values as those of rows in memory, classes by their names.
 
     Raises:
         DataError: It is no whole parquet file, or has two columns of one name.
@@ -30,10 +31,11 @@ def read(file: IO[bytes], address: str, options: FilesConfig) -> Iterator[Row | 
     try:
         table = ParquetFile(file)
         checked_header(table.schema_arrow.names, address)
+        names = classes.of_metadata(table.schema_arrow.metadata)
         for piece in table.iter_batches(_ROWS):
             for values in _mappings(piece):
                 number += 1
-                yield _row(values, f"{address}:{number}")
+                yield _row(values, names, f"{address}:{number}")
     except (pyarrow.ArrowException, OSError) as error:
         after = f"; it can be read up to row {number:,}" if number else ""
         problem = f"is not a whole parquet file ({shorten(str(error), 120)})"
@@ -55,12 +57,14 @@ def _mapping(row: Any) -> dict[str, Any] | ValueError:
         return error
 
 
-def _row(values: dict[str, Any] | ValueError, address: str) -> Row | DataError:
+def _row(
+    values: dict[str, Any] | ValueError, names: classes.Names, address: str
+) -> Row | DataError:
     if isinstance(values, UnicodeDecodeError):
         return DataError(address, problem="holds text that is not UTF-8")
     if isinstance(values, ValueError):
         return DataError(address, problem=f"cannot be read ({values})")
     try:
-        return Row(plain(values, address), address)
+        return Row(classes.named(plain(values, address), names, address), address)
     except DataError as error:
         return error

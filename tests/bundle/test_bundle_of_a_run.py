@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from datasets import ClassLabel, Dataset, Features, Value
 
 import nlpkit
 from tests.bundle.bundles import PLUGIN, ROWS, TEXTS
@@ -55,6 +56,14 @@ def run(_run: Run, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 def test_evaluating_the_run_gives_the_number_that_training_reported(run: Run) -> None:
     assert nlpkit.evaluate(run.path, ROWS) == pytest.approx(run.metrics["test"], abs=1e-6)
+
+
+def test_evaluating_a_dataset_takes_its_classes_by_their_names(run: Run) -> None:
+    names = sorted({row["label"] for row in ROWS}, reverse=True)
+    rows = [{**row, "label": names.index(row["label"])} for row in ROWS]
+    features = Features({"text": Value("string"), "label": ClassLabel(names=names)})
+    dataset = Dataset.from_list(rows, features=features)
+    assert nlpkit.evaluate(run.path, dataset) == nlpkit.evaluate(run.path, ROWS)
 
 
 def test_plugins_are_executed_for_whoever_trained_with_them_and_for_others_when_trusted(

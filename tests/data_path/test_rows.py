@@ -137,7 +137,7 @@ def test_rows_in_memory_become_json_lines_with_addresses(tmp_path: Path) -> None
     assert written(rows, tmp_path) == [
         ("train row 0", {"text": "é", "n": 3, "f": 0.5, "b": True}),
         ("train row 1", {"text": None, "l": ["a", "b"], "m": {"1": None}, "a": [1, 2]}),
-        ("train row 2", {"d": "2026-01-02", "u": str(UUID(int=7)), "e": "1.50"}),
+        ("train row 2", {"d": "2026-01-02", "u": str(UUID(int=7)), "e": 1.5}),
         ("train row 3", {"d": "2026-01-02T00:00:00.000000000", "u": None, "e": None}),
     ]
 

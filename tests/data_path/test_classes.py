@@ -1,0 +1,132 @@
+"""Classes that the library datasets numbers have their names wherever the rows come from."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+from datasets import ClassLabel, Dataset, Features, List, Value, disable_progress_bars
+from pyarrow import parquet
+
+from nlpkit.data import classes
+from nlpkit.data.rows import BadRows, scan, write_rows
+from nlpkit.errors import DataError
+from nlpkit_data.config import FilesConfig, HuggingfaceConfig
+from nlpkit_data.files import Files
+from nlpkit_data.huggingface import Huggingface
+from nlpkit_tasks.sequence.config import SequenceConfig
+from nlpkit_tasks.sequence.task import SequenceTask
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FEATURES = Features(
+    {
+        "text": Value("string"),
+        "label": ClassLabel(names=["差评", "好评"]),
+        "topics": List(ClassLabel(names=["a", "b"])),
+        "pair": List(ClassLabel(names=["a", "b"]), length=2),
+        "number": Value("int64"),
+    }
+)
+VALUES = {
+    "text": ["x", "y", "z"],
+    "label": [1, 0, -1],
+    "topics": [[1, 0], [], [0]],
+    "pair": [[0, 0], [0, 1], [1, 1]],
+    "number": [0, 1, -1],
+}
+NAMED = [
+    {"text": "x", "label": "好评", "topics": ["b", "a"], "pair": ["a", "a"], "number": 0},
+    {"text": "y", "label": "差评", "topics": [], "pair": ["a", "b"], "number": 1},
+    {"text": "z", "label": None, "topics": ["a"], "pair": ["b", "b"], "number": -1},
+]
+HOW = ["saved to a folder", "a folder of parquet", "parquet", "in memory", "in memory, as numpy"]
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> None:
+    disable_progress_bars()
+
+
+def source(dataset: Dataset, how: str, folder: Path) -> tuple[Any, str]:
+    """A source of these rows, and their location."""
+    files, path = Files(FilesConfig()), folder / "rows" / "train.parquet"
+    if how == "saved to a folder":
+        dataset.save_to_disk(str(folder / "saved"))
+        return Huggingface(HuggingfaceConfig()), str(folder / "saved")
+    if how.startswith("in memory"):
+        rows = dataset.with_format("numpy") if how.endswith("numpy") else dataset
+        write_rows(rows, folder / "train.jsonl", "train")
+        return files, str(folder / "train.jsonl")
+    path.parent.mkdir()
+    dataset.to_parquet(str(path))
+    if how == "parquet":
+        return files, str(path)
+    return Huggingface(HuggingfaceConfig()), str(path.parent)
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_the_same_rows_have_the_same_labels(how: str, tmp_path: Path) -> None:
+    rows, location = source(Dataset.from_dict(VALUES, features=FEATURES), how, tmp_path)
+    assert [dict(row.values) for row in rows.rows(location)] == NAMED
+    bad = BadRows("skip")
+    good, _ = scan(rows, location, SequenceTask(SequenceConfig()), bad)
+    assert (len(good), bad.count) == (2, 1)  # -1 is no label
+    assert "the label is empty" in bad.summary()[0]["problem"]
+    assert SequenceTask(SequenceConfig()).fit_schema(good)["labels"] == ["好评", "差评"]
+    several = SequenceTask(SequenceConfig(label="topics", target="multilabel"))
+    assert several.fit_schema(good)["counts"] == {"a": 1, "b": 1}
+
+
+def test_a_number_without_a_class_is_a_bad_row(tmp_path: Path) -> None:
+    """The library refuses such a row; other programs write them all the same."""
+    names = {"label": ["no", "yes"]}
+    features = {"label": {"names": ["no", "yes"], "_type": "ClassLabel"}}
+    table = pa.table({"text": ["x", "y", "z"], "label": [1, 2, -2]})
+    table = table.replace_schema_metadata(
+        {"huggingface": json.dumps({"info": {"features": features}})}
+    )
+    parquet.write_table(table, tmp_path / "train.parquet")
+    first, *others = Files(FilesConfig()).rows(str(tmp_path / "train.parquet"))
+    assert not isinstance(first, DataError)
+    assert first.values["label"] == "yes"
+    assert [str(error).rpartition("/")[2] for error in others] == [
+        'train.parquet:2: column "label": "2" is no class: there are 2, from 0',
+        'train.parquet:3: column "label": "-2" is no class: there are 2, from 0',
+    ]
+    assert classes.named({"label": "yes"}, names, "x:1") == {"label": "yes"}  # a name already
+
+
+def test_lists_and_descriptions_of_older_versions_are_understood() -> None:
+    label = {"num_classes": 2, "names": ["no", "yes"], "names_file": None, "_type": "ClassLabel"}
+    features = {
+        "one": label,
+        "old": [label],
+        "older": {"feature": label, "length": -1, "id": None, "_type": "Sequence"},
+        "deep": {"feature": {"feature": label, "_type": "List"}, "_type": "LargeList"},
+        "struct": {"feature": {"dtype": "string", "_type": "Value"}},
+    }
+    found = classes.of_metadata(
+        {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+    )
+    assert found == {key: ["no", "yes"] for key in ("one", "old", "older", "deep")}
+    assert classes.named({"deep": [[1], [0, -1]]}, found, "") == {"deep": [["yes"], ["no", None]]}
+
+
+@pytest.mark.parametrize(
+    "metadata", [b"", b"[]", b'{"info": null}', b'{"info": {"features": [1]}}']
+)
+def test_metadata_of_others_mean_nothing(metadata: bytes) -> None:
+    assert classes.of_metadata({b"huggingface": metadata}) == {}
+    assert classes.of_metadata(None) == {}
+
+
+def test_rows_that_are_no_dataset_have_no_classes(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"features": ["x", "y"], "label": [0, 1]})
+    write_rows(frame, tmp_path / "train.jsonl", "train")
+    assert classes.of_dataset([{"label": 1}]) == {}
+    assert '"label": 0' in (tmp_path / "train.jsonl").read_text()
