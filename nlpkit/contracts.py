@@ -128,7 +128,13 @@ class Metric(Protocol):
 
     better: Mapping[str, Literal["higher", "lower"]]
     """The values that it gives, in order, and which way is better."""
-    state: np.ndarray
+
+    @property
+    def state(self) -> np.ndarray:
+        """The vector; of a long one that is mostly 0, [n, 2]: places, and what stands there.
+
+        States of the second form add up by standing one after the other, so a place may come twice.
+        """
 
     def update(self, output: np.ndarray, batch: Batch) -> None:
         """Adds a batch: `output` is what the objective's `output` gave."""

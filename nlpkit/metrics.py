@@ -8,6 +8,7 @@ averages. Row and class weights shape the loss, not the metrics.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 Way = Literal["higher", "lower"]
 
+_MATRIX = 300
+"""Labels whose confusion matrix is reported whole; of more, only the cells that are not 0."""
+
 
 class Confusion:
     """Accuracy, macro and weighted F1 from a confusion matrix.
@@ -30,7 +34,7 @@ class Confusion:
         labels: The labels by id.
         target: The name of the label ids in a batch's targets, [batch].
 
-    The state is the matrix, row by row: truth down, prediction across.
+    The state is the matrix, row by row (truth down, prediction across): its cells that are not 0.
     """
 
     better: Mapping[str, Way] = {
@@ -41,18 +45,21 @@ class Confusion:
 
     def __init__(self, labels: Sequence[str], *, target: str = "label") -> None:
         self._labels, self._target = list(labels), target
-        self.state = np.zeros(len(labels) ** 2)
+        self._cells = Counter[int]()
+
+    @property
+    def state(self) -> np.ndarray:
+        """[cells, 2]: the place of each, and its rows."""
+        return np.array(list(self._cells.items()), np.float64).reshape(-1, 2)
 
     def update(self, output: np.ndarray, batch: Batch) -> None:
         """Adds a batch; `output` holds logits, [batch, labels]."""
-        size = len(self._labels)
         truth, predicted = np.asarray(batch.targets[self._target]), output.argmax(axis=-1)
-        self.state += np.bincount(truth * size + predicted, minlength=size * size)
+        self._cells.update((truth * len(self._labels) + predicted).tolist())
 
     def compute(self, state: np.ndarray) -> dict[str, float]:
         """The three values."""
-        matrix = self._matrix(state)
-        hits, predicted, support = matrix.diagonal(), matrix.sum(axis=0), matrix.sum(axis=1)
+        hits, predicted, support = self._counts(state)
         f1 = _ratio(2 * hits, predicted + support)
         return {
             "accuracy": float(_ratio(hits.sum(), support.sum())),
@@ -61,16 +68,32 @@ class Confusion:
         }
 
     def details(self, state: np.ndarray) -> dict[str, Any]:
-        """Precision, recall, F1 and support of each label, and the matrix."""
-        matrix = self._matrix(state)
-        hits, predicted, support = matrix.diagonal(), matrix.sum(axis=0), matrix.sum(axis=1)
-        return {
-            "per_class": _per_label(self._labels, hits, predicted, support),
-            "confusion_matrix": {"labels": self._labels, "rows": matrix.astype(int).tolist()},
-        }
+        """Precision, recall, F1 and support of each label, and the matrix.
 
-    def _matrix(self, state: np.ndarray) -> np.ndarray:
-        return state.reshape(len(self._labels), len(self._labels))
+        The matrix is its `rows` or, of many labels, its `cells`: ids of truth and prediction, rows.
+        """
+        size, places = len(self._labels), state[:, 0].astype(np.int64)
+        matrix: dict[str, Any] = {"labels": self._labels}
+        if size <= _MATRIX:
+            cells = np.bincount(places, state[:, 1], size * size).astype(int)
+            matrix["rows"] = cells.reshape(size, size).tolist()
+        else:
+            places, which = np.unique(places, return_inverse=True)
+            rows = np.bincount(which, state[:, 1]).astype(int)
+            matrix["cells"] = np.stack([places // size, places % size, rows], axis=1).tolist()
+        table = _per_label(self._labels, *self._counts(state))
+        return {"per_class": table, "confusion_matrix": matrix}
+
+    def _counts(self, state: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Hits, predictions and rows of each label."""
+        size, rows = len(self._labels), state[:, 1]
+        truth, predicted = np.divmod(state[:, 0].astype(np.int64), size)
+        hits = rows * (truth == predicted)
+        return (
+            np.bincount(truth, hits, size),
+            np.bincount(predicted, rows, size),
+            np.bincount(truth, rows, size),
+        )
 
 
 class MultilabelCounts:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
@@ -105,4 +107,34 @@ def test_states_of_ranks_add_up_to_the_state_of_one():
     logits, label = classes(13)
     ranks = [measured(Confusion(LABELS), logits[rank::3], label[rank::3]) for rank in range(3)]
     whole = measured(Confusion(LABELS), logits, label, size=4)
-    assert np.array_equal(sum(rank.state for rank in ranks), whole.state)
+    state = np.concatenate([rank.state for rank in ranks])
+    assert len(state) > len(whole.state)  # places stand several times
+    assert whole.compute(state) == whole.compute(whole.state)
+    assert whole.details(state) == whole.details(whole.state)
+
+
+def test_many_labels_take_memory_of_the_cells_that_are_not_0():
+    size = 100_000
+    metric = Confusion([f"label {number}" for number in range(size)])
+    truth = np.array([7, 99_999, 7, 7])
+    logits = np.zeros((4, size), np.float32)
+    logits[range(4), [7, 3, 9, 9]] = 1
+    tracemalloc.start()
+    metric.update(logits, batch(truth))
+    metric.update(logits, batch(truth))
+    details = metric.details(metric.state)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1000 * size  # of which the table by label is most
+    assert details["confusion_matrix"]["cells"] == [[7, 7, 2], [7, 9, 4], [99_999, 3, 2]]
+    assert details["per_class"][7]["recall"] == 1 / 3
+    assert metric.compute(metric.state)["accuracy"] == 0.25
+
+
+def test_cells_and_rows_of_a_confusion_matrix_are_the_same(monkeypatch):
+    logits, label = classes()
+    metric = measured(Confusion(LABELS), logits, label)
+    rows = np.array(metric.details(metric.state)["confusion_matrix"]["rows"])
+    monkeypatch.setattr("nlpkit.metrics._MATRIX", 4)
+    cells = metric.details(metric.state)["confusion_matrix"]["cells"]
+    assert cells == [[*place, rows[tuple(place)]] for place in np.argwhere(rows).tolist()]

@@ -29,6 +29,9 @@ Text = str | tuple[str, ...]
 WINDOW = 64
 """Batches that are sorted by length together: padding stays small, and memory constant."""
 
+_SCORES = 1 << 22
+"""Scores of a window, at most, where there are many labels: a Python number takes 32 bytes."""
+
 _ENCODED = 256
 """Texts that the tokenizer is given together: what it says of one is large."""
 
@@ -104,8 +107,10 @@ class Model:
         check_batch_size(batch_size)
         if top_k is not None:
             _check_count("top_k", top_k)
-        numbered = enumerate(texts)
-        while window := list(islice(numbered, WINDOW * batch_size)):
+        numbered, batches = enumerate(texts), WINDOW
+        while batches > 1 and batches * batch_size * self.bundle.head.size > _SCORES:
+            batches //= 2
+        while window := list(islice(numbered, batches * batch_size)):
             for outcome in self._window(window, batch_size):
                 if top_k is not None and not isinstance(outcome, DataError):
                     _keep_best(outcome, top_k)

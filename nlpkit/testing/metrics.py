@@ -30,15 +30,17 @@ def check_metric(
     """
     whole = fresh()
     name = f"metric {type(whole).__name__}"
-    summed = np.zeros_like(whole.state)
+    states = [whole.state[:0]] if whole.state.ndim == 2 else [np.zeros_like(whole.state)]
     for output, batch in zip(outputs, batches, strict=True):
         part = fresh()
         part.update(output, batch)
         whole.update(output, batch)
-        summed += part.state
-    if whole.state.dtype != np.float64 or whole.state.ndim != 1:
+        states.append(part.state)
+    if whole.state.dtype != np.float64 or whole.state.shape[1:] not in ((), (2,)):
         raise PluginError(f"{name}: the state is no float64 vector")
-    if not np.allclose(summed, whole.state, rtol=1e-12, atol=0):
+    summed = np.sum(states, axis=0) if whole.state.ndim == 1 else np.concatenate(states)
+    found, wanted = (_by_place(state) for state in (summed, whole.state))
+    if found.shape != wanted.shape or not np.allclose(found, wanted, rtol=1e-12, atol=0):
         raise PluginError(
             f"{name}: the states of the batches do not add up to the state of them all"
         )
@@ -51,3 +53,11 @@ def check_metric(
         json.dumps(whole.details(summed))
     except TypeError as error:
         raise PluginError(f"{name}: the details are no plain JSON: {error}") from error
+
+
+def _by_place(state: np.ndarray) -> np.ndarray:
+    """A state with each place once; a vector is as it is."""
+    if state.ndim == 1:
+        return state
+    places, which = np.unique(state[:, 0], return_inverse=True)
+    return np.stack([places, np.bincount(which, state[:, 1], len(places))], axis=1)

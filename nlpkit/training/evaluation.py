@@ -24,13 +24,14 @@ class Evaluation:
 
     Attributes:
         values: "loss", then every value of the metrics.
-        details: What the metrics report beside their values, such as a confusion matrix.
         samples: How many samples were seen, over all ranks.
+        details: What the metrics report beside their values, such as a confusion matrix; None
+            where it has to be found out again, for no checkpoint holds it.
     """
 
     values: dict[str, float]
-    details: dict[str, Any]
     samples: int
+    details: dict[str, Any] | None = None
 
 
 def evaluate(
@@ -42,7 +43,7 @@ def evaluate(
     precision: Precision,
     stop: Callable[[], bool] = lambda: False,
 ) -> Evaluation | None:
-    """Runs the bare module over this rank's batches; everything adds up, and is reduced once.
+    """Runs the bare module over this rank's batches; everything adds up, and is reduced at the end.
 
     Args:
         module: Model and objective, not wrapped, so that uneven shares cannot hang.
@@ -74,17 +75,25 @@ def evaluate(
             count += batch.count
             samples += len(batch.ids)
     module.train(training)
-    states = [metric.state for metric in metrics]
-    sums = [total.item(), count, samples, float(stopping)]
-    summed = strategy.sum(np.concatenate([sums, *states]))
-    if summed[3]:
+    sums = strategy.sum(np.array([total.item(), count, samples, float(stopping)]))
+    if sums[3]:
         return None
-    values = {"loss": float(summed[0] / summed[1]) if summed[1] else float("nan")}
+    values = {"loss": float(sums[0] / sums[1]) if sums[1] else float("nan")}
     details: dict[str, Any] = {}
-    start = len(sums)
-    for metric, state in zip(metrics, states, strict=True):
-        merged = summed[start : start + len(state)]
-        values |= metric.compute(merged)
-        details |= metric.details(merged)
-        start += len(state)
-    return Evaluation(values=values, details=details, samples=int(summed[2]))
+    for metric in metrics:
+        state = _of_all_ranks(metric.state, strategy)
+        values |= metric.compute(state)
+        details |= metric.details(state)
+    return Evaluation(values=values, samples=int(sums[2]), details=details)
+
+
+def _of_all_ranks(state: np.ndarray, strategy: Strategy) -> np.ndarray:
+    """A metric's states added up: a vector, or the places and values of one."""
+    if state.ndim == 1:
+        return strategy.sum(state)
+    sizes = np.zeros(strategy.size)
+    sizes[strategy.rank] = len(state)
+    ends = np.cumsum(strategy.sum(sizes)).astype(int)
+    whole = np.zeros((ends[-1], 2))
+    whole[ends[strategy.rank] - len(state) : ends[strategy.rank]] = state
+    return strategy.sum(whole.ravel()).reshape(-1, 2)

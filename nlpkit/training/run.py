@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -245,14 +245,16 @@ class Session:
 
     def _final_evaluations(self, trainer: Trainer) -> dict[str, Evaluation] | None:
         """The best model's: its validation, and the test rows; None once it is asked to stop."""
-        if trainer.best is None and "validation" in self.prepared.stores:
-            trainer.best = self.evaluate("validation")  # the best model was lost: it is the last's
-            if trainer.best is None:
-                return None
-        evaluations = {} if trainer.best is None else {"validation": trainer.best}
+        evaluations, best = {}, trainer.best
+        if "validation" in self.prepared.stores:
+            if best is None or best.details is None:  # the best model was lost, or it was resumed
+                found = self._evaluate_best("validation")
+                if found is None:
+                    return None
+                best = replace(best or found, details=found.details)
+            evaluations["validation"] = best
         if "test" in self.prepared.stores:
-            load_weights(self.bundle, self.module.model)
-            evaluation = self.evaluate("test")
+            evaluation = self._evaluate_best("test")
             if evaluation is None:
                 return None
             evaluations["test"] = evaluation
@@ -262,6 +264,10 @@ class Session:
             event = Evaluated(**where, split="test", logged=line, best=False)
             self.watchers.tell("evaluated", event)
         return evaluations
+
+    def _evaluate_best(self, split: str) -> Evaluation | None:
+        load_weights(self.bundle, self.module.model)
+        return self.evaluate(split)
 
     def _result(self, trainer: Trainer, evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
         trainer.tick()

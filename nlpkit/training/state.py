@@ -39,11 +39,12 @@ def capture(trainer: Trainer, history: Path) -> dict[str, Callable[[Path], None]
         trainer: What is captured; its tensors are copied to host memory now.
         history: The run's metrics.jsonl.
     """
+    best = trainer.best  # its details are found out again from its weights
     state = {
         "progress": asdict(trainer.progress),
         "account": asdict(trainer.account),
         "interval": trainer.interval,
-        "best": asdict(trainer.best) if trainer.best else None,
+        "best": {"values": best.values, "samples": best.samples} if best else None,
         "precision": trainer.precision.state(),
     }
     optimizer = {

@@ -84,6 +84,21 @@ def test_endless_texts_are_predicted_as_they_come(run: Path) -> None:
     assert len(list(islice(endless, 300))) == 300
 
 
+def test_many_labels_are_predicted_fewer_texts_at_a_time(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = nlpkit.load(run)
+
+    def taken() -> int:
+        texts = iter(["where is my parcel"] * 300)
+        next(model.predict_iter(texts, batch_size=2))
+        return 300 - len(list(texts))
+
+    whole = taken()
+    monkeypatch.setattr("nlpkit.bundle.predict._SCORES", 16 * model.bundle.head.size)
+    assert (taken(), whole) == (16, 128)
+
+
 @pytest.mark.parametrize("bad", [None, "", "  \n", float("nan"), pd.NA, 7, "\ud800", ("a", "b")])
 def test_a_text_that_is_none_is_an_error_with_its_position(run: Path, bad: object) -> None:
     with pytest.raises(nlpkit.DataError, match=r"^text 2: "):

@@ -82,6 +82,10 @@ def test_a_run_that_was_stopped_and_resumed_is_the_run_that_was_not(tmp_path, ch
     last = at if at % 4 == 0 else at + 1
     assert checkpoints(tmp_path / "run")[-1] == f"step-{last:08d}"
 
+    for path in (tmp_path / "run" / "checkpoints").glob("*/state.json"):
+        best = json.loads(path.read_bytes())["best"]
+        assert best is None or best.keys() == {"values", "samples"}  # the rest is found out again
+
     run = resumed(tmp_path / "run", **changes)
     assert same(weights(run), weights(whole))
     assert run.history == whole.history
