@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,6 +27,29 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path, patience: float = 0.0) -> Iterator[None]:
+    """Holds `path` among processes: a file that is there while the block runs.
+
+    Args:
+        path: In a folder that can be written to.
+        patience: Seconds that it may take to get it.
+
+    Raises:
+        TimeoutError: Another process has it.
+    """
+    from filelock import FileLock  # needs asyncio, which starting up does without
+
+    lock = FileLock(path)
+    lock.acquire(timeout=patience)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # on Windows it goes when it is released
+            path.unlink()
+        lock.release()
 
 
 def put(made: Path, folder: Path, aside: Path) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from nlpkit.errors import RunError
+from nlpkit.files import locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,25 +23,14 @@ def alone(run_dir: Path, say: Callable[[str], None]) -> Iterator[None]:
     Raises:
         RunError: Another process trains in it.
     """
-    folder = os.open(run_dir, os.O_RDONLY)  # the folder itself: its files come and go
-    try:
-        deadline = time.monotonic() + PATIENCE
-        waiting = False
-        while not _locked(folder):
-            if time.monotonic() > deadline:
-                raise RunError(f"{run_dir}: another process is training this run")
-            if not waiting:
-                say(f"{run_dir}: waits until another process leaves it")
-                waiting = True
-            time.sleep(0.1)
+    lock = run_dir / ".lock"
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(lock))
+        except TimeoutError:
+            say(f"{run_dir}: waits until another process leaves it")
+            try:
+                held.enter_context(locked(lock, PATIENCE))
+            except TimeoutError:
+                raise RunError(f"{run_dir}: another process is training this run") from None
         yield
-    finally:
-        os.close(folder)
-
-
-def _locked(folder: int) -> bool:
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -6,17 +6,17 @@ the same bytes, as one that nothing interrupted.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from glob import escape
 from itertools import chain, islice, zip_longest
 from typing import TYPE_CHECKING
 
 from nlpkit.commands.prediction_lines import ROWS, Lines, text_of
 from nlpkit.errors import InputError, RunError
+from nlpkit.files import locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,17 +64,18 @@ class Draft:
         Raises:
             RunError: Another process has it.
         """
-        with self.path.open("ab", buffering=0) as self._file:
+        with ExitStack() as held:
             try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                held.enter_context(locked(self.path.with_name(f"{self.path.name}.lock")))
+            except TimeoutError:
                 raise RunError(f"{self._output}: another process is writing it") from None
             try:
-                yield
-                os.fsync(self._file.fileno())
+                with self.path.open("ab", buffering=0) as self._file:
+                    yield
+                    os.fsync(self._file.fileno())
                 self.path.replace(self._output)
             except BaseException as error:
-                if not (keep and os.fstat(self._file.fileno()).st_size):
+                if not (keep and self.path.exists() and self.path.stat().st_size):
                     self.path.unlink(missing_ok=True)
                 if isinstance(error, OSError) and error.strerror and not error.filename:
                     error.filename = str(self._output)  # a full disk does not say where

@@ -61,3 +61,11 @@ def test_predicting_imports_no_torch():
 @pytest.mark.parametrize("heavy", ["torch", "numpy"])
 def test_the_measurement_notices_an_import(heavy):
     assert imported(f"import {heavy}", *HEAVY)
+
+
+def test_predicting_and_serving_need_no_module_that_windows_lacks():
+    lacks = ("fcntl", "grp", "pwd", "resource", "termios")
+    without = f"sys.modules.update(dict.fromkeys({lacks}))"  # importing one fails from here on
+    paths = "nlpkit.cli.main, nlpkit.commands.predict, nlpkit_serve.command, nlpkit_serve.app"
+    engines = "nlpkit.bundle.onnx_engine, nlpkit.bundle.torch_engine, nlpkit_data.files"
+    assert imported(f"{without}; import {paths}, {engines}, nlpkit.runs, nlpkit.files") == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import gzip
 import io
 import json
@@ -21,6 +20,7 @@ from nlpkit.cli.main import main
 from nlpkit.cli.render import Bar
 from nlpkit.commands.prediction_draft import Draft, drafts
 from nlpkit.commands.prediction_lines import form_of
+from nlpkit.files import locked
 from tests.bundle.bundles import LABELS, PAIRS, make_run
 
 PROGRAM = "import sys; from nlpkit.cli.main import main; sys.exit(main())"
@@ -229,8 +229,7 @@ def test_what_was_left_is_never_overwritten_or_mixed(
     assert "changed.csv:73: has another text than its line" in refused("--resume", where=changed)
     shorter = write_input(tmp_path / "shorter.csv", 50)
     assert "more lines than the input rows" in refused("--resume", where=shorter)
-    with draft.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locked(draft.with_name(f"{draft.name}.lock")):
         assert main(arguments(run, source, output, "--resume")) == 1
         assert "another process is writing it" in capsys.readouterr().err
     assert main(arguments(run, source, output, "--resume")) == 0

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -13,6 +12,7 @@ import pytest
 
 import nlpkit
 from nlpkit.cli.render import Terminal
+from nlpkit.files import locked
 from nlpkit.training.precision import Precision
 from nlpkit.training.run import build_session
 from nlpkit.training.state import capture, restore
@@ -333,11 +333,9 @@ def test_what_an_objective_learns_is_resumed_too(tmp_path, changes):
 def test_a_run_that_is_being_trained_is_not_trained_twice(tmp_path, changes, monkeypatch):
     monkeypatch.setattr("nlpkit.checkpoint.lock.PATIENCE", 0.1)
     stopped(tmp_path / "run", 9, **changes)
-    folder = os.open(tmp_path / "run", os.O_RDONLY)
-    fcntl.flock(folder, fcntl.LOCK_EX)
-    with pytest.raises(nlpkit.RunError, match="another process is training this run"):
-        resumed(tmp_path / "run", **changes)
-    os.close(folder)
+    with locked(tmp_path / "run" / ".lock"):
+        with pytest.raises(nlpkit.RunError, match="another process is training this run"):
+            resumed(tmp_path / "run", **changes)
     assert resumed(tmp_path / "run", **changes).result["steps"] == 16
 
 
