@@ -63,7 +63,7 @@ def _asks_for_devices(config: Config) -> bool:
     open_ended = config.precision == "fp16" or shutil.which("nvidia-smi") is not None
     return (
         config.strategy.name != "single"
-        or config.device.startswith("cuda")
+        or config.device not in ("auto", "cpu")
         or (config.device == "auto" and open_ended)
     )
 

@@ -217,7 +217,10 @@ class Config(Frame):
         (), description="Plugin files or modules of this config alone."
     )
     device: Annotated[
-        str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:1")
+        str,
+        Field(
+            pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:1"
+        ),
     ] = "auto"
     task: Annotated[TaskConfig, BeforeValidator(_named)] = TaskConfig()
     data: Annotated[DataConfig, BeforeValidator(_named)] = DataConfig()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from nlpkit.training.precision import widest
 from nlpkit.training.step import explained, to_device
 
 if TYPE_CHECKING:
@@ -50,13 +51,13 @@ def evaluate(
         batches: This rank's share of the split.
         metrics: Fresh ones.
         strategy: Where the module is, and how ranks add up.
-        precision: Of the forward pass; losses are float32 or float64, sums float64.
+        precision: Of the forward pass; losses are float32 or float64, sums as wide as can be.
         stop: Polled once a batch.
 
     Returns:
         What it came to; None on every rank as soon as one was asked to stop.
     """
-    total = torch.zeros((), dtype=torch.float64, device=strategy.device)
+    total = torch.zeros((), dtype=widest(strategy.device), device=strategy.device)
     count, samples, stopping = 0.0, 0, False
     training = module.training
     module.eval()

@@ -116,11 +116,16 @@ def resolve_device(name: str) -> torch.device:
     """The device that `device` of a config means here.
 
     Raises:
-        ConfigError: If a CUDA device is named that is not there.
+        ConfigError: If a device is named that is not there.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
+    if name == "mps" and not torch.backends.mps.is_available():
+        message = "mps is not there: it is the GPU of a Mac, under a torch that was built for it"
+        raise ConfigError(
+            [Problem(key="device", message=message, remedy="use device: auto or cpu")]
+        )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         found = torch.cuda.device_count()
         message = f"{name} is not there: {found or 'no'} CUDA device{'s' * (found != 1)} found"
@@ -128,6 +133,11 @@ def resolve_device(name: str) -> torch.device:
             [Problem(key="device", message=message, remedy="use device: auto or cpu")]
         )
     return device
+
+
+def widest(device: torch.device) -> torch.dtype:
+    """What sums are kept in: float64, but on the GPU of a Mac, which has none."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def device_name(device: torch.device) -> str:

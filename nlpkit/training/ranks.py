@@ -108,7 +108,7 @@ def _device_of_rank(config: Config) -> torch.device:
 
 
 def _refuse_one_gpu(config: Config) -> None:
-    if ":" in config.device:
+    if ":" in config.device or config.device == "mps":
         message = f'"{config.strategy.name}" gives each of its processes a GPU of its own'
         remedy = "use device: cuda, and CUDA_VISIBLE_DEVICES to choose some"
         raise _fault(config, ("device",), f"{config.device} is one GPU; {message}", remedy)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from nlpkit.errors import NlpkitError, PluginError, RunError
-from nlpkit.training.precision import Precision, Step
+from nlpkit.training.precision import Precision, Step, widest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,7 +43,7 @@ def optimizer_step(
     count, stopping = strategy.sum(local).tolist()
     if count == 0:  # of the whole batch, so every rank agrees
         return Step(loss=0.0, norm=0.0, taken=False, stopping=stopping > 0)
-    loss = torch.zeros((), dtype=torch.float64, device=strategy.device)
+    loss = torch.zeros((), dtype=widest(strategy.device), device=strategy.device)
     for index, batch in enumerate(batches):
         moved = to_device(batch, strategy.device)
         last = index == len(batches) - 1
@@ -70,7 +70,10 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch with its tensors on `device`; from pinned memory the copy overlaps with work."""
 
     def moved(tensors: Any) -> dict[str, torch.Tensor]:
-        return {name: value.to(device, non_blocking=True) for name, value in tensors.items()}
+        return {name: fit(value).to(device, non_blocking=True) for name, value in tensors.items()}
+
+    def fit(value: torch.Tensor) -> torch.Tensor:
+        return value.to(widest(device)) if value.dtype == torch.float64 else value
 
     return replace(batch, inputs=moved(batch.inputs), targets=moved(batch.targets))
 

@@ -9,7 +9,13 @@ import torch
 
 import nlpkit
 from nlpkit.errors import ConfigError, PluginError
-from nlpkit.training.precision import Precision, Step, resolve_device, resolve_precision
+from nlpkit.training.precision import (
+    Precision,
+    Step,
+    resolve_device,
+    resolve_precision,
+    widest,
+)
 from nlpkit.training.step import check_placement, explained, optimizer_step
 from nlpkit_strategies.single import Single
 from tests.laws.experiment import CASES, build_module, collate, examples
@@ -18,6 +24,16 @@ from tests.laws.experiment import CASES, build_module, collate, examples
 def test_absent_device_is_an_error_with_a_remedy():
     with pytest.raises(ConfigError, match="device: cuda:63 is not there.*use device: auto or cpu"):
         resolve_device("cuda:63")
+
+
+def test_the_gpu_of_a_mac_is_taken_where_there_is_one_and_else_refused_in_a_sentence(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="device: mps is not there.*use device: auto or cpu"):
+        resolve_device("mps")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    mps = resolve_device("mps")
+    assert mps.type == "mps"
+    assert (widest(mps), widest(CPU)) == (torch.float32, torch.float64)  # which it lacks
 
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
