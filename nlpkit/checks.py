@@ -17,9 +17,10 @@ from nlpkit.contracts import Row
 from nlpkit.data.prepare import Texts, locations
 from nlpkit.data.rows import BadRows, Rows, scan, split_off
 from nlpkit.data.windows import problems as window_problems
-from nlpkit.errors import ConfigError, DataError, InputError, Problem
+from nlpkit.errors import ConfigError, DataError, InputError, NlpkitError, Problem
 from nlpkit.metrics import monitor_of
 from nlpkit.plugin.host import Host, load
+from nlpkit.plugin.imports import quietly
 from nlpkit.quality import Quality, TextFacts
 from nlpkit.resources import disk_problems, machine_problems, trains_elsewhere
 
@@ -103,7 +104,9 @@ def tokenizer_problems(config: Config, host: Host) -> list[Problem]:
         return []
     try:
         options = options_of(config.tokenizer, "tokenizer", host)
-        found: Sequence[Problem] = load(record, record.check)(options)
+        check_tokenizer = load(record, record.check)
+        with quietly(f'tokenizer "{record.name}"', NlpkitError):
+            found: Sequence[Problem] = check_tokenizer(options)
     except ConfigError as error:
         found = error.problems
     except InputError as error:

@@ -14,7 +14,7 @@ from nlpkit.bundle.predict import Model
 from nlpkit.config.resolve import build
 from nlpkit.errors import BundleError, InputError, NlpkitError, PluginError
 from nlpkit.plugin.host import Host, Origin
-from nlpkit.plugin.imports import describe
+from nlpkit.plugin.imports import quietly
 from nlpkit.plugin.trust import trusted, trusting
 
 if TYPE_CHECKING:
@@ -83,11 +83,10 @@ class _ExportEngine:
     def __init__(self, bundle: Bundle, host: Host) -> None:
         exporter: Exporter = build(bundle.exported, "exporter", host)  # type: ignore[arg-type]
         try:
-            self._call = exporter.open(bundle.path)
-        except NlpkitError:
-            raise
-        except Exception as error:
-            raise BundleError(f"{bundle.path}: cannot be opened: {describe(error)}") from error
+            with quietly(f"{bundle.path}: cannot be opened", NlpkitError):
+                self._call = exporter.open(bundle.path)
+        except PluginError as error:  # it has no plugin's code: its files are at fault
+            raise BundleError(str(error)) from error
         self._inputs = bundle.inputs
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -83,7 +83,11 @@ def _run(arguments: Sequence[str] | None, terminal: Terminal) -> int:
 
 
 class CommandGroup(click.Group):
-    """All commands of a host; each is imported when it is called."""
+    """All commands of a host; each is imported when it is called.
+
+    Attributes:
+        host: As it was found at the start.
+    """
 
     def __init__(self, host: Host) -> None:
         version = click.version_option(nlpkit.__version__, message="nlpkit %(version)s")
@@ -93,15 +97,15 @@ class CommandGroup(click.Group):
             context_settings={"help_option_names": ["-h", "--help"]},
         )
         version(self)
-        self._host = host
+        self.host = host
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names, in the order in which plugins give them."""
-        return list(dict.fromkeys(entry.record.name for entry in self._host.entries("command")))
+        return list(dict.fromkeys(entry.record.name for entry in self.host.entries("command")))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
         """The command of a name. Raises PluginError where there is none, or a broken one."""
-        record = self._host.entry("command", cmd_name).record
+        record = self.host.entry("command", cmd_name).record
         command: Any = load(record, record.target)
         if not isinstance(command, click.Command):
             raise PluginError(f'command "{cmd_name}": {record.target} is no click command')
@@ -109,6 +113,6 @@ class CommandGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes names and summaries, from the records alone."""
-        summaries = {e.record.name: e.record.summary for e in self._host.entries("command")}
+        summaries = {e.record.name: e.record.summary for e in self.host.entries("command")}
         with formatter.section("Commands"):
             formatter.write_dl(list(summaries.items()))

@@ -7,22 +7,29 @@ from typing import TYPE_CHECKING
 import click
 
 from nlpkit.errors import PluginError
-from nlpkit.plugin.host import IMPORTS, Host, load
+from nlpkit.plugin.host import IMPORTS, load
 from nlpkit.plugin.records import KINDS
 
 if TYPE_CHECKING:
     from nlpkit.cli.render import Terminal
+    from nlpkit.plugin.host import Host
 
+_SLOW = 0.25  # seconds
 _COLUMNS = ("kind", "name", "plugin", "distribution", "summary")
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
-@click.option("--verify", is_flag=True, help="Import everything that a component names.")
-@click.pass_obj
-def command(terminal: Terminal, as_json: bool, verify: bool) -> None:
+@click.option(
+    "--verify",
+    is_flag=True,
+    help="Import all that components name; name slow plugins.",
+)
+@click.pass_context
+def command(context: click.Context, as_json: bool, verify: bool) -> None:
     """List every component, its plugin, distribution and version; broken plugins too."""
-    host = Host.discover()
+    terminal: Terminal = context.obj
+    host: Host = context.find_root().command.host  # type: ignore[attr-defined]
     listing = host.listing()
     if as_json:
         terminal.json(listing, indent=2)
@@ -54,6 +61,13 @@ def _problems(listing: list[dict[str, str]]) -> list[str]:
 
 
 def _verify(host: Host, terminal: Terminal) -> None:
+    for origin, seconds, heavy in host.costs:
+        if heavy or seconds > _SLOW:
+            what = f" ({', '.join(heavy)})" if heavy else ""
+            terminal.note(
+                f"warning: plugin {origin}: its import takes {seconds:.2f} s at every start{what}; "
+                "import that in the functions that need it"
+            )
     problems = _problems(host.listing())
     entries = [entry for kind in KINDS for entry in host.entries(kind)]
     for entry in entries:

@@ -11,10 +11,11 @@ from nlpkit.config.explain import explain, unknown_key
 from nlpkit.config.schema import Component, ComponentConfig, Config, TrainConfig, dotted
 from nlpkit.errors import ConfigError, InputError, NlpkitError, PluginError, Problem
 from nlpkit.plugin.host import load
-from nlpkit.plugin.imports import describe
+from nlpkit.plugin.imports import quietly
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from nlpkit.config.schema import KeyPath
     from nlpkit.contracts import Objective, Resolution
@@ -69,7 +70,7 @@ def options_of(component: Component, kind: str, host: Host) -> ComponentConfig |
     if options_class is None:
         return None
     try:
-        return options_class.model_validate_json(json.dumps(component.options))
+        return _checked(options_class, kind, component)
     except ValidationError as error:
         complaints = explain(error, options_class, component.options)
         raise ConfigError(
@@ -87,18 +88,16 @@ def build(component: Component, kind: str, host: Host, *args: Any, **kwargs: Any
     """The object that a resolved component's record builds from its options and the arguments."""
     record = host.entry(kind, component.name).record
     target, options = load(record, record.target), options_of(component, kind, host)
-    try:
+    with quietly(f'{kind} "{component.name}"', NlpkitError):
         return target(options, *args, **kwargs)
-    except NlpkitError:
-        raise
-    except Exception as error:
-        raise PluginError(f'{kind} "{component.name}": {describe(error)}') from error
 
 
 def build_objective(task: Component, host: Host, schema: Mapping[str, Any]) -> Objective:
     """The objective that belongs to a task."""
     record = cast("TaskRecord", host.entry("task", task.name).record)
-    objective: Objective = load(record, record.objective)(options_of(task, "task", host), schema)
+    target, options = load(record, record.objective), options_of(task, "task", host)
+    with quietly(f'task "{task.name}"', NlpkitError):
+        objective: Objective = target(options, schema)
     return objective
 
 
@@ -107,6 +106,15 @@ def _options_class(kind: str, name: str, host: Host) -> type[ComponentConfig] | 
     if not record.config:
         return None
     return cast("type[ComponentConfig]", load(record, record.config))
+
+
+def _checked(
+    options_class: type[ComponentConfig], kind: str, component: Component, base: Path | None = None
+) -> ComponentConfig:
+    """The options of a component as its class has them. Raises ValidationError, PluginError."""
+    written, context = json.dumps(component.options), base and {"base": base}
+    with quietly(f'{kind} "{component.name}"', ValidationError):
+        return options_class.model_validate_json(written, context=context)
 
 
 class _Resolver:
@@ -147,9 +155,9 @@ class _Resolver:
 
     def _options(self, path: KeyPath, component: Component) -> ComponentConfig | None:
         """The checked options of a component; None where there are none, or none that fit."""
-        written = component.options
+        written, kind = component.options, KINDS[str(path[0])]
         try:
-            options_class = _options_class(KINDS[str(path[0])], component.name, self.host)
+            options_class = _options_class(kind, component.name, self.host)
         except PluginError as error:
             self._complain((*path, "name"), str(error))
             return None
@@ -157,9 +165,10 @@ class _Resolver:
             self._refuse_unknown(path, component, written, ())
             return None
         try:
-            return options_class.model_validate_json(
-                json.dumps(written), context={"base": self.config.origin.base}
-            )
+            return _checked(options_class, kind, component, self.config.origin.base)
+        except PluginError as error:
+            self._complain(path, str(error))
+            return None
         except ValidationError as error:
             unknown = []
             for complaint in explain(error, options_class, written):
@@ -186,7 +195,9 @@ class _Resolver:
             record = cast("ModelRecord", self.host.entry("model", component.name).record)
             if self.problems or not record.resolve:
                 return component if options is None else _with_options(component, options), None
-            resolution: Resolution = load(record, record.resolve)(options)
+            resolve_model = load(record, record.resolve)
+            with quietly(f'model "{component.name}"', ValueError):
+                resolution: Resolution = resolve_model(options)
         except ConfigError as error:
             for problem in error.problems:
                 self._complain(tuple(problem.key.split(".")), problem.message, problem.remedy)

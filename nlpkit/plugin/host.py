@@ -7,12 +7,16 @@ would have given: it is remembered in `Host.failures` and named when something u
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import importlib.util
 import os
 import re
+import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +25,13 @@ import pluggy
 import nlpkit
 from nlpkit.errors import PluginError, closest
 from nlpkit.plugin import spec
-from nlpkit.plugin.imports import describe, import_file, import_module
+from nlpkit.plugin.imports import import_file, import_module, named, quietly
 from nlpkit.plugin.records import KINDS, Record
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 _IMPORT_STRING = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+HEAVY = {"numpy", "pandas", "pyarrow", "pydantic", "ray", "tensorflow", "torch", "transformers"}
+"""Modules that a plugin imports where they are used: all plugins are imported at every start."""
 IMPORTS = ("target", "config", "objective", "resolve", "check")
 """The fields of records that hold import strings; all but `target` may be empty."""
 
@@ -68,11 +74,13 @@ class Host:
     Attributes:
         failures: The plugins that could not be loaded.
         files: The single-file plugins that a config brought: module name -> path.
+        costs: What each installed plugin's import took: seconds, and the `HEAVY` modules in it.
     """
 
     def __init__(self, *, strict: bool = False, disabled: Sequence[str] = ()) -> None:
         self.failures: list[Failure] = []
         self.files: dict[str, Path] = {}
+        self.costs: list[tuple[Origin, float, list[str]]] = []
         self._strict, self._disabled = strict, tuple(disabled)
         self._entries: list[Entry] = []
         self._manager = pluggy.PluginManager("nlpkit")
@@ -95,11 +103,10 @@ class Host:
         if strict is None:
             strict = os.environ.get("NLPKIT_STRICT_PLUGINS", "") not in ("", "0")
         host = cls(strict=strict, disabled=disabled)
-        points = importlib.metadata.entry_points(group=spec.GROUP)
-        known = {dist: _Distribution(dist) for dist in {point.dist for point in points}}
-        for point in sorted(points, key=lambda point: point.name):
+        distribution = cache(_Distribution)
+        for point in sorted(host._points(), key=lambda point: point.name):
             if point.name not in disabled:
-                host._take(point, known[point.dist])
+                host._take(point, distribution)
         host._complain_if_strict()
         return host
 
@@ -124,10 +131,8 @@ class Host:
                 origin = Origin(plugin)
                 module = import_module(plugin)
             if not self._manager.is_registered(module):
-                try:
+                with quietly(f"plugin {origin}"):
                     self._register(module, origin)
-                except Exception as error:
-                    raise PluginError(f"plugin {origin}: {describe(error)}") from error
         self._complain_if_strict()
 
     def entries(self, kind: str) -> list[Entry]:
@@ -171,13 +176,35 @@ class Host:
             claims.setdefault((entry.record.kind, entry.record.name), []).append(entry)
         return {key: _conflict(entries) for key, entries in claims.items() if len(entries) > 1}
 
-    def _take(self, point: importlib.metadata.EntryPoint, distribution: _Distribution) -> None:
-        origin = Origin(point.name, distribution.name, distribution.version)
+    def _points(self) -> Iterable[metadata.EntryPoint]:
+        """The entry points of plugins; a distribution whose list is damaged costs its own alone."""
+        with suppress(Exception):
+            return metadata.entry_points(group=spec.GROUP)
+        found: dict[tuple[str, str], metadata.EntryPoint] = {}
+        for dist in metadata.distributions():
+            try:
+                for point in dist.entry_points.select(group=spec.GROUP):
+                    found.setdefault((point.name, point.value), point)  # the path's first one
+            except Exception as error:
+                origin = Origin(str(dist.locate_file("")))
+                with suppress(Exception):
+                    origin = Origin(dist.name, dist.name, dist.version)
+                self.failures.append(Failure(origin, f"its entry_points.txt: {named(error)}"))
+        return found.values()
+
+    def _take(self, point: metadata.EntryPoint, distribution: Callable[..., _Distribution]) -> None:
+        origin, started = Origin(point.name), time.perf_counter()
+        before = HEAVY & sys.modules.keys()
         try:
-            distribution.check()
-            self._register(point.load(), origin)
-        except (Exception, SystemExit) as error:
-            self.failures.append(Failure(origin, describe(error)))
+            with quietly(""):
+                found = distribution(point.dist)
+                origin = Origin(point.name, found.name, found.version)
+                found.check()
+                self._register(point.load(), origin)
+        except PluginError as error:
+            self.failures.append(Failure(origin, str(error)))
+        heavy = sorted((HEAVY & sys.modules.keys()) - before)
+        self.costs.append((origin, time.perf_counter() - started, heavy))
 
     def _register(self, plugin: object, origin: Origin) -> None:
         try:
@@ -196,7 +223,7 @@ class Host:
         records: list[Record] = []
         for caller in callers:
             for impl in caller.get_hookimpls():
-                if impl.plugin is plugin:
+                if impl.plugin is plugin and caller.name in spec.HOOKS:  # or it is an optional one
                     records += _validated(caller.name, impl.function)
         return records
 
@@ -232,31 +259,36 @@ def load(record: Record, target: str) -> Any:
     who = f'{record.kind} "{record.name}"'
     module_name, _, attribute = target.partition(":")
     try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        missing = error.name or ""
-        if missing and f"{module_name}.".startswith(f"{missing}."):
+        with quietly(who):
+            module = importlib.import_module(module_name)
+    except PluginError as error:
+        missing = getattr(error.__cause__, "name", None)
+        if not missing or not isinstance(error.__cause__, ModuleNotFoundError):
+            raise
+        if f"{module_name}.".startswith(f"{missing}."):
             raise PluginError(f"{who}: there is no module {missing} (for {target})") from error
-        if not missing or importlib.util.find_spec(missing.partition(".")[0]) is not None:
-            raise PluginError(f"{who}: {describe(error)}") from error
+        if importlib.util.find_spec(missing.partition(".")[0]) is not None:
+            raise
         remedy = f"pip install 'nlpkit-sdk[{record.extra}]'" if record.extra else "install it"
         raise PluginError(f"{who} needs {missing}, which is not installed: {remedy}") from error
-    except Exception as error:
-        raise PluginError(f"{who}: {describe(error)}") from error
-    try:
-        return getattr(module, attribute)
-    except AttributeError as error:
-        raise PluginError(f"{who}: {module_name} has no {attribute}") from error
+    with quietly(who):
+        if hasattr(module, attribute):
+            return getattr(module, attribute)
+    raise PluginError(f"{who}: {module_name} has no {attribute}")
 
 
 class _Distribution:
     """What is read once of a distribution that has plugins."""
 
-    def __init__(self, dist: importlib.metadata.Distribution | None) -> None:
-        metadata = dist.metadata if dist else None
-        self.name = str(metadata["Name"]) if metadata else ""
-        self.version = str(metadata["Version"]) if metadata else ""
-        self._requires = (metadata and metadata.get_all("Requires-Dist")) or []
+    def __init__(self, dist: metadata.Distribution | None) -> None:
+        try:
+            about = dist.metadata if dist else None
+        except UnicodeDecodeError:
+            folder = dist.locate_file("") if dist else ""
+            raise PluginError(f"its METADATA, in {folder}, is not UTF-8; install it anew") from None
+        self.name = str(about["Name"]) if about else ""
+        self.version = str(about["Version"]) if about else ""
+        self._requires = (about and about.get_all("Requires-Dist")) or []
 
     def check(self) -> None:
         """Raises PluginError where it asks for another nlpkit-sdk than this one."""

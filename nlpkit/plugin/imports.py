@@ -1,4 +1,8 @@
-"""Imports strangers' modules and files, and says where the fault is when that fails."""
+"""Runs strangers' code: imports their modules and files, and says where the fault is.
+
+One rule holds wherever that is done, `blaming`: whatever is raised is a fault of theirs, be it an
+Exception or not (a panic of Rust, a test's skip, CancelledError, SystemExit). Only a signal passes.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,16 @@ import importlib
 import importlib.util
 import sys
 import traceback
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pluggy
 
-from nlpkit.errors import PluginError
+from nlpkit.errors import Interrupted, PluginError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import ModuleType
 
 _DIGEST = "__nlpkit_sha256__"
@@ -22,17 +28,47 @@ _LIBRARIES = (Path(__file__).parents[1], Path(importlib.__file__).parents[1])  #
 _OWN_FOLDERS = {Path(file).parent for file in (__file__, importlib.__file__)}
 
 
+@contextmanager
+def blaming(who: str, *passing: type[BaseException], file: Path | None = None) -> Iterator[None]:
+    """Surrounds strangers' code: what it raises becomes a PluginError that names `who`.
+
+    KeyboardInterrupt and Interrupted pass: they are the user's, whoever's code runs meanwhile.
+
+    Args:
+        who: Whose code it is; may be empty.
+        passing: What passes too.
+        file: Theirs, where a line of it is to be named.
+
+    Raises:
+        PluginError: What was raised, and at which line.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, Interrupted, *passing):
+        raise
+    except BaseException as error:
+        raise PluginError(f"{who}: {describe(error, file)}".removeprefix(": ")) from error
+
+
+@contextmanager
+def quietly(who: str, *passing: type[BaseException], file: Path | None = None) -> Iterator[None]:
+    """`blaming`, with what it prints on stderr: stdout is for results, which programs read."""
+    with redirect_stdout(sys.stderr), blaming(who, *passing, file=file):
+        yield
+
+
 def import_module(name: str) -> ModuleType:
     """The module of a dotted name. Raises PluginError with the file and line of the fault."""
     if not all(part.isidentifier() for part in name.split(".")):
         raise PluginError(f"plugin {name}: is no module; write ./my_model.py or my_package.plugin")
     try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
+        with quietly(f"plugin {name}"):
+            return importlib.import_module(name)
+    except PluginError as error:
+        if not isinstance(error.__cause__, ModuleNotFoundError):
+            raise
         remedy = "install it, or put its folder on PYTHONPATH"
-        raise PluginError(f"plugin {name}: {describe(error)}; {remedy}") from error
-    except (Exception, SystemExit) as error:
-        raise PluginError(f"plugin {name}: {describe(error)}") from error
+        raise PluginError(f"{error}; {remedy}") from error
 
 
 def import_file(path: Path, *, replace: bool = True) -> ModuleType:
@@ -70,10 +106,11 @@ def import_file(path: Path, *, replace: bool = True) -> ModuleType:
     sys.modules[name] = module
     try:
         # Not by its loader, which leaves a __pycache__ beside the file and may use a stale one.
-        exec(compile(source, str(path), "exec"), module.__dict__)
-    except (Exception, SystemExit) as error:
+        with quietly(f"plugin {path}", file=path):
+            exec(compile(source, str(path), "exec"), module.__dict__)
+    except BaseException:
         del sys.modules[name]
-        raise PluginError(f"plugin {path}: {describe(error, path)}") from error
+        raise
     return module
 
 
@@ -107,9 +144,9 @@ def describe(error: BaseException, file: Path | None = None) -> str:
     """What was raised, and at which line: of `file`, else the innermost that is no library's."""
     if isinstance(error, PluginError | pluggy.PluginValidationError):
         return str(error)
-    text = f"{type(error).__name__}: {error}"
     if isinstance(error, SyntaxError):
         return f"SyntaxError: {error.msg} ({error.filename}:{error.lineno})"
+    text = named(error)
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
@@ -118,6 +155,14 @@ def describe(error: BaseException, file: Path | None = None) -> str:
     own = [frame for frame in frames if file and frame.filename == str(file)]
     frames = own or [frame for frame in frames if not _in_library(frame.filename)] or frames
     return f"{text} ({frames[-1].filename}:{frames[-1].lineno})" if frames else text
+
+
+def named(error: BaseException) -> str:
+    """The kind of an error and what it says; a stranger's may fail to say anything."""
+    try:
+        return f"{type(error).__name__}: {error}".removesuffix(": ")
+    except Exception:
+        return type(error).__name__
 
 
 def _in_library(file: str) -> bool:

@@ -7,12 +7,12 @@ only strings. A plugin is a module (or any object) whose hookimpls are marked wi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import pluggy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from nlpkit.plugin.records import (
         CommandRecord,
@@ -34,9 +34,16 @@ _spec = pluggy.HookspecMarker("nlpkit")
 _impl = pluggy.HookimplMarker("nlpkit")
 
 
-def hookimpl(function: F) -> F:
-    """Marks a function as the implementation of the hook of the same name."""
-    return cast("F", _impl(cast("Any", function)))
+@overload
+def hookimpl(function: F) -> F: ...
+@overload
+def hookimpl(*, optionalhook: bool) -> Callable[[F], F]: ...
+def hookimpl(function: Any = None, *, optionalhook: bool = False) -> Any:
+    """Marks a function as the implementation of the hook of the same name.
+
+    An `optionalhook` is left out by an nlpkit that does not know it.
+    """
+    return _impl(function, optionalhook=optionalhook)
 
 
 @_spec

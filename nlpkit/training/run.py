@@ -25,7 +25,7 @@ from nlpkit.files import replacing, write_json
 from nlpkit.metrics import monitor_of
 from nlpkit.nn import StepModule, input_names
 from nlpkit.plugin.host import Host
-from nlpkit.plugin.imports import describe
+from nlpkit.plugin.imports import blaming
 from nlpkit.training.evaluation import Evaluation, evaluate
 from nlpkit.training.precision import Precision, device_name, resolve_precision
 from nlpkit.training.ranks import build_strategy
@@ -111,11 +111,24 @@ class Session:
                 try:
                     self.saving.close()
                 finally:
-                    self.watchers.tell("run_ended", RunEnded(result=ended))
+                    self._ended(ended, trainer)
         exports = (result or {}).get("exports", {})
         if failed := [found["error"] for found in exports.values() if "error" in found]:
             raise RunError("\n".join([f"{self.run_dir}: is trained, but not exported", *failed]))
         return result is not None
+
+    def _ended(self, ended: dict[str, Any], trainer: Trainer) -> None:
+        """Tells observers, and says what went wrong with them, then too."""
+        self.watchers.tell("run_ended", RunEnded(result=ended))
+        if "observers" in ended:
+            seconds = trainer.account.seconds - trainer.seconds_before
+            ended["observers"] = self.watchers.report(seconds)
+            write_json(self.run_dir / "result.json", _plain(ended))
+            return
+        for name, account in self.watchers.report(math.inf).items():
+            if account["failures"]:
+                note = f'warning: observer "{name}" failed: {account["last_error"]}'
+                self.saving.terminal.note(note)
 
     def _fitted(self, trainer: Trainer) -> dict[str, Any] | None:
         """The result; None where it was asked to stop."""
@@ -146,11 +159,12 @@ class Session:
         if self.stop():
             return {"error": f"{exporter.name}: a signal came; nlpkit export writes it"}
         try:
-            artifact = export(self.run_dir, exporter.name, trust_plugins=True, **exporter.options)
+            with blaming(exporter.name, NlpkitError):  # a plugin's, or a full disk
+                artifact = export(
+                    self.run_dir, exporter.name, trust_plugins=True, **exporter.options
+                )
         except NlpkitError as error:
             return {"error": str(error)}
-        except Exception as error:  # a plugin's, or a full disk
-            return {"error": f"{exporter.name}: {describe(error)}"}
         return {key: artifact.parity[key] for key in ("difference", "agreement")}
 
     def log(self, line: Mapping[str, Any]) -> None:

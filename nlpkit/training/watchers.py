@@ -6,6 +6,9 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from nlpkit.errors import PluginError
+from nlpkit.plugin.imports import blaming
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -41,10 +44,11 @@ class Watchers:
                 continue
             started = time.perf_counter()
             try:
-                getattr(watched.observer, method)(event)
-            except (Exception, SystemExit) as error:
+                with blaming(method):
+                    getattr(watched.observer, method)(event)
+            except PluginError as error:
                 watched.failures += 1
-                watched.last_error = f"{method}: {type(error).__name__}: {error}"
+                watched.last_error = str(error)
             watched.seconds += time.perf_counter() - started
 
     def report(self, elapsed: float) -> dict[str, dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from textwrap import dedent
@@ -200,6 +201,23 @@ def test_plugins_verify_names_what_cannot_be_imported(commands, capsys):
     assert main(["plugins", "--verify"]) == 2
     error = capsys.readouterr().err
     assert 'commands (commands 1.0): command "untrue": commands_plugin has no GONE' in error
+
+
+def test_plugins_verify_names_what_makes_every_start_slow(commands, capsys, monkeypatch):
+    (commands / "tensorflow.py").write_text("import time; time.sleep(0.3)")
+    plugin = commands / "commands_plugin.py"
+    plugin.write_text("import tensorflow" + plugin.read_text().replace("PLAIN", "answer"))
+
+    assert main(["plugins", "--json", "--verify"]) == 0
+
+    out, err = capsys.readouterr()
+    assert json.loads(out)
+    (line,) = (each for each in err.splitlines() if each.startswith("warning: "))
+    assert re.fullmatch(
+        r"warning: plugin commands \(commands 1.0\): its import takes 0\.[3-9]\d s at every start "
+        r"\(tensorflow\); import that in the functions that need it",
+        line,
+    )
 
 
 def test_plugins_shows_broken_ones_too(commands, capsys):

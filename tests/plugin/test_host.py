@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from nlpkit.config.resolve import build
+from nlpkit.config.schema import Component
 from nlpkit.errors import PluginError
 from nlpkit.plugin.host import Host, Origin, load
 from nlpkit.plugin.records import KINDS, ModelRecord
@@ -14,6 +16,15 @@ BROKEN = {
     "import nowhere_at_all": "No module named 'nowhere_at_all' ({path}:2)",
     "def broken(:": "SyntaxError: invalid syntax ({path}:2)",
     "raise SystemExit(3)": "SystemExit: 3 ({path}:2)",
+    "import asyncio\nraise asyncio.CancelledError": "CancelledError ({path}:3)",
+    "raise GeneratorExit": "GeneratorExit ({path}:2)",
+    "import pytest\npytest.importorskip('nowhere')": "Skipped: could not import 'nowhere'",
+    """
+    class Panic(BaseException):
+        def __str__(self):
+            raise ValueError
+    raise Panic
+    """: "Panic ({path}:6)",
     "def nlpkit_models(): ...": "implements no hook; is @nlpkit.hookimpl missing?",
     """
     import nlpkit
@@ -136,6 +147,80 @@ def test_a_requirement_that_this_nlpkit_meets_is_no_hindrance(install, model_sou
     assert Host.discover().entry("model", "echo")
 
 
+def test_metadata_that_is_not_utf8_costs_its_own_plugin_alone(install):
+    install("latin", "raise SystemExit('imported')")
+    folder = install("echo", "import nlpkit").parent
+    (folder / "latin_dist-1.0.dist-info" / "METADATA").write_bytes(b"Name: caf\xe9\n")
+
+    host = Host.discover()
+
+    messages = {failure.origin.plugin: failure.message for failure in host.failures}
+    assert messages["latin"] == f"its METADATA, in {folder}, is not UTF-8; install it anew"
+    assert host.entry("model", "bert")
+    assert all(
+        failure.origin.plugin != "latin" for failure in Host.discover(disabled=["latin"]).failures
+    )
+
+
+@pytest.mark.parametrize("damage", [b"[nlpkit]\nb\xe9 = bad\n", b"[nlpkit]\nno value\n"])
+def test_entry_points_that_cannot_be_read_cost_their_own_distribution_alone(
+    install, model_source, damage
+):
+    folder = install("bad", "").parent
+    install("echo", model_source("echo"))
+    (folder / "bad_dist-1.0.dist-info" / "entry_points.txt").write_bytes(damage)
+
+    host = Host.discover()
+
+    (failure,) = host.failures
+    assert str(failure).startswith("bad-dist (bad-dist 1.0): its entry_points.txt: ")
+    assert [each.record.name for each in host.entries("model")] == ["bert", "echo", "transformer"]
+
+
+def test_ctrl_c_is_the_users_whoevers_code_runs(install):
+    install("slow", "raise KeyboardInterrupt")
+
+    with pytest.raises(KeyboardInterrupt):
+        Host.discover()
+
+
+def test_an_optional_hook_that_nlpkit_does_not_know_is_left_out(install):
+    install(
+        "next",
+        """
+        import nlpkit, pluggy
+
+        @nlpkit.hookimpl(optionalhook=True)
+        def nlpkit_dreams():
+            yield 5
+
+        @pluggy.HookimplMarker("nlpkit")(optionalhook=True)
+        def nlpkit_visions():
+            yield 5
+
+        @nlpkit.hookimpl
+        def nlpkit_models():
+            yield nlpkit.ModelRecord(name="next", target="a:b")
+        """,
+    )
+
+    host = Host.discover()
+
+    assert host.failures == []
+    assert host.entry("model", "next").origin.plugin == "next"
+
+
+def test_what_a_plugin_prints_as_it_is_imported_is_no_result(install, model_source, capsys):
+    path = install("loud", model_source("loud", "loud_model:build") + "    print('here I am')")
+    path.with_name("loud_model.py").write_text("print('so am I')\nbuild = print")
+
+    record = Host.discover().entry("model", "loud").record
+    load(record, record.target)
+    build(Component(name="loud"), "model", Host.discover())
+
+    assert capsys.readouterr() == ("", "here I am\nso am I\nNone\n")
+
+
 def test_a_disabled_plugin_is_not_even_imported(install, monkeypatch):
     install("loud", "raise SystemExit('imported')")
     monkeypatch.setenv("NLPKIT_DISABLED_PLUGINS", "loud, bert")
@@ -187,6 +272,7 @@ def test_load_names_the_extra_of_a_missing_package(install):
         ("import json.nowhere", "No module named 'json.nowhere'"),
         ("1 / 0", "ZeroDivisionError: division by zero ({path}:1)"),
         ("from json import nowhere", "ImportError: cannot import name 'nowhere'"),
+        ("raise SystemExit(0)", "SystemExit: 0 ({path}:1)"),
         ("", "lean_plugin has no build"),
     ],
 )

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import asyncio
 import shutil
 import sys
 import time
 
+import pytest
 import torch
 
 import nlpkit
@@ -42,8 +44,23 @@ def test_an_observer_that_raises_is_isolated_disabled_after_three_failures_and_n
     report = watchers.report(elapsed=1.0)
     assert report["broken"]["disabled"]
     assert report["broken"]["failures"] == 3
-    assert report["broken"]["last_error"] == "run_ended: RuntimeError: no disk left"
+    assert report["broken"]["last_error"].startswith("run_ended: RuntimeError: no disk left (/")
     assert not report["ledger"]["disabled"]
+
+
+class Panic(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("raised", [asyncio.CancelledError, GeneratorExit, Panic, SystemExit])
+def test_an_observer_may_raise_what_is_no_exception(raised):
+    class Wild(Observer):
+        def run_ended(self, event: RunEnded) -> None:
+            raise raised
+
+    watchers = Watchers([("wild", Wild())])
+    watchers.tell("run_ended", EVENT)
+    assert watchers.report(1.0)["wild"]["last_error"].startswith(f"run_ended: {raised.__name__} (")
 
 
 def test_a_slow_observer_is_reported_with_its_share_of_the_time():
@@ -56,6 +73,21 @@ def test_a_slow_observer_is_reported_with_its_share_of_the_time():
 def from_the_beginning(run: nlpkit.Run) -> Session:
     shutil.rmtree(run.path / "checkpoints")
     return build_session(run.path, terminal=Terminal())
+
+
+def test_a_failure_at_the_end_of_a_run_is_in_its_report(tmp_path):
+    run = train(tmp_path / "run", train={"epochs": 1})
+    session = from_the_beginning(run)
+    session.watchers = Watchers([("broken", Broken())])
+    session.fit()
+    assert run.result["observers"]["broken"]["failures"] == 1
+
+
+def test_an_observer_that_fails_in_a_run_that_stops_is_named(tmp_path, capsys):
+    session = from_the_beginning(train(tmp_path / "run", train={"epochs": 1}))
+    session.watchers, session.stop = Watchers([("broken", Broken())]), lambda: True
+    assert not session.fit()
+    assert 'warning: observer "broken" failed: run_ended: Runtime' in capsys.readouterr().err
 
 
 def test_an_observer_can_neither_leave_nor_switch_gradients_off(tmp_path):
