@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from nlpkit.contracts import Batch, Task
     from nlpkit.data.store import TokenStore
 
+_ENDED = signal.SIGCHLD
 _PDEATHSIG = 1  # of prctl(2): the signal that a process gets when its parent ends
 
 
@@ -225,23 +226,33 @@ def _load(
         # Python 3.12 warns of forking beside threads; workers need none: they run numpy alone
         warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
         steps = iter(loader)
-    with _shared_memory_named():
+    with _ends_named(steps):
         for step in steps:
             yield replace(step, batches=[to_tensors(batch) for batch in step.batches])
 
 
 @contextmanager
-def _shared_memory_named() -> Iterator[None]:
-    """A task whose batches hold tensors, not arrays, has them put into /dev/shm.
+def _ends_named(steps: object) -> Iterator[None]:
+    """Says how a loader worker ended, and what helps.
 
     Raises:
-        RunError: It was full; torch speaks of a bus error, or of memory that is not there.
+        RunError: One was killed; or /dev/shm was full, where a task whose batches hold tensors, not
+            arrays, has them put, and torch speaks of a bus error, or of memory that is not there.
     """
     try:
         yield
     except RuntimeError as error:
-        if re.search(r"bus error|shared memory", str(error), re.IGNORECASE):
+        codes = [worker.exitcode for worker in getattr(steps, "_workers", ())]
+        if -signal.SIGBUS in codes or re.search(r"bus error|shared memory", str(error), re.I):
             raise RunError(f"/dev/shm: {SHARED_MEMORY_FULL}; {MORE_SHARED_MEMORY}") from error
+        if re.match(r"DataLoader worker \(pid", str(error)):
+            number = next((-code for code in codes if code and code < 0), 0)
+            killed = f"was killed by signal {number} ({signal.strsignal(number)})"
+            raise RunError(
+                f"a loader worker {killed if number else 'left'}, as when memory runs out: "
+                "--resume (resume=True) goes on from the last checkpoint; fewer loader.workers "
+                "(0: none) take less memory"
+            ) from error
         raise
 
 
@@ -265,13 +276,17 @@ def _shared(step: Any) -> Any:
 def _signals_held() -> Iterator[None]:
     """What stops a run often goes to all of its processes; workers are needed until it is saved.
 
-    A process that is forked meanwhile holds these signals back for good.
+    A process that is forked meanwhile holds these signals back for good. And torch's handler goes,
+    which raises the end of a worker wherever this process is, in an observer or a model, say; it is
+    found where the next step is waited for.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    before, on_end = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS), signal.getsignal(_ENDED)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if threading.current_thread() is threading.main_thread() and on_end is not None:
+            signal.signal(_ENDED, on_end)
 
 
 def _start_worker(parent: int, _: int) -> None:

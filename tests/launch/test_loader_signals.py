@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from nlpkit.data.loader import training_steps
+from nlpkit.data.loader import _ends_named, training_steps
 from nlpkit.data.store import StoreWriter, TokenStore
+from nlpkit.errors import RunError
 from nlpkit_tasks.sequence.config import SequenceConfig
 from nlpkit_tasks.sequence.task import SequenceTask
 from tests.launch.plays import alive, wait_for
@@ -69,13 +71,38 @@ def test_workers_survive_what_stops_a_run_and_leave_with_the_loader(tmp_path):
     assert not any(map(alive, workers))
 
 
-def test_workers_die_of_the_second_sigterm(tmp_path):
+@pytest.mark.slow  # torch looks every five seconds
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(signal.SIGTERM, "left"), (signal.SIGKILL, "was killed by signal 9 (Killed)")],
+)
+def test_a_worker_that_dies_is_named_where_it_is_waited_for(tmp_path, number, said):
     loading = steps(tmp_path)
     worker = workers_of(loading)[0]
-    send(signal.SIGTERM, worker)
-    assert alive(worker)
-    with pytest.raises(RuntimeError, match=f"pid {worker}.* exited unexpectedly"):
-        send(signal.SIGTERM, worker)
+    if number == signal.SIGTERM:
+        send(number, worker)  # the first one is the run's: it is needed until that is saved
+        assert alive(worker)
+    send(number, worker)
+    wait_for(lambda: not alive(worker), 3)
+    with pytest.raises(RunError) as caught:
+        list(loading)
+    assert str(caught.value) == (
+        f"a loader worker {said}, as when memory runs out: --resume (resume=True) goes on from the "
+        "last checkpoint; fewer loader.workers (0: none) take less memory"
+    )
+
+
+def test_the_end_of_a_worker_is_named_with_its_signal():
+    steps = SimpleNamespace(_workers=[SimpleNamespace(exitcode=code) for code in (None, -9)])
+    with pytest.raises(RunError, match=r"worker was killed by signal 9 \(Killed\).* --resume .*"):
+        with _ends_named(steps):
+            raise RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly")
+
+
+def test_the_handler_of_ended_processes_stays_as_it_was(tmp_path):
+    before = signal.getsignal(signal.SIGCHLD)
+    workers_of(steps(tmp_path))
+    assert signal.getsignal(signal.SIGCHLD) is before
 
 
 PARENT = """
