@@ -16,6 +16,9 @@ MORE_SHARED_MEMORY = (
 )
 """What it means that /dev/shm is small, and what to do about it."""
 
+_forked = False
+"""Whether this process was forked from one that had imported torch, whose threads it lacks."""
+
 PACKAGES = ("nlpkit-sdk", "torch", "transformers", "tokenizers", "safetensors", "numpy")
 
 
@@ -49,7 +52,12 @@ def usable_cores() -> int:
 
 
 def threads_per_rank(ranks: int) -> int:
-    """Threads that each of `ranks` processes here computes with; OMP_NUM_THREADS wins."""
+    """Threads that each of `ranks` processes here computes with; OMP_NUM_THREADS wins.
+
+    One in a process that was forked from one that had imported torch.
+    """
+    if _forked:
+        return 1
     chosen = os.environ.get("OMP_NUM_THREADS", "")
     return int(chosen) if chosen.isdigit() and int(chosen) else max(1, usable_cores() // ranks)
 
@@ -97,3 +105,15 @@ def hub_folder() -> Path | None:
     base = workspace()
     own = os.environ.get("HF_HUB_CACHE") or os.environ.get("HF_HOME")
     return base / "models" / "hub" if base and not own else None
+
+
+def _compute_alone() -> None:
+    """A child has none of its parent's threads, and OpenMP would wait for them for ever."""
+    global _forked
+    if torch := sys.modules.get("torch"):
+        _forked = True
+        torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_compute_alone)

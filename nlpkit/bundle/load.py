@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
@@ -59,6 +60,14 @@ def load(
     if backend not in (None, "torch", "onnx"):
         raise InputError(f'backend "{backend}" is none of torch, onnx')
     bundle = _chosen(read_bundle(path), backend)
+    again = partial(
+        load,
+        bundle.path.absolute(),
+        device=device,
+        precision=precision,
+        trust_plugins=trust_plugins,
+        backend=backend,
+    )
     if bundle.exported is None:
         host = host_of(bundle, trust_plugins=trust_plugins)
         try:
@@ -68,13 +77,13 @@ def load(
                 f"prediction needs {error.name}, which is not here: pip install 'nlpkit-sdk[train]'"
             ) from error
         engine = module.TorchEngine(bundle, host, device=device, precision=precision)
-        return Model(bundle, host, engine)
+        return Model(bundle, host, engine, again=again)
     if device not in ("auto", "cpu"):
         raise InputError(f"{bundle.path}: an export runs on the CPU here, not on {device}")
     with trusting(trust_plugins):
         host = host_of(bundle, trust_plugins=trust_plugins, kinds=("task", "export"))
         _check_trust(bundle, host)
-        return Model(bundle, host, _ExportEngine(bundle, host))
+        return Model(bundle, host, _ExportEngine(bundle, host), again=again)
 
 
 class _ExportEngine:

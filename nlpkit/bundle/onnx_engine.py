@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import ctypes
+import os
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from nlpkit.environment import threads_per_rank
 from nlpkit.errors import InputError
@@ -33,22 +36,49 @@ class OnnxEngine:
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            import onnxruntime
-        except ModuleNotFoundError as error:
-            raise InputError(
-                f"{path} needs {error.name}, which is not here: pip install 'nlpkit-sdk[runtime]'"
-            ) from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads_per_rank(1)
-        options.log_severity_level = _ERRORS_ONLY
-        self._session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=_SLOW
-        )
+        self._path, self._session = path.absolute(), _opened(path)
         self._inputs = [each.name for each in self._session.get_inputs()]
+        _ENGINES.add(self)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         """Logits of a batch, float32: [batch, size], or [batch, tokens, size] for a token task."""
+        if self._session is None:
+            self._session = _opened(self._path)
         (logits,) = self._session.run(None, {name: inputs[name] for name in self._inputs})
         values: np.ndarray = logits
         return values
+
+    def leave_behind(self) -> None:
+        """Forgets the session of the process that this one was forked from, and never ends it.
+
+        Its threads did not come along; to run it, or to end it, is to wait for them for ever.
+        """
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
+        self._session = None
+
+
+def _opened(path: Path) -> Any:
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"{path} needs {error.name}, which is not here: pip install 'nlpkit-sdk[runtime]'"
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads_per_rank(1)
+    options.log_severity_level = _ERRORS_ONLY
+    return onnxruntime.InferenceSession(
+        str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=_SLOW
+    )
+
+
+_ENGINES: WeakSet[OnnxEngine] = WeakSet()
+
+
+def _forked() -> None:
+    for engine in _ENGINES:
+        engine.leave_behind()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from heapq import nlargest
 from itertools import islice
 from numbers import Integral
@@ -16,7 +16,7 @@ from nlpkit.config.resolve import build
 from nlpkit.contracts import WINDOWS, Batch, Example, Prediction, Row
 from nlpkit.data.plan import evaluation_plan
 from nlpkit.data.windows import counts_of, pooled, windowed
-from nlpkit.errors import DataError, InputError
+from nlpkit.errors import BundleError, DataError, InputError
 
 if TYPE_CHECKING:
     from nlpkit.bundle.format import Bundle
@@ -50,12 +50,18 @@ class Model:
         bundle: Where it was loaded from.
         host: Has the plugins of its components.
         engine: Runs the network.
+        again: Loads it once more, in another process too: a pickled model is this and its seal.
     """
 
-    def __init__(self, bundle: Bundle, host: Host, engine: Engine) -> None:
-        self.bundle, self.host, self.engine = bundle, host, engine
+    def __init__(
+        self, bundle: Bundle, host: Host, engine: Engine, *, again: Callable[[], Model]
+    ) -> None:
+        self.bundle, self.host, self.engine, self._again = bundle, host, engine, again
         self.task: Task = build(bundle.task, "task", host)
         self.tokenizer = Tokenizer.from_file(str(bundle.tokenizer_path))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _loaded, (self._again, self.bundle.description["seal"])
 
     def predict(
         self, texts: Iterable[Text], *, batch_size: int = 64, top_k: int | None = None
@@ -190,6 +196,16 @@ class Model:
 
     def _collated(self, examples: list[Example]) -> Batch:
         return self.task.collate(examples, [0] * len(examples))
+
+
+def _loaded(again: Callable[[], Model], seal: str) -> Model:
+    """What a pickled model becomes. Raises BundleError where another one lies there now."""
+    model = again()
+    if model.bundle.description["seal"] != seal:
+        raise BundleError(
+            f"{model.bundle.path}: holds another model than the one that was pickled; load it anew"
+        )
+    return model
 
 
 def _absent(value: object) -> bool:

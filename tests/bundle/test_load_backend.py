@@ -18,15 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture(scope="module")
-def _exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NLPKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        run = make_run(tmp_path_factory.mktemp("runs") / "cards")
-        nlpkit.export(run, "onnx")
-        return run
-
-
 @pytest.fixture
 def run(_exported: Path, tmp_path: Path) -> Path:
     """A run folder with an ONNX export, of this test's own."""
