@@ -21,26 +21,24 @@ from urllib.parse import urlsplit
 import aiohttp
 import requests
 from ray.exceptions import AuthenticationError
-from ray.job_submission import JobSubmissionClient
 
+from nlpkit.cli.render import Terminal
 from nlpkit.errors import InputError, RunError
+from nlpkit_ray.private import CHATTY, YOUNG, client
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
 
+    from ray.job_submission import JobSubmissionClient
+
 _PATIENCE = 4.0  # seconds in which a cluster says whether it wants a token
-_YOUNG = 15.0  # seconds after its start in which a head cannot take jobs yet
+_YOUNG = 30.0  # seconds in which a head that has just started comes to take jobs
 _PAUSE = 0.3  # seconds before it is asked again
 _CHUNK = 1 << 20  # bytes
 _GCS = 6379
 _SETTLES = 3.0  # seconds after a job's end in which Ray may write its record once more
 HELPERS = ("nlpkit-probe-", "nlpkit-transfer-")
 """How the names begin of jobs that are nobody's."""
-_CHATTY = (  # each has a level of its own
-    "ray.dashboard.modules.job.sdk",
-    "ray.dashboard.modules.dashboard_sdk",
-    "ray._private.runtime_env.packaging",
-)
 _EXAMPLE = "http://127.0.0.1:8265"
 _TOKEN = (
     "set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, or put the cluster's token into ~/.ray/auth_token"
@@ -52,7 +50,7 @@ def connect(address: str | None, *, insecure: bool = False) -> Connection:
 
     Args:
         address: `http://host:8265`; None: that of RAY_ADDRESS.
-        insecure: Also one off this machine that asks nobody for a token.
+        insecure: Also one off this machine that asks nobody for a token, or is sent it in clear.
 
     Raises:
         InputError: It cannot be reached, wants another token, or lets everybody in.
@@ -64,15 +62,23 @@ def connect(address: str | None, *, insecure: bool = False) -> Connection:
             f"{url}: asks nobody who they are, so whoever reaches it runs code there; start it "
             "with RAY_AUTH_MODE=token, or say --insecure (insecure=True)"
         )
-    for name in _CHATTY:
+    for name in CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
-    headers = {"Authorization": ""}  # else Ray sends a token to who wants none
+    proxies = {"no_proxy": urlsplit(url).hostname} if _is_loopback(url) else {}
+    # An empty header, else Ray sends a token to who wants none; `auth`, else ~/.netrc replaces it.
+    how = {"headers": {"Authorization": ""}, "auth": lambda request: request, "proxies": proxies}
     if mode == "token":
+        if url.startswith("http:") and not insecure and not _is_loopback(url):
+            raise InputError(
+                f"{url}: the token would go there in clear; go through a tunnel (ssh -N -L "
+                f"8265:{urlsplit(url).netloc} HOST, then --address {_EXAMPLE}) or https://, or "
+                "say --insecure (insecure=True)"
+            )
         if not (token := _token()):
             raise InputError(f"{url}: wants a token; {_TOKEN}")
-        headers = {"Authorization": f"Bearer {token}"}
+        how["headers"] = {"Authorization": f"Bearer {token}"}
     try:
-        return Connection(url, JobSubmissionClient(url, headers=headers), headers)
+        return Connection(url, client(url, how), how)
     except (AuthenticationError, requests.exceptions.InvalidHeader):
         raise InputError(f"{url}: this is not its token; {_TOKEN}") from None
     except (RuntimeError, OSError) as error:
@@ -86,12 +92,12 @@ class Connection:
     Attributes:
         url: Of its API.
         client: Ray's own.
-        headers: What says who we are; nothing shows it.
+        how: Options of every request: what says who we are, which nothing shows, and the way there.
     """
 
     url: str
     client: JobSubmissionClient
-    headers: dict[str, str] = field(repr=False)
+    how: dict[str, Any] = field(repr=False)
 
     def submit(
         self,
@@ -102,7 +108,7 @@ class Connection:
         runtime_env: dict[str, Any] | None = None,
     ) -> None:
         """Submits a job that asks Ray for no resources, so that it starts at once."""
-        deadline = time.monotonic() + _YOUNG
+        deadline, told = time.monotonic() + _YOUNG, False
         while True:
             try:
                 with _explained(submission_id):
@@ -114,8 +120,11 @@ class Connection:
                     )
                 return
             except RunError as error:
-                if "No available agent" not in str(error) or time.monotonic() > deadline:
+                if YOUNG not in str(error) or time.monotonic() > deadline:
                     raise
+                if not told:
+                    Terminal().note(f"{self.url}: has just started; waits until it takes jobs")
+                told = True
                 time.sleep(_PAUSE)
 
     def info(self, job: str) -> Any:
@@ -179,9 +188,7 @@ class Connection:
         with _explained(job):
             query = {"node_id": self.info(job).driver_node_id, "filename": name, "lines": "-1"}
             url = f"{self.url}/api/v0/logs/file"
-            with requests.get(
-                url, params=query, headers=self.headers, stream=True, timeout=60
-            ) as answer:
+            with requests.get(url, params=query, stream=True, timeout=60, **self.how) as answer:
                 answer.raise_for_status()
                 yield from answer.iter_content(_CHUNK)
 
@@ -209,8 +216,10 @@ def _url(address: str) -> str:
 
 def _mode(url: str) -> str:
     """`token` or `disabled`. It needs no token to ask."""
+    direct = [urllib.request.ProxyHandler({})] if _is_loopback(url) else []
+    ask = urllib.request.build_opener(*direct).open
     try:
-        with urllib.request.urlopen(f"{url}/api/authentication_mode", timeout=_PATIENCE) as answer:
+        with ask(f"{url}/api/authentication_mode", timeout=_PATIENCE) as answer:
             return str(json.loads(answer.read(1 << 16))["authentication_mode"])
     except urllib.error.HTTPError as error:
         error.close()

@@ -48,6 +48,10 @@ def server(answers: dict[str, object]) -> Iterator[tuple[int, list[str]]]:
             self.end_headers()
             self.wfile.write(json.dumps(answers.get(self.path)).encode())
 
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.do_GET()
+
         def log_message(self, format: str, *args: object) -> None:
             pass
 
@@ -201,6 +205,71 @@ def test_a_token_is_not_sent_to_who_wants_none() -> None:
         subprocess.run([sys.executable, "-c", code], env=env, check=True)
     assert len(sent) > 1
     assert "5ec2e7" not in "".join(sent)
+
+
+TOKENS: dict[str, object] = {
+    "/api/authentication_mode": {"authentication_mode": "token"},
+    "/api/version": {"ray_version": "2.60.0"},
+    "/api/jobs/": {"job_id": "", "submission_id": "mine"},
+}
+
+
+@pytest.mark.parametrize("name", ["RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "http_proxy"])
+def test_the_address_that_is_named_is_the_only_one_that_is_asked(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with server(TOKENS) as (port, sent), server(TOKENS) as (other, nothing):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{other}")
+        monkeypatch.setenv("RAY_AUTH_TOKEN", SECRET)
+        (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me password mine\n")
+        connection = connect(f"127.0.0.1:{port}")
+        connection.submit(submission_id="mine", entrypoint="true", metadata={})
+        with pytest.raises(InputError, match="no such job"):
+            list(connection.tail("mine"))
+    assert nothing == []
+    assert len(sent) >= 4
+    assert set(sent) == {"", f"Bearer {SECRET}"}  # the mode is asked without it
+    assert sent.count("") == 1
+
+
+def test_a_token_goes_to_another_machine_in_clear_only_where_that_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", SECRET)
+    with server(TOKENS) as (port, sent):
+        elsewhere = f"http://0.0.0.0:{port}"  # reaches this machine, and is not loopback
+        with pytest.raises(InputError, match=r"in clear; .*ssh -N -L .*https://.*--insecure"):
+            connect(elsewhere)
+        assert sent == [""]
+        assert connect(elsewhere, insecure=True)
+        assert f"Bearer {SECRET}" in sent
+
+
+def test_a_cluster_that_takes_no_jobs_yet_is_waited_for_and_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = {**TOKENS, "/api/authentication_mode": {"authentication_mode": "disabled"}}
+    with server(answers) as (port, _):
+        connection = connect(f"http://127.0.0.1:{port}")
+        young = "Traceback …\nException: No available agent to submit job, please try again later."
+        asked: list[object] = []
+
+        def submit(**given: object) -> None:
+            asked.append(given)
+            if len(asked) < 3:
+                raise RuntimeError(f"Request failed with status code 500: {young}")
+
+        monkeypatch.setattr(connection.client, "submit_job", submit)
+        connection.submit(submission_id="mine", entrypoint="true", metadata={})
+        assert len(asked) == 3
+        assert (
+            capsys.readouterr().err == f"{connection.url}: has just started; waits until it "
+            "takes jobs\n"
+        )
+        asked.clear()
+        monkeypatch.setattr("nlpkit_ray.client._YOUNG", 0)
+        with pytest.raises(RunError, match=r"^mine: .*No available agent to submit job"):
+            connection.submit(submission_id="mine", entrypoint="true", metadata={})
 
 
 def test_errors_of_the_api_are_one_line_about_the_job(pool: Cluster) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _CLUSTER = (
     click.option("--address", help="The cluster's API [RAY_ADDRESS]."),
-    click.option("--insecure", is_flag=True, help="Also a cluster without authentication."),
+    click.option("--insecure", is_flag=True, help="Also without authentication, or encryption."),
     click.option("--json", "as_json", is_flag=True, help="Print JSON."),
     click.pass_obj,
 )

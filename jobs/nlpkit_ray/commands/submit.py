@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("--address", help="The cluster's API [RAY_ADDRESS]; without one, a Ray starts here.")
 @click.option("--wait", is_flag=True, help="Show what it writes until it ends; its exit code.")
 @click.option("--resume", metavar="ID", help="Go on with a job that ended before its run did.")
-@click.option("--insecure", is_flag=True, help="Also to a cluster without authentication.")
+@click.option("--insecure", is_flag=True, help="Also without authentication, or encryption.")
 @click.option("--json", "as_json", is_flag=True, help="Print id, address and storage as JSON.")
 @click.pass_obj
 def command(
@@ -56,7 +56,7 @@ def command(
     if wait:
         _watch(job, terminal)
     elif not as_json:
-        where = f" --address {address}" if address else ""
+        where = (f" --address {address}" if address else "") + " --insecure" * insecure
         terminal.note("\nNext:")
         for step in ("logs --follow", "stop", "fetch"):
             terminal.note(f"  nlpkit {step} {job.id}{where}")
