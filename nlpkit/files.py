@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from contextlib import contextmanager, suppress
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -78,6 +79,13 @@ def sync(path: Path) -> None:
         os.fsync(opened)
     finally:
         os.close(opened)
+
+
+def is_inside(name: str) -> bool:
+    """Whether a file's name, told by somebody else, is one below the folder that it is put in."""
+    place = PurePosixPath(name)
+    odd = "\\" in name or "\0" in name or PureWindowsPath(name).drive
+    return bool(place.name) and not (odd or place.is_absolute() or ".." in place.parts)
 
 
 def hashes(folder: Path, paths: Iterable[Path]) -> dict[str, dict[str, Any]]:

@@ -7,15 +7,17 @@ import inspect
 import json
 import secrets
 import shlex
+import shutil
 import tarfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from nlpkit.errors import InputError, RunError
+from nlpkit.files import is_inside
 from nlpkit.runs import Run
 from nlpkit_ray import transfer
 
@@ -170,10 +172,10 @@ class Job:
                         file.write(chunk)
                 if digest.hexdigest() != answer["sha256"]:
                     raise RunError(f"{self.id}: what arrived is damaged; fetch it once more")
-                with tarfile.open(path) as tar:
-                    unpack(tar, temporary)
+                files = Path(temporary, "files")
+                unpack(path, files)
                 path.unlink()
-                yield Path(temporary)
+                yield files
         finally:
             self.connection.stop(name)
             Job(name, self.connection).wait()
@@ -196,17 +198,29 @@ class Job:
             time.sleep(_POLL)
 
 
-def unpack(tar: tarfile.TarFile, folder: str) -> None:
-    """Writes the files of a tar into a folder, and nothing outside of it.
+def unpack(path: Path, folder: Path) -> None:
+    """Writes the files of a tar that came from elsewhere into a folder, and nothing outside of it.
+
+    tarfile's own filters have let links out, so only what `transfer` packs is taken.
 
     Raises:
-        RunError: On a Python before 3.11.4, which has no filters: something else is in the tar.
+        RunError: It has something else in it; nothing is written then.
     """
-    if hasattr(tarfile, "data_filter"):
-        tar.extractall(folder, filter="data")
-        return
-    inside = Path(folder).resolve()
-    for member in tar:
-        if not member.isfile() or not (inside / member.name).resolve().is_relative_to(inside):
-            raise RunError(f"{member.name}: is no file of a run; nothing of it was fetched")
-    tar.extractall(folder)
+    try:
+        with tarfile.open(path, "r:") as tar:
+            members = tar.getmembers()
+            names = {member.name for member in members}
+            for each in members:
+                plain = each.type in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE)
+                if not plain or each.issparse() or not is_inside(each.name):
+                    raise RunError(f"{each.name!r}: is no file of a run; nothing of it was fetched")
+            if len(names) < len(members):
+                raise RunError("a file of the run came twice; nothing of it was fetched")
+            for each in members:
+                place = folder / each.name
+                (place if each.isdir() else place.parent).mkdir(parents=True, exist_ok=True)
+                if not each.isdir():
+                    with place.open("xb") as written:
+                        shutil.copyfileobj(cast("IO[bytes]", tar.extractfile(each)), written)
+    except (tarfile.TarError, ValueError) as error:
+        raise RunError(f"what arrived is damaged: {error}; fetch it once more") from None

@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 from nlpkit.config.resolve import KINDS
 from nlpkit.environment import cache_folder
 from nlpkit.errors import InputError
+from nlpkit.files import is_inside
 from nlpkit_ray.contents import fingerprint, recorded
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def unpack(name: str, folder: Path) -> None:
         return
     for path in distribution.files or ():
         source = Path(str(distribution.locate_file(path)))
-        if ".." in path.parts or path.suffix == ".pyc" or not source.is_file():
+        if not is_inside(str(path)) or path.suffix == ".pyc" or not source.is_file():
             continue
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)

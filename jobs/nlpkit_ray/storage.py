@@ -21,7 +21,7 @@ from nlpkit.cli.render import Terminal
 from nlpkit.config.load import load_config
 from nlpkit.data.prepare import stores
 from nlpkit.errors import RunError
-from nlpkit.files import fault_of, hashes, replacing
+from nlpkit.files import fault_of, hashes, is_inside, replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -90,6 +90,10 @@ class Storage:
         except FileNotFoundError:
             raise RunError(f"{self.url}/{name}: is not there any more") from None
         for each, expected in described.items():
+            if not is_inside(each):
+                raise RunError(
+                    f"{self.url}/{name}: its list names {each!r}, which is no file of it"
+                )
             path = folder / each
             if not fault_of(path, expected):
                 continue

@@ -17,7 +17,7 @@ import os
 import re
 import shutil
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -28,7 +28,7 @@ from nlpkit.config.resolve import build
 from nlpkit.config.schema import Component
 from nlpkit.contracts import HeadSpec, Vocabulary
 from nlpkit.errors import BundleError, closest
-from nlpkit.files import fault_of, hashes, seal_of, write_json
+from nlpkit.files import fault_of, hashes, is_inside, seal_of, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -262,7 +262,7 @@ def _check(bundle: Bundle) -> None:
             raise BundleError(f"{path}: {plugin} is neither plugins/<name>.py nor a module's name")
     code = {plugin for plugin in bundle.plugins if plugin.endswith(".py")}
     for name in files:
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        if not is_inside(name):
             raise BundleError(f"{path}: {name} is no file of the bundle")
     if bundle.exported:
         unknown = unlisted(bundle.path, files)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -118,3 +119,19 @@ def test_a_run_folder_is_given_without_what_a_backup_holds(folder: Path) -> None
     found = fsspec.filesystem("memory").find(f"{storage.root}/given")
     names = {path.removeprefix(f"{storage.root}/given/") for path in found}
     assert names == {"a.txt", "deep/b.bin", "checkpoints/index.json", "files.json"}
+
+
+@pytest.mark.parametrize(
+    "name", ["../outside", "/tmp/outside", "a/../../outside", "C:x", "a\\b", "\0"]
+)
+def test_a_list_that_names_a_file_elsewhere_is_refused(
+    storage: Storage, folder: Path, tmp_path: Path, name: str
+) -> None:
+    storage.push(folder, "inputs/x", [folder / "a.txt"])
+    place = f"{storage.root}/inputs/x/files.json"
+    described = json.loads(storage.fs.cat_file(place))
+    described["files"][name] = described["files"]["a.txt"]
+    storage.fs.pipe_file(place, json.dumps(described).encode())
+    with pytest.raises(RunError, match="its list names .*, which is no file of it"):
+        storage.pull("inputs/x", tmp_path / "back")
+    assert not list(tmp_path.rglob("*outside*"))

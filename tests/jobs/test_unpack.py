@@ -1,4 +1,4 @@
-"""What a cluster sends is unpacked into its folder only, also where Python has no filters."""
+"""What a cluster sends is unpacked into its folder only, whatever it sends."""
 
 from __future__ import annotations
 
@@ -11,41 +11,71 @@ import pytest
 from nlpkit.errors import RunError
 from nlpkit_ray.job import unpack
 
+FILE, LINK = tarfile.REGTYPE, tarfile.SYMTYPE
+
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.delattr(tarfile, "data_filter", raising=False)
+def folder(tmp_path: Path) -> Path:
     (tmp_path / "folder").mkdir()
     return tmp_path / "folder"
 
 
-def packed(name: str, kind: bytes = tarfile.REGTYPE) -> tarfile.TarFile:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for each, type_ in (("run/config.yaml", tarfile.REGTYPE), (name, kind)):
-            member = tarfile.TarInfo(each)
-            member.type, member.linkname = type_, "/etc/hostname"
-            member.size = 4 if type_ == tarfile.REGTYPE else 0
+def packed(folder: Path, *members: tuple[str, bytes, str]) -> Path:
+    """A tar beside a folder: `config.yaml` of a run, and members with type and target of a link."""
+    path = folder.with_name("sent.tar")
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        for name, type_, target in (("run/config.yaml", FILE, ""), *members):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = type_, target
+            member.size = 4 if type_ == FILE else 0
+            if target == "sparse":
+                member.pax_headers = {"GNU.sparse.map": "0,4", "GNU.sparse.size": "4"}
             tar.addfile(member, io.BytesIO(b"text"))
-    return tarfile.open(fileobj=io.BytesIO(buffer.getvalue()))
+    return path
 
 
 def test_files_are_written(folder):
-    unpack(packed("run/bundle/weights"), str(folder))
-    assert (folder / "run" / "bundle" / "weights").read_bytes() == b"text"
+    unpack(packed(folder, ("run/logs", tarfile.DIRTYPE, ""), ("run/a/b:1", FILE, "")), folder)
+    assert (folder / "run" / "a" / "b:1").read_bytes() == b"text"
     assert (folder / "run" / "config.yaml").read_bytes() == b"text"
+    assert (folder / "run" / "logs").is_dir()
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"),
+    "members",
     [
-        ("../outside", tarfile.REGTYPE),
-        ("/tmp/outside", tarfile.REGTYPE),
-        ("run/link", tarfile.SYMTYPE),
-        ("run/link", tarfile.LNKTYPE),
+        [("../outside", FILE, "")],
+        [("run/../../outside", FILE, "")],
+        [("/tmp/outside", FILE, "")],
+        [("C:/outside", FILE, "")],
+        [("run\\outside", FILE, "")],
+        [("run/..", tarfile.DIRTYPE, "")],
+        [(".", FILE, "")],
+        [("run/link", LINK, "/etc/hostname")],
+        [("run/link", tarfile.LNKTYPE, "run/config.yaml")],
+        [("run/pipe", tarfile.FIFOTYPE, "")],
+        [("run/disk", tarfile.BLKTYPE, "")],
+        [("run/holes", FILE, "sparse")],
+        [("out", LINK, ".."), ("out/outside", FILE, "")],
+        # tarfile's filter resolves a path of 4,000 characters, follows no further, and lets it out
+        [
+            *[("/".join(["d" * 200] * n), tarfile.DIRTYPE, "") for n in range(1, 17)],
+            ("/".join(["d" * 200] * 16 + ["l" * 254]), LINK, "../" * 16),
+            ("escape", LINK, "/".join(["d" * 200] * 16 + ["l" * 254, "../.."])),
+            ("escape/outside", FILE, ""),
+        ],
+        [("run/config.yaml", FILE, "")],
     ],
 )
-def test_anything_else_is_refused_before_a_file_is_written(name, kind, folder):
-    with pytest.raises(RunError, match="is no file of a run"):
-        unpack(packed(name, kind), str(folder))
-    assert [path.name for path in folder.parent.rglob("*")] == ["folder"]
+def test_anything_else_is_refused_before_a_file_is_written(members, folder):
+    with pytest.raises(RunError, match="nothing of it was fetched"):
+        unpack(packed(folder, *members), folder)
+    assert {path.name for path in folder.parent.rglob("*")} == {"folder", "sent.tar"}
+
+
+@pytest.mark.parametrize("damage", [b"", b"no tar at all" * 99])
+def test_what_is_no_tar_is_said_to_be_damaged(damage, folder):
+    path = folder.with_name("sent.tar")
+    path.write_bytes(damage)
+    with pytest.raises(RunError, match="damaged: .*; fetch it once more"):
+        unpack(path, folder)
