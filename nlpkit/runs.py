@@ -147,9 +147,13 @@ def submit(
     terminal = terminal or Terminal()
     loaded = config if isinstance(config, Config) else load_config(config)
     host = Host.discover()
-    remote = [e.record.name for e in host.entries("launcher") if getattr(e.record, "remote", False)]
+    records = {each.record.name: each.record for each in host.entries("launcher")}
+    remote = [name for name, record in records.items() if getattr(record, "remote", False)]
     if loaded.launch.name not in remote and remote:
-        loaded = loaded.model_copy(update={"launch": Component(name=remote[0])})
+        local = records.get(loaded.launch.name)  # what it does not take is the other one's
+        options = {} if local and local.config else loaded.launch.options
+        launch = Component(name=remote[0], **options)
+        loaded = loaded.model_copy(update={"launch": launch})
     address = address or os.environ.get("RAY_ADDRESS")
     if not address:
         if resume:

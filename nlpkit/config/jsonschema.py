@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nlpkit.config.resolve import KINDS
+from nlpkit.config.resolve import IMPLIED, KINDS
 from nlpkit.config.schema import Config
 from nlpkit.errors import PluginError
 from nlpkit.plugin.host import load
@@ -30,13 +30,16 @@ def config_schema(host: Host) -> Json:
         place = field["items"] if field.get("type") == "array" else field
         frame = place.pop("$ref").rpartition("/")[2]
         frames[frame] = definitions[frame]
-        place["oneOf"] = _alternatives(kind, frames[frame], host, definitions)
+        named = frames[frame]["properties"]["name"]
+        default = "" if section in IMPLIED else named.get("default")
+        place["oneOf"] = _alternatives(kind, frames[frame], default, host, definitions)
     schema["$defs"] = {key: item for key, item in definitions.items() if key not in frames}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def _alternatives(kind: str, frame: Json, host: Host, definitions: Json) -> list[Json]:
-    default = frame["properties"]["name"].get("default")
+def _alternatives(
+    kind: str, frame: Json, default: str | None, host: Host, definitions: Json
+) -> list[Json]:
     names, mappings = [], []
     for entry in host.entries(kind):
         record = entry.record
@@ -51,9 +54,11 @@ def _alternatives(kind: str, frame: Json, host: Host, definitions: Json) -> list
         own = {"name": {"const": record.name, "description": record.summary}}
         mappings.append(_mapping(frame, options, own, sorted(required)))
     alternatives = [{"enum": sorted(set(names))}, *mappings] if names else mappings
-    if default == "":  # the name follows from another component
+    if default == "":  # the name follows from another component, or from the options
         every = [_options(entry.record, definitions) for entry in host.entries(kind)]
-        properties: Json = {key: {} for item in every for key in item.get("properties", ())}
+        properties: Json = {}
+        for key, option in (pair for each in every for pair in each.get("properties", {}).items()):
+            properties[key] = {"anyOf": [*properties.get(key, {}).get("anyOf", ()), option]}
         nameless = _mapping(frame, {"properties": properties}, {}, [])
         del nameless["properties"]["name"]
         alternatives.append(nameless)

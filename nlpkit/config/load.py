@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from nlpkit.config import overrides as overriding
 from nlpkit.config import strict_yaml
 from nlpkit.config.explain import Complaint, explain, unknown_key
-from nlpkit.config.resolve import resolve
+from nlpkit.config.resolve import IMPLIED, implied, resolve
 from nlpkit.config.schema import Config, KeyPath, Origin, dotted
 from nlpkit.errors import ConfigError, Problem, shorten
 from nlpkit.plugin.host import Host
@@ -49,7 +49,8 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     chosen, faults = overriding.parse(overrides)
     if problems or faults:
         raise ConfigError([*problems, *faults])
-    tree, faults = overriding.apply(tree, chosen)
+    tree, faults = overriding.apply(_with_names(tree), chosen)
+    tree = _with_names(tree)
     origin = Origin(origin.file, origin.base, _addresses(origin, chosen))
     try:
         config = Config.model_validate_json(json.dumps(tree), context={"base": origin.base})
@@ -140,6 +141,16 @@ def _plain(value: Any, path: KeyPath, problems: list[Problem]) -> Any:
         return float(value)
     problems.append(Origin().problem(path, f"{shorten(repr(value))} has no place in a config"))
     return None
+
+
+def _with_names(tree: dict[str, Any]) -> dict[str, Any]:
+    """The tree, in which components that have options only are named."""
+    named = dict(tree)
+    for section in IMPLIED:
+        options = tree.get(section)
+        if isinstance(options, dict) and "name" not in options:
+            named[section] = {"name": implied(section, options, Host.discover()), **options}
+    return named
 
 
 def _key(key: Any) -> str | None:

@@ -36,6 +36,9 @@ KINDS = {
 }
 """The kind of the components that each section of a config names."""
 
+IMPLIED = ("strategy", "launch")
+"""The sections in which options without a name imply one."""
+
 FP16_ON_CPU = ("fp16 is for CUDA devices, not for a CPU", "set precision: auto, or bf16")
 """What is wrong with it, and the remedy."""
 
@@ -57,6 +60,20 @@ def resolve(config: Config, host: Host, *, found: Sequence[Problem] = ()) -> Con
         ConfigError: With every problem found.
     """
     return _Resolver(config, host, list(found)).run()
+
+
+def implied(section: str, options: Iterable[str], host: Host) -> str:
+    """Whose options these are where none is named: the default's, or who has more of them."""
+
+    def known(name: str) -> int:
+        try:
+            options_class = _options_class(KINDS[section], name, host)
+        except PluginError:  # `nlpkit plugins` names it
+            return 0
+        return len(set(options) & set(options_class.model_fields)) if options_class else 0
+
+    names = [entry.record.name for entry in host.entries(KINDS[section])]
+    return max([Config.model_fields[section].default.name, *names], key=known)
 
 
 def options_of(component: Component, kind: str, host: Host) -> ComponentConfig | None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @nlpkit.hookimpl
 def nlpkit_strategies() -> Iterator[nlpkit.StrategyRecord]:
-    """From one device to as many as the machine has."""
+    """From one device to as many as the machine has; the better choice first."""
     yield nlpkit.StrategyRecord(
         name="single",
         target="nlpkit_strategies.single:build",
@@ -27,17 +27,17 @@ def nlpkit_strategies() -> Iterator[nlpkit.StrategyRecord]:
         precisions=("bf16", "fp16"),
     )
     yield nlpkit.StrategyRecord(
-        name="data_parallel",
-        target="nlpkit_strategies.data_parallel:build",
-        config="nlpkit_strategies.config:DataParallelConfig",
-        summary="Several GPUs, one process; ddp is the better choice",
-        extra="train",
-    )
-    yield nlpkit.StrategyRecord(
         name="ddp",
         target="nlpkit_strategies.ddp:build",
         config="nlpkit_strategies.config:DdpConfig",
         summary="Several devices, a process for each",
         extra="train",
         ranks=True,
+    )
+    yield nlpkit.StrategyRecord(
+        name="data_parallel",
+        target="nlpkit_strategies.data_parallel:build",
+        config="nlpkit_strategies.config:DataParallelConfig",
+        summary="Several GPUs, one process; ddp is the better choice",
+        extra="train",
     )

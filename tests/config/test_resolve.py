@@ -231,3 +231,34 @@ def test_a_config_is_checked_without_importing_torch() -> None:
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)\n"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("written", "overrides", "strategy", "launch"),
+    [
+        ({}, ["strategy.devices=2"], "ddp", "local"),
+        ({}, ["launch.max_hours=1"], "single", "ray"),
+        ({"strategy": {"devices": 2}, "launch": {"storage": "/s"}}, [], "ddp", "ray"),
+        ({"strategy": {}, "launch": {}}, [], "single", "local"),
+        ({"launch": {"storage": "/s"}}, ["launch=local"], "single", "local"),
+        ({"launch": {"storage": "/s"}}, ["launch.name=ray", "launch.user=me"], "single", "ray"),
+        ({"strategy": "ddp"}, ["strategy.devices=2"], "ddp", "local"),
+    ],
+)
+def test_options_without_a_name_are_those_of_the_component_that_takes_them(
+    written: dict[str, Any], overrides: list[str], strategy: str, launch: str, host: Host
+) -> None:
+    base = {"name": "x", "data": {"name": "sample"}, "model": "transformer"}
+    config = resolve(load_config({**base, **written}, overrides), host)
+    assert (config.strategy.name, config.launch.name) == (strategy, launch)
+    assert config.strategy.options.get("devices") == (2 if strategy == "ddp" else None)
+    if launch == "ray" and "launch" in written:
+        assert config.launch.options["storage"] == "/s"
+
+
+def test_a_wrong_option_without_a_name_is_compared_with_those_of_who_takes_the_others(
+    host: Host,
+) -> None:
+    tree = {"name": "x", "model": "transformer", "launch": {"storage": "/s", "max_hour": 1}}
+    with pytest.raises(ConfigError, match=r'launch\.max_hour: .*did you mean "max_hours"'):
+        resolve(load_config(tree), host)

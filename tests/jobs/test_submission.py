@@ -16,6 +16,7 @@ from nlpkit.plugin.host import Host
 from nlpkit_ray import submission
 from nlpkit_ray.config import RayConfig
 from nlpkit_ray.gang import Gang, gang_of
+from nlpkit_ray.launcher import RayLauncher
 from nlpkit_ray.submission import Submission, inputs_of, user_of
 
 
@@ -80,6 +81,27 @@ def test_all_devices_of_data_parallel_need_a_number() -> None:
     }
     with pytest.raises(ConfigError, match=r"strategy\.devices: .* from one node .*; give a number"):
         gang_of(nlpkit.load_config(tree), Host.discover(), RayConfig())
+
+
+@pytest.mark.parametrize(
+    ("written", "overrides"),
+    [
+        ("", ["launch.storage=/s", "strategy.devices=2"]),
+        ("launch: {storage: /s}", []),
+        ("launch: local", ["launch.storage=/s"]),
+        ("launch: {name: ray, storage: /t}", ["launch.storage=/s"]),
+    ],
+)
+def test_options_of_launch_need_no_name_where_a_config_is_submitted(
+    written: str, overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(RayLauncher, "submit", lambda _, config, host, **how: given.append(config))
+    path = tmp_path / "a.yaml"
+    path.write_text(f"name: a\ndata: sample\nmodel: transformer\n{written}\n")
+    nlpkit.submit(nlpkit.load_config(path, overrides), address="http://127.0.0.1:8265")
+    (config,) = given
+    assert (config.launch.name, config.launch.options) == ("ray", {"storage": "/s"})
 
 
 @pytest.fixture
