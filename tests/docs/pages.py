@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from nlpkit.cli.main import CommandGroup
+from nlpkit.plugin.host import Host
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 REPOSITORY = Path(__file__).parents[2]
 README = REPOSITORY / "README.md"
@@ -79,3 +89,28 @@ def commands(text: str) -> list[str]:
     lines = (line.partition("#")[0] for line in text.splitlines())
     parts = (part.strip() for line in lines for part in re.split(r"[|>]", line))
     return [part for part in parts if part.startswith("nlpkit ")]
+
+
+def words(text: str) -> list[list[str]]:
+    """The commands of a block of shell lines, as their words, without what joins them."""
+    found: list[list[str]] = []
+    for line in text.replace("\\\n", " ").splitlines():
+        reader = shlex.shlex(line, posix=True, punctuation_chars="();<>|&")
+        reader.whitespace_split = True
+        command, redirected = list[str](), False
+        for word in [*reader, ";"]:
+            if set(word) <= set("();<>|&"):
+                redirected = word == ">"
+                found.append(command) if command and not redirected else None
+                command = command if redirected else []
+            elif not redirected:
+                command.append(word)
+    return found
+
+
+def parsed(words: Sequence[str]) -> click.Context:
+    """A command line of `nlpkit` as click reads it; an unknown command or option raises."""
+    group = CommandGroup(Host.discover())
+    command = group.get_command(click.Context(group), words[0])
+    assert command is not None
+    return command.make_context(words[0], list(words[1:]))
