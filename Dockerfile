@@ -62,7 +62,10 @@ ENV PATH=/opt/nlpkit/bin:${PATH} \
     PIP_CONSTRAINT=/opt/nlpkit/constraints.txt \
     NLPKIT_WORKSPACE=/workspace \
     HF_HUB_CACHE=/workspace/models/hub \
-    RAY_USAGE_STATS_ENABLED=0
+    ORT_DISABLE_TELEMETRY=1 \
+    HF_HUB_DISABLE_TELEMETRY=1 \
+    RAY_USAGE_STATS_ENABLED=0 \
+    RAY_USAGE_STATS_REPORT_URL=none
 # A login shell sets PATH anew, before it reads this.
 RUN echo "export PATH=\"${PATH}\"" > /etc/profile.d/nlpkit.sh
 WORKDIR /workspace

@@ -15,10 +15,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
 import torch
 import transformers
 
@@ -77,7 +77,7 @@ def main() -> None:
         "Speed of prediction",
         TEXT.format(
             torch=torch.__version__.split("+")[0],
-            onnx=onnxruntime.__version__,
+            onnx=version("onnxruntime"),
             transformers=transformers.__version__,
             python=platform.python_version(),
             threads=threads_per_rank(1),

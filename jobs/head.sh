@@ -10,7 +10,8 @@
 address=${1:?the address of this machine, as the others see it}
 shift
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="${RAY_AUTH_TOKEN_PATH:-/etc/nlpkit/token}"
-export RAY_USAGE_STATS_ENABLED=0
+# Where statistics are off, a head still reports that they are: to no address that there is.
+export RAY_USAGE_STATS_ENABLED=0 RAY_USAGE_STATS_REPORT_URL=none
 exec ray start --head --block \
     --node-ip-address="$address" \
     --port=6379 \

@@ -6,6 +6,7 @@ Names are imported on first use (PEP 562), so that `import nlpkit` costs millise
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from nlpkit.errors import (
@@ -46,6 +47,17 @@ if TYPE_CHECKING:
     from nlpkit.runs import Run, submit, train
 
 __version__ = "0.1.0"
+
+_SILENT = {
+    "ORT_DISABLE_TELEMETRY": "1",  # read when onnxruntime is imported, and never again
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_UPDATE_DOWNLOAD_COUNTS": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+"""What keeps libraries from reporting to their makers, in this process and its children."""
+
+for _name, _value in _SILENT.items():
+    os.environ.setdefault(_name, _value)
 
 _LAZY = {
     "ComponentConfig": "nlpkit.config.schema",

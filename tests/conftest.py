@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+import nlpkit  # noqa: F401 - before onnxruntime, which must not report to its maker
+
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # A job in the background ignores Ctrl-C, one under nohup SIGHUP, and so would every process below.
 signal.signal(signal.SIGINT, signal.default_int_handler)

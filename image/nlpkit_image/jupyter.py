@@ -41,11 +41,10 @@ def command(who: Person) -> tuple[list[str], str]:
         StartError: The password's hash or file cannot be used.
     """
     hashed, told = _password()
-    identity = {"hashed_password": hashed}
-    settings = {"PasswordIdentityProvider": identity}
+    provider = "PasswordIdentityProvider"
+    settings = {provider: {"hashed_password": hashed}}
     path = who.state / "jupyter" / "jupyter_server_config.json"
     write_private(path, json.dumps(settings), (who.uid, who.gid))
-    provider = "PasswordIdentityProvider"
     line = [
         f"{INSTALLED}/bin/jupyter",
         "lab",
@@ -55,6 +54,7 @@ def command(who: Person) -> tuple[list[str], str]:
         "--ServerApp.port_retries=0",
         "--ServerApp.open_browser=False",
         f"--ServerApp.root_dir={WORKSPACE}",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
         "--IdentityProvider.token=",
         f"--{provider}.token=",
         f"--{provider}.password_required=True",

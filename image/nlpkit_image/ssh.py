@@ -19,7 +19,9 @@ KEYS, PORT = "SSH_AUTHORIZED_KEYS", "SSH_PORT"
 HOST_KEYS = SETTINGS / "ssh"
 """On a volume, so that the server stays the one that people know."""
 
-_SEEN = re.compile(r"(PATH|LD_LIBRARY_PATH|LANG|CUDA_\w+|NVIDIA_\w+|HF_\w+|NLPKIT_\w+)")
+_SEEN = re.compile(
+    r"(PATH|LD_LIBRARY_PATH|LANG|CUDA_\w+|NVIDIA_\w+|HF_\w+|NLPKIT_\w+|ORT_DISABLE_TELEMETRY)"
+)
 _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|CREDENTIAL|_KEY")
 _KEY = re.compile(r"(^|\s)(ssh-|ecdsa-|sk-)\S+ AAAA")
 _SETTINGS = """\

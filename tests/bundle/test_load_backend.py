@@ -13,6 +13,7 @@ import pytest
 
 import nlpkit
 from tests.bundle.bundles import PLUGIN, TEXTS, make_run
+from tests.network.watching import Watched
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,6 +73,12 @@ def test_the_onnx_backend_imports_no_torch_and_no_plugin_of_the_model(tmp_path: 
         [sys.executable, "-c", code, str(run)], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout.split()) == (0, []), done.stderr
+
+
+def test_onnx_runtime_reports_to_nobody(run: Path, tmp_path: Path) -> None:
+    watched = Watched(tmp_path / "watched")
+    watched.run("predict", run, "money", "--backend", "onnx")
+    assert (list(watched.home.iterdir()), watched.strangers()) == ([], set())
 
 
 def test_an_export_of_other_weights_is_refused(run: Path) -> None:

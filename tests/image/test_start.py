@@ -89,6 +89,12 @@ def test_jupyter_gets_a_password_that_is_made_up_anew_each_time(me):
     assert passwd_check(hash_in(lines[1][0]), passwords[1])
 
 
+def test_jupyter_asks_nobody_whether_there_is_a_newer_one(me):
+    assert (
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate" in jupyter.command(me)[0]
+    )
+
+
 def test_jupyter_takes_the_password_of_a_file_and_shows_it_nowhere(me, tmp_path, monkeypatch):
     monkeypatch.setenv(jupyter.FILE, str(private(tmp_path / "password", "correct horse\n")))
     line, told = jupyter.command(me)
@@ -179,6 +185,7 @@ def test_a_session_sees_what_it_needs_and_no_secret():
         "NVIDIA_VISIBLE_DEVICES": "all",
         "HF_HUB_CACHE": "/workspace/models/hub",
         "HF_TOKEN": "hf_secret",
+        "ORT_DISABLE_TELEMETRY": "1",
         "NLPKIT_WORKSPACE": "/workspace",
         "AWS_SECRET_ACCESS_KEY": "secret",
         "RAY_AUTH_TOKEN": "secret",
@@ -193,6 +200,7 @@ def test_a_session_sees_what_it_needs_and_no_secret():
             "LD_LIBRARY_PATH",
             "NLPKIT_WORKSPACE",
             "NVIDIA_VISIBLE_DEVICES",
+            "ORT_DISABLE_TELEMETRY",
             "PATH",
         )
     )
