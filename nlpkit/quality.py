@@ -6,6 +6,8 @@ warning names are looked up once more.
 
 from __future__ import annotations
 
+import unicodedata
+from collections import defaultdict
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from nlpkit.data.rows import BadRows, Rows
 
 _FEW = 5  # training rows of a label
+_MISSING = {"nan", "none", "null", "n/a", "na", "#n/a", "<na>", "-1"}
 _KEY = "tokenizer.max_length"
 _CUT = 0.05  # share of the rows from which truncation is worth a warning
 _UNKNOWN = 0.01  # share of the tokens
@@ -101,9 +104,8 @@ class Quality:
         self._copies = Copies({split: len(rows) for split, rows in splits.items()})
         self._counts = TokenCounts(tokenizer)
         counts: Mapping[str, int] = schema.get("counts") or {}
-        self._labels = len(counts)
-        self._few = {label: count for label, count in counts.items() if count < _FEW}
-        self._rare, self._cut, self._unknown, self._empty = _Seen(), _Seen(), _Seen(), _Seen()
+        self._odd = [(*odd, _Seen()) for odd in _oddities(counts)]
+        self._cut, self._unknown, self._empty = _Seen(), _Seen(), _Seen()
         self._windowed = windowed(task)
         self._windows, self._several = 0, 0
         self.bytes = 0
@@ -139,17 +141,10 @@ class Quality:
         )
 
     def problems_of_rows(self) -> Iterator[Problem]:
-        """Labels with few rows; copies, contradictions, and training rows in other splits."""
-        if self._few:
-            rarest = sorted(self._few.items(), key=lambda each: each[1])
-            labels = ", ".join(f"{label} ({count})" for label, count in rarest[:_NAMED])
-            labels += ", …" if len(rarest) > _NAMED else ""
-            yield self._rare.warning(
-                f"{len(rarest)} of {self._labels} labels have fewer than {_FEW} training rows: "
-                f"{labels}",
-                "give them more rows, or merge them",
-                place=self._config.origin.address(("data", "train")),
-            )
+        """Labels that look wrong; copies, contradictions, and training rows in other splits."""
+        place = self._config.origin.address(("data", "train"))
+        for _, message, remedy, seen in self._odd:
+            yield seen.warning(message, remedy, place=place)
         repeats = self._copies.repeats()
         found = self._found({number for repeat in repeats for number in repeat.rows})
         for repeat in repeats:
@@ -201,8 +196,11 @@ class Quality:
             self._unknown.add(row.address)
         if length == self._counts.special(text):
             self._empty.add(row.address)
-        if self._few and len(self._rare.first) < 2 and self._task.stratum(row) in self._few:
-            self._rare.add(row.address)
+        wanted = [(labels, seen) for labels, _, _, seen in self._odd if len(seen.first) < 2]
+        stratum = self._task.stratum(row) if wanted else ""
+        for labels, seen in wanted:
+            if stratum in labels:
+                seen.add(row.address)
 
     def _fitted(self, length: int, special: int) -> tuple[int, bool]:
         """Tokens that a store holds of a text, about, and whether its end is cut off."""
@@ -250,3 +248,44 @@ class Quality:
 
 def _shown(word: str) -> str:
     return f"{word} (U+{ord(word):04X})" if len(word) == 1 else shorten(word)
+
+
+def _oddities(counts: Mapping[str, int]) -> Iterator[tuple[Set[str], str, str]]:
+    """Labels that look wrong in the training rows, what is said of them, and what helps."""
+    if few := {label: count for label, count in counts.items() if count < _FEW}:
+        message = f"{len(few)} of {len(counts)} labels have fewer than {_FEW} training rows"
+        yield few.keys(), f"{message}: {_rarest(few)}", "give them more rows, or merge them"
+    groups = defaultdict[str, dict[str, int]](dict)
+    for label, count in counts.items():
+        groups[_folded(label)][_visible(label)] = count
+    if alike := [group for group in groups.values() if len(group) > 1]:
+        ways = "; ".join(_rarest(group) for group in alike[:_NAMED]) + "; …" * (len(alike) > _NAMED)
+        rarest = {min(group, key=group.__getitem__) for group in alike}
+        message = "labels that differ by capitals, blanks or the form of Unicode alone"
+        watched = {label for label in counts if _visible(label) in rarest}
+        yield watched, f"{message}: {ways}", "write each in one way, if both mean the same"
+    if missing := {label: n for label, n in counts.items() if label.casefold() in _MISSING}:
+        message = f"labels that often stand for a missing one: {_rarest(missing)}"
+        yield missing.keys(), message, "if they do, leave the cells empty: they are bad rows then"
+
+
+def _rarest(counts: Mapping[str, int]) -> str:
+    """Some labels and their rows, the rarest first."""
+    rarest = sorted(counts.items(), key=lambda each: each[1])
+    labels = ", ".join(f"{label} ({count})" for label, count in rarest[:_NAMED])
+    return labels + ", …" * (len(rarest) > _NAMED)
+
+
+def _folded(label: str) -> str:
+    """What labels that a reader takes for one have in common."""
+    folded = unicodedata.normalize("NFKC", label).casefold()
+    return "".join(sign for sign in folded if sign.isprintable() and not sign.isspace())
+
+
+def _visible(label: str) -> str:
+    """A label in quotes, with what cannot be seen in it, or seen apart, as its number."""
+    apart = (
+        sign if sign.isprintable() and not unicodedata.combining(sign) else f"\\u{ord(sign):04x}"
+        for sign in label
+    )
+    return f'"{"".join(apart)}"'

@@ -129,6 +129,29 @@ class TestLabels:
         problem = only(found([*rows, 'text,"x,y"'], task={"target": "multilabel"}))
         assert "1 of 2 labels have fewer than 5 training rows: y (1);" in str(problem)
 
+    def test_labels_that_a_reader_takes_for_one_are_named_with_what_sets_them_apart(self) -> None:
+        rows = [f"text {number},{'ab'[number % 2]} é" for number in range(20)]
+        odd = ["A é", "a e\u0301", "a\u00a0é", "b\u200b é", "a  é"]
+        rows += [f"more {odd[number % 5]} {number},{odd[number % 5]}" for number in range(25)]
+        assert str(only(found(rows))) == (
+            "train.csv:22: labels that differ by capitals, blanks or the form of Unicode alone: "
+            '"A é" (5), "a  é" (5), "a e\\u0301" (5), "a\\u00a0é" (5), "a é" (10); '
+            '"b\\u200b é" (5), "b é" (10) (also train.csv:25); write each in one way, if both mean '
+            "the same"
+        )
+
+    def test_signs_set_labels_apart(self) -> None:
+        labels = ["c", "c++", "c#", "ab", "a-b", "a_b", "1", "1.5", "é", "e"]
+        assert found([f"text {n},{labels[n % 10]}" for n in range(50)]).problems == []
+
+    @pytest.mark.parametrize("label", ["nan", "None", "NULL", "n/a", "-1"])
+    def test_labels_that_often_stand_for_a_missing_one_are_named(self, label: str) -> None:
+        problem = only(found([*GOOD, *(f"odd {number},{label}" for number in range(6))]))
+        assert str(problem) == (
+            f"train.csv:22: labels that often stand for a missing one: {label} (6) (also "
+            "train.csv:23); if they do, leave the cells empty: they are bad rows then"
+        )
+
 
 def vocabulary(folder: Path, *words: str, lowercase: bool = False) -> dict[str, Any]:
     """A pretrained WordPiece tokenizer that knows these words."""
