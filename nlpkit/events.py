@@ -29,7 +29,8 @@ class RunStarted:
 
 @dataclass(frozen=True, kw_only=True)
 class StepEnded:
-    """An optimizer step ended. `ids`: the samples of the whole batch; `loss` is its mean.
+    """An optimizer step ended. `ids`: the samples of the whole batch; `loss` is its mean, or 0
+    where all of them weigh nothing, so that the step was not taken.
 
     `logged` is its line in metrics.jsonl, on steps that have one.
     """

@@ -261,10 +261,10 @@ class Trainer:
         if not finite and not step.overflow and self.config.train.nonfinite == "stop":
             raise NonFiniteError(self._nonfinite(batches, step))
 
-    def _interval_loss(self) -> float:
-        """The mean loss of the steps since the last line."""
+    def _interval_loss(self) -> float | None:
+        """The mean loss of the steps that were taken since the last line; None for none."""
         (loss, steps), self.interval = self.interval, [0.0, 0.0]
-        return loss / steps if steps else math.nan
+        return loss / steps if steps else None
 
     def _nonfinite(self, batches: StepBatches, step: Step) -> str:
         samples = [self.address(int(sample)) for sample in batches.ids[:8]]

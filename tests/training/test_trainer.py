@@ -184,6 +184,26 @@ def test_skipped_steps_are_counted_and_do_not_advance_the_schedule(tmp_path):
     assert all(rates[index] == rates[index + 1] for index in skipped if index + 1 < len(rates))
 
 
+def test_steps_of_which_no_row_counts_are_skipped_and_have_no_loss(tmp_path):
+    rows = [{**row, "weight": float(index % 3 > 0)} for index, row in enumerate(ROWS[:12])]
+    run = train(
+        tmp_path / "run",
+        {"train": rows},
+        task={"name": "sequence", "weight": "weight"},
+        train={"batch_size": 1, "epochs": 1},
+        observers=["progress", "tensorboard"],
+    )
+    text = (run.path / "metrics.jsonl").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert run.history == lines
+    nothing = [index for index, line in enumerate(lines) if line["loss"] is None]
+    assert len(nothing) == run.result["skipped_steps"] == 4
+    assert all(lines[index]["grad_norm"] == 0 for index in nothing)
+    rates = [line["learning_rate"] for line in lines]
+    assert all(rates[index] == rates[index + 1] for index in nothing if index + 1 < len(lines))
+    assert all(not each["failures"] for each in run.result["observers"].values())
+
+
 def test_honest_numbers_are_in_the_result(tmp_path):
     run = train(tmp_path / "run")
     result = run.result
