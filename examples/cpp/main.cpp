@@ -58,6 +58,9 @@ Answer classifier(const bundle::Path& folder, const bundle::Description& descrip
   if (!std::filesystem::is_regular_file(path))
     throw std::runtime_error(path.string() + ": is missing; write it with nlpkit export RUN " +
                              "torchscript");
+  // Or the first calls are watched, and optimized and compiled for their shapes, before it is fast.
+  torch::jit::FusionStrategy none;
+  torch::jit::setFusionStrategy(none);
   torch::jit::Module model;
   try {
     model = torch::jit::load(path.string(), torch::kCPU);

@@ -54,7 +54,18 @@ class TorchScriptExporter:
             module = torch.jit.load(  # type: ignore[no-untyped-call]
                 str(path / MODEL), map_location="cpu"
             )
-        return runner(module, path)
+        run = runner(module, path)
+
+        def run_unwatched(inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+            # torch would watch the first call and optimize in the next, and where it can fuse it
+            # would compile up to ten times for new shapes. (The public function only warns first.)
+            usual = torch._C._jit_set_fusion_strategy([])
+            try:
+                return run(inputs)
+            finally:
+                torch._C._jit_set_fusion_strategy(usual)
+
+        return run_unwatched
 
 
 def device_constants(traced: torch.jit.ScriptModule) -> list[str]:

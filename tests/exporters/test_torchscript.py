@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,3 +89,18 @@ def test_the_note_says_that_torchscript_is_deprecated_and_what_replaces_it(tmp_p
     assert "deprecated upstream" in artifact.note
     assert "torch.export" in artifact.note
     assert "\n" not in artifact.note
+
+
+def test_no_call_is_watched_to_be_compiled_later(tmp_path: Path) -> None:
+    (tmp_path / "nlpkit.json").write_text(json.dumps({"model": {"inputs": ["input_ids"]}}))
+    exporter = build(None)
+    exporter.export(Positions().eval(), ["input_ids"], SAMPLE, tmp_path)
+    run = exporter.open(tmp_path)
+    usual = torch._C._jit_set_fusion_strategy([("STATIC", 3)])
+    try:
+        for _ in range(2):
+            run(SAMPLE)
+            assert "prim::profile" not in str(torch.jit.last_executed_optimized_graph())
+        assert torch._C._jit_set_fusion_strategy(usual) == [("STATIC", 3)]
+    finally:
+        torch._C._jit_set_fusion_strategy(usual)
