@@ -82,11 +82,12 @@ Answer classifier(const bundle::Path& folder, const bundle::Description& descrip
   };
 }
 
-// Refuses what nlpkit refuses: what is not UTF-8, and a text of nothing but white space.
+// Refuses what nlpkit refuses: what is not UTF-8, and a text in which nothing can be seen.
 void check(const std::string& text) {
   const std::u32string decoded = utf8::decode(text);
   const auto blank = [](char32_t code) {
-    return wordpiece::is_space(code) || (code >= 0x1C && code <= 0x1F);
+    return wordpiece::is_space(code) || (code >= 0x1C && code <= 0x1F) || code == 0xAD ||
+           (code >= 0x200B && code <= 0x200F) || code == 0x2060 || code == 0xFEFF;
   };
   if (std::all_of(decoded.begin(), decoded.end(), blank))
     throw std::runtime_error("the text is empty");

@@ -15,8 +15,11 @@ from tokenizers import Tokenizer
 
 import nlpkit
 from nlpkit.bundle.export import export
+from nlpkit.contracts import Row
+from nlpkit.errors import DataError
 from nlpkit_data.config import CharConfig, SubwordConfig
 from nlpkit_data.tokenizers import bpe, char, wordpiece
+from nlpkit_tasks import cells
 from tests.bundle.bundles import LABELS, NUMBERS, PAIRS, TEXTS, make_run
 
 if TYPE_CHECKING:
@@ -53,7 +56,6 @@ SPECIMENS = [
     "[CLS] [MASK][SEP]x[UNK] [PAD] [cls] [SEP [[SEP]]",
     "##ing ## #hash un##ing",
     "the card " * 90,
-    "\u200b",
     "x",
 ]
 
@@ -207,7 +209,10 @@ def test_what_is_no_utf8_is_refused_with_its_line(classify, bundle, broken):
     assert said == "classify: line 2: is not UTF-8 at byte 3\n"
 
 
-def test_an_empty_text_is_refused_with_its_place(classify, bundle):
+@pytest.mark.parametrize("text", [" \u3000\t", "\x1c", "\u200b\u200f", "\u00ad \u2060\ufeff"])
+def test_an_empty_text_is_refused_with_its_place(classify, bundle, text):
     assert refusal(classify, "--ids", bundle, "fine", "") == "classify: text 2: the text is empty\n"
-    said = refusal(classify, "--ids", bundle, lines="fine\n \u3000\t\n".encode())
+    said = refusal(classify, "--ids", bundle, lines=f"fine\n{text}\n".encode())
     assert said == "classify: line 2: the text is empty\n"
+    with pytest.raises(DataError, match="the text is empty"):
+        cells.text(Row({"text": text}, ""), "text")
