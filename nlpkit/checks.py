@@ -15,7 +15,7 @@ from nlpkit.config.resolve import build, options_of, resolve
 from nlpkit.config.schema import Config
 from nlpkit.contracts import Row
 from nlpkit.data.prepare import Texts, locations
-from nlpkit.data.rows import BadRows, Rows, scan, split_off
+from nlpkit.data.rows import BadRows, Rows, remarks, scan, split_off
 from nlpkit.data.windows import problems as window_problems
 from nlpkit.errors import ConfigError, DataError, InputError, NlpkitError, Problem
 from nlpkit.metrics import monitor_of
@@ -156,6 +156,7 @@ class _Data:
             remedy = f'it names the training rows of "{self.config.data.name}"'
             self._complain("data.train", "missing", remedy)
         splits = self._splits(places)
+        self.findings.problems += remarks(self.source)
         self.findings.rows = {split: len(rows) for split, rows in splits.items()}
         if splits.get("train"):
             try:

@@ -40,7 +40,11 @@ MOST_WINDOWS = 32
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a source: its values by column, and where it stands (`data/train.csv:1042`)."""
+    """One row of a source: its values by column, and where it stands (`data/train.csv:1042`).
+
+    A value that is neither text nor a number, nor what becomes one, is a DataError that says so:
+    whoever needs it raises it.
+    """
 
     values: Mapping[str, Any]
     address: str
@@ -108,7 +112,11 @@ class Prediction(SimpleNamespace):
 
 
 class Source(Protocol):
-    """Reads one location; splitting and bad rows are the core's work."""
+    """Reads one location; splitting and bad rows are the core's work.
+
+    It may have an attribute `remarks`, a list of Problems: what it found odd so far in what it
+    read, each once. They are shown as warnings.
+    """
 
     def default(self, split: str) -> str | None:
         """The location of "train" or "test" where the config names none, or None."""
@@ -148,6 +156,9 @@ class Metric(Protocol):
 
 class Task(Protocol):
     """Says what a row means: which text goes in, which target comes out. Numpy only.
+
+    It may have an attribute `columns`: all that it reads. Of rows in memory only those are stored;
+    all of them where it does not say.
 
     It may have an attribute `windowed`. Where that is true, a text that is longer than
     `tokenizer.max_length` is no longer cut off but comes in overlapping windows: an example holds

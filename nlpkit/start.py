@@ -124,11 +124,13 @@ class Start:
         inputs = self.folder / "inputs"
         if data is not None:
             _check_splits(data)
+            task = build(resolve(self.config, self.host).task, "task", self.host)
+            columns = getattr(task, "columns", None)
             declared = self.config.data.options.get("encoding", AUTO) != AUTO
             with TemporaryDirectory(dir=self.folder, prefix=".inputs") as temporary:
                 written = {split: Path(temporary) / f"{split}.jsonl" for split in data}
                 for split, path in written.items():
-                    write_rows(data[split], path, split, marked=declared)
+                    write_rows(data[split], path, split, columns=columns, marked=declared)
                     stored = inputs / path.name
                     if (
                         found

@@ -14,7 +14,7 @@ from nlpkit.config.resolve import build, build_objective
 from nlpkit.config.schema import Component
 from nlpkit.data.encode import Encoder
 from nlpkit.data.loader import evaluation_batches
-from nlpkit.data.rows import BadRows, scan, write_rows
+from nlpkit.data.rows import BadRows, remarks, scan, write_rows
 from nlpkit.data.store import StoreWriter, TokenStore
 from nlpkit.errors import DataError
 from nlpkit.nn import StepModule
@@ -87,7 +87,7 @@ def _source(model: Model, data: Any, folder: Path) -> tuple[Source, str]:
     """Rows in memory become a file; a location is read by the run's source, else by `files`."""
     if not isinstance(data, str | Path):
         location = folder / "rows.jsonl"
-        write_rows(data, location, "data")
+        write_rows(data, location, "data", columns=getattr(model.task, "columns", None))
         return build(_FILES, "source", model.host), str(location)
     config = model.bundle.path.with_name("config.yaml")
     in_run = model.bundle.path.name == "bundle" and config.is_file()
@@ -100,6 +100,8 @@ def _encoded(
 ) -> TokenStore:
     bad = BadRows("error")
     rows, _ = scan(source, location, model.task, bad)
+    for remark in remarks(source):
+        terminal.note(f"warning: {remark}")
     encoder = Encoder(task=model.task, tokenizer=model.tokenizer, schema=model.bundle.schema)
     with StoreWriter(folder / "store") as writer:
         with terminal.bar("tokenizing", len(rows), "rows") as bar:

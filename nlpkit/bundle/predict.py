@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from nlpkit.config.resolve import build
 from nlpkit.contracts import WINDOWS, Batch, Example, Prediction, Row
 from nlpkit.data.plan import evaluation_plan
+from nlpkit.data.rows import texts_of
 from nlpkit.data.windows import counts_of, pooled, windowed
 from nlpkit.errors import BundleError, DataError, InputError
 
@@ -162,7 +163,7 @@ class Model:
             raise text
         row = text if isinstance(text, Row) else self._row(text, address)
         try:
-            "".join(self.task.texts(row)).encode()
+            "".join(texts_of(self.task, row)).encode()
         except UnicodeEncodeError:
             problem = "holds half a surrogate pair, which is no character"
             raise DataError(row.address, problem=problem) from None

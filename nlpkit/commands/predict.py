@@ -17,6 +17,7 @@ from nlpkit.commands.prediction_draft import Draft, drafts
 from nlpkit.commands.prediction_lines import Lines, form_of
 from nlpkit.commands.prediction_rows import Asked, rows_of
 from nlpkit.data.encoding import AUTO, checked
+from nlpkit.data.opening import path_of
 from nlpkit.errors import InputError, Interrupted
 from nlpkit.signals import interruptible
 
@@ -44,6 +45,8 @@ _TABLE_ROWS = 1000
 @click.option(
     "--input-encoding", default=AUTO, metavar="NAME", help="Default: UTF-8; gb18030, latin-1, …"
 )
+@click.option("--delimiter", default=AUTO, metavar="C", help="Of a csv; default: the header's.")
+@click.option("--quotes", type=click.Choice([AUTO, "none"]), default=AUTO, help="Of a csv.")
 @click.option("--sheet", metavar="NAME", help="The input's, if it is a workbook with several.")
 @click.option("--output", metavar="FILE", help="jsonl or csv; default: the terminal.")
 @click.option(
@@ -73,6 +76,8 @@ def command(
     texts: tuple[str, ...],
     source: str | None,
     input_encoding: str,
+    delimiter: str,
+    quotes: str,
     sheet: str | None,
     output: str | None,
     encoding: str,
@@ -87,7 +92,15 @@ def command(
 
     RUN is a run folder or a bundle. A pair of texts is two TEXTs, or two columns of the file.
     """
-    asked = Asked(texts=texts, source=source, columns=columns, encoding=input_encoding, sheet=sheet)
+    asked = Asked(
+        texts=texts,
+        source=source,
+        columns=columns,
+        encoding=input_encoding,
+        delimiter=delimiter,
+        quotes=quotes,
+        sheet=sheet,
+    )
     _check_input(asked)
     if encoding != "utf-8" and Path(output or "").suffix != ".csv":
         raise click.UsageError(f"--encoding {encoding} is for an --output that is csv")
@@ -113,6 +126,8 @@ def command(
         if resume and _is_done(terminal, draft, rows, Path(output), file=file):
             return
         lines = _save(terminal, draft, rows, source, file=file, resume=resume)
+    for remark in asked.remarks:
+        terminal.note(f"warning: {remark}")
     if lines.bad:
         terminal.note(f"{lines.bad} of {lines.total} texts could not be predicted; see their error")
     if output is not None:
@@ -124,7 +139,7 @@ def _check_input(asked: Asked) -> None:
         raise click.UsageError("give TEXTs or --input, not both")
     if not asked.texts and asked.source is None and (sys.stdin is None or sys.stdin.isatty()):
         raise click.UsageError("give TEXTs, --input FILE, or texts on standard input")
-    if asked.sheet is not None and not (asked.source or "").lower().endswith(".xlsx"):
+    if asked.sheet is not None and not path_of(asked.source or "").lower().endswith(".xlsx"):
         raise click.UsageError("--sheet is for an --input that is a workbook")
     try:
         checked(asked.encoding)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -15,6 +15,8 @@ from nlpkit.config.resolve import build
 from nlpkit.config.schema import Component
 from nlpkit.contracts import Row
 from nlpkit.data.encoding import AUTO, lines
+from nlpkit.data.opening import opened, path_of
+from nlpkit.data.rows import remarks
 from nlpkit.errors import DataError, InputError, closest
 
 if TYPE_CHECKING:
@@ -33,14 +35,20 @@ class Asked:
         source: A file; None: standard input.
         columns: The file's columns of texts; none: the task's own.
         encoding: Of the file.
+        delimiter: Of a csv file.
+        quotes: "none" where they mean nothing in it.
         sheet: Of a workbook, or None.
+        remarks: Gets what is odd about the file, each once.
     """
 
     texts: tuple[str, ...] = ()
     source: str | None = None
     columns: tuple[str, ...] = ()
     encoding: str = AUTO
+    delimiter: str = AUTO
+    quotes: str = AUTO
     sheet: str | None = None
+    remarks: dict[str, None] = field(default_factory=dict)
 
 
 def rows_of(model: Model, given: Asked) -> Iterator[Row | DataError]:
@@ -50,7 +58,7 @@ def rows_of(model: Model, given: Asked) -> Iterator[Row | DataError]:
         DataError: Nothing can be read, or a column is missing.
     """
     wanted, texts, source = tuple(model.task.text_columns), given.texts, given.source
-    if source is not None and Path(source).suffix != ".txt":
+    if source is not None and Path(path_of(source)).suffix != ".txt":
         try:
             yield from _file_rows(model, source, given)
         except DataError as error:
@@ -81,6 +89,7 @@ def _file_rows(model: Model, location: str, given: Asked) -> Iterator[Row | Data
     if len(columns) != len(wanted):
         raise click.UsageError(f"--column: the task takes {len(wanted)} columns of texts")
     options = {"encoding": given.encoding, "sheet": given.sheet}
+    options |= {"delimiter": given.delimiter, "quotes": given.quotes}
     files: Source = build(Component(name="files", **options), "source", model.host)
     checked = False
     for row in files.rows(location):
@@ -91,7 +100,11 @@ def _file_rows(model: Model, location: str, given: Asked) -> Iterator[Row | Data
             _check_columns(row, columns, location)
             checked = True
         values = [row.values.get(column) for column in columns]
-        yield Row(dict(zip(wanted, values, strict=True)), row.address)
+        if bad := next((value for value in values if isinstance(value, DataError)), None):
+            yield bad
+        else:
+            yield Row(dict(zip(wanted, values, strict=True)), row.address)
+    given.remarks.update(dict.fromkeys(_named(str(each)) for each in remarks(files)))
 
 
 def _check_columns(row: Row, columns: tuple[str, ...], location: str) -> None:
@@ -110,7 +123,7 @@ def _check_columns(row: Row, columns: tuple[str, ...], location: str) -> None:
 def _text_lines(path: str | None, encoding: str) -> Iterator[str]:
     place = path or "standard input"
     try:
-        with _opened(path) as file:
+        with opened(path, place) if path else _standard_input() as file:
             for line in lines(file, place, encoding):
                 yield from (text.rstrip("\n") for text in io.StringIO(line, newline=None))
     except OSError as error:
@@ -119,9 +132,7 @@ def _text_lines(path: str | None, encoding: str) -> Iterator[str]:
         raise _renamed(error) from None
 
 
-def _opened(path: str | None) -> AbstractContextManager[IO[bytes]]:
-    if path:
-        return Path(path).open("rb")
+def _standard_input() -> AbstractContextManager[IO[bytes]]:
     if isinstance(sys.stdin, io.TextIOWrapper):  # its bytes: the locale has no say in it
         return nullcontext(sys.stdin.buffer)
     return io.BytesIO(sys.stdin.read().encode())
@@ -129,7 +140,11 @@ def _opened(path: str | None) -> AbstractContextManager[IO[bytes]]:
 
 def _renamed(error: DataError) -> DataError:
     """The error of a source, whose options have other names on the command line."""
-    remedy = error.remedy
-    for key, option in {"data.encoding": "--input-encoding", "data.sheet": "--sheet"}.items():
-        remedy = remedy.replace(f"{key}: ", f"{option} ").replace(key, option)
-    return error.advising(remedy)
+    return error.advising(_named(error.remedy))
+
+
+def _named(text: str) -> str:
+    for key in ("delimiter", "quotes", "sheet", "encoding"):
+        option = "--input-encoding" if key == "encoding" else f"--{key}"
+        text = text.replace(f"data.{key}: ", f"{option} ").replace(f"data.{key}", option)
+    return text

@@ -16,10 +16,12 @@ from typing import IO, TYPE_CHECKING
 from nlpkit.errors import DataError, closest, shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
 AUTO = "auto"
 """UTF-8, with or without a byte order mark."""
+LONGEST = 10_000_000
+"""Characters of a line that are kept, about; one with more is no line, but a quote that is open."""
 
 _CANDIDATE = "gb18030"  # what Excel writes in China, and a superset of GBK and GB2312
 _SAMPLE = 30  # characters that a message shows, a third of them before what is not ASCII
@@ -41,51 +43,62 @@ def checked(encoding: str) -> str:
     return encoding
 
 
-def lines(file: IO[bytes], address: str, encoding: str = AUTO) -> Iterator[str]:
+def lines(
+    file: IO[bytes], address: str, encoding: str = AUTO, cut: list[int] | None = None
+) -> Iterator[str]:
     """The lines of a file, each with its end; where all of them end in lone CRs, those.
 
-    A file that begins with UTF-8's byte order mark is UTF-8, whatever is declared.
+    A file that begins with UTF-8's byte order mark is UTF-8, whatever is declared. Of a line that
+    is longer than LONGEST a part in the middle is left out, so that memory stays bounded.
+
+    Args:
+        file: The bytes.
+        address: What errors begin with.
+        encoding: AUTO, or one that Python knows.
+        cut: Gets the numbers of the lines that are not whole.
 
     Raises:
         DataError: At bytes that the encoding does not have, with line and offset.
     """
-    whole = _whole(_Decoding(file, address, encoding))
+    whole = _whole(_Decoding(file, address, encoding), [] if cut is None else cut)
     for line in whole:
         yield from io.StringIO(line, newline="")
         break
     yield from whole
 
 
-def _whole(pieces: Iterable[str]) -> Iterator[str]:
+def _whole(pieces: _Decoding, cut: list[int]) -> Iterator[str]:
     rest = ""
     for piece in pieces:
         if end := piece.rfind("\n") + 1:
             yield from io.StringIO(rest + piece[:end], newline="\n")
             rest = piece[end:]
-        else:
+        elif len(rest) < LONGEST:
             rest += piece
+        elif piece and cut[-1:] != [pieces.line]:
+            cut.append(pieces.line)
     if rest:
         yield rest
 
 
 class _Decoding:
-    """Texts of a file's pieces, which end where it has a byte 0x0a: not always a line's end."""
+    """Texts of a file's pieces; most end where it has a byte 0x0a: not always a line's end."""
 
     def __init__(self, file: IO[bytes], address: str, encoding: str) -> None:
         self._file, self._address, self._declared = file, address, encoding
-        self._line, self._offset = 1, 0
+        self.line, self._offset = 1, 0
         self._waiting: Iterator[bytes] = iter(())  # pieces that have been read
         self._before: deque[bytes] = deque(maxlen=8)  # pieces with more than ASCII
 
     def __iter__(self) -> Iterator[str]:
-        first = next(iter(self._file), b"")
+        first = self._file.readline(_BLOCK)
         encoding = codecs.lookup(self._encoding(first))
         self._name = "UTF-8" if encoding.name.startswith("utf-8") else self._declared
-        self._by_lines = encoding.name == "utf-8"  # no character is in two pieces
+        self._at_once = encoding.name == "utf-8"
         self._decoder = encoding.incrementaldecoder()
         yield self._text(first).removeprefix("\ufeff")
-        while pieces := self._file.readlines(_TOGETHER):
-            yield from self._texts(pieces)
+        while block := self._file.read(_TOGETHER):
+            yield from self._texts(block + self._file.readline(_BLOCK))
         yield self._text(b"")
 
     def _encoding(self, first: bytes) -> str:
@@ -99,33 +112,33 @@ class _Decoding:
             raise DataError(self._address, problem=problem, remedy=f"data.encoding: {name}")
         return "utf-8"
 
-    def _texts(self, pieces: list[bytes]) -> Iterator[str]:
-        """The text of pieces at once, a third of the time, where that finds nothing wrong."""
-        if self._by_lines:
+    def _texts(self, block: bytes) -> Iterator[str]:
+        """The text of a block at once, a third of the time, where that finds nothing wrong."""
+        if self._at_once and not self._decoder.getstate()[0]:  # no character has begun before
             with suppress(UnicodeDecodeError):
-                text = (joined := b"".join(pieces)).decode()
-                self._line += text.count("\n")
-                self._offset += len(joined)
-                if not joined.isascii():
-                    self._before.extend(piece for piece in pieces if not piece.isascii())
+                text = block.decode()
+                self.line += text.count("\n")
+                self._offset += len(block)
+                if not block.isascii():
+                    self._before.extend(each for each in io.BytesIO(block) if not each.isascii())
                 yield text
                 return
-        self._waiting = iter(pieces)
+        self._waiting = io.BytesIO(block)
         yield from map(self._text, self._waiting)
 
     def _text(self, piece: bytes) -> str:
         try:
-            text = piece.decode() if self._by_lines else self._decoded(piece)
+            text = self._decoded(piece)
         except UnicodeDecodeError as error:
             raise self._broken(piece, error) from None
         except UnicodeError as error:  # UTF-16 without the mark that says which one
-            here = f"{self._address}:{self._line}"
+            here = f"{self._address}:{self.line}"
             problem, remedy = (
                 f"is not {self._name} ({error})",
                 "data.encoding: utf-16-le or utf-16-be",
             )
             raise DataError(here, problem=problem, remedy=remedy) from None
-        self._line += text.count("\n")
+        self.line += text.count("\n")
         self._offset += len(piece)
         if not piece.isascii():
             self._before.append(piece)
@@ -144,7 +157,7 @@ class _Decoding:
         text = ""
         with suppress(UnicodeError):
             text = self._decoder.decode(piece[: max(0, error.start - kept)])
-        breaks = text.count("\n") or (text.count("\r") if self._line == 1 else 0)
+        breaks = text.count("\n") or (text.count("\r") if self.line == 1 else 0)
         byte, at = error.object[error.start], self._offset - kept + error.start
         problem = f"byte {byte:#04x} at offset {at} of the file is not {self._name}"
         if self._name != "UTF-8":
@@ -154,7 +167,7 @@ class _Decoding:
             remedy = "if that is right, data.encoding: gb18030; else save the file as UTF-8"
         else:
             remedy = _UNKNOWN
-        return DataError(f"{self._address}:{self._line + breaks}", problem=problem, remedy=remedy)
+        return DataError(f"{self._address}:{self.line + breaks}", problem=problem, remedy=remedy)
 
     def _candidate(self, piece: bytes) -> str:
         """What a piece is as GB18030; "" where it, one before or what follows cannot be that."""

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 from nlpkit.config.resolve import build
 from nlpkit.data import recipe
 from nlpkit.data.encode import Encoder
-from nlpkit.data.rows import BadRows, Rows, scan, split_off
+from nlpkit.data.rows import BadRows, Rows, remarks, scan, split_off
 from nlpkit.data.store import StoreWriter, TokenStore, write_synced
 from nlpkit.data.windows import enable_truncation, problems
 from nlpkit.environment import cache_folder
@@ -52,7 +52,8 @@ class Prepared:
         recipe: All that they depend on, by dotted key.
         report: `rows`, `tokens` and `truncated` (a share of the rows) by split, and for a windowed
             task `windows` (of a row, the mean) and `windowed` (the share of rows with more than
-            one); `rejected`, how many rows, and `problems`, what was wrong with them.
+            one); `rejected`, how many rows, and `problems`, what was wrong with them; `remarks`,
+            what is odd about the locations.
         starts: What the addresses of rows begin with now, by split of the config.
         moves: What they began with when the rows were tokenized, and what they begin with now.
     """
@@ -85,6 +86,7 @@ class Prepared:
             moves = [(made[split], begin[split]) for split in made if made[split]]
             for kind in report["problems"]:
                 kind["problem"] = _moved(kind["problem"], moves)
+            report["remarks"] = [_moved(remark, moves) for remark in report["remarks"]]
             splits = {split: begin.get(split, begin["train"]) for split in report["rows"]}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"{path}: the prepared data are damaged ({error})") from error
@@ -218,7 +220,9 @@ class _Preparation:
         _write_json(folder / recipe.FILE, content)
 
     def announced(self, prepared: Prepared) -> Prepared:
-        """Says how many rows are left out."""
+        """Says how many rows are left out, and what is odd."""
+        for remark in prepared.report["remarks"]:
+            self.terminal.note(f"warning: {remark}")
         rejected, problems = prepared.report["rejected"], prepared.report["problems"]
         if rejected:
             rows = "1 bad row is" if rejected == 1 else f"{rejected:,} bad rows are"
@@ -295,7 +299,8 @@ class _Preparation:
                     report.setdefault("windows", {})[split] = float(store.windows.mean())
                     report.setdefault("windowed", {})[split] = float((store.windows > 1).mean())
         bad.check(good=sum(report["rows"].values()))
-        return {**report, "rejected": bad.count, "problems": bad.summary()}
+        odd = list(map(str, remarks(self.source)))
+        return {**report, "rejected": bad.count, "problems": bad.summary(), "remarks": odd}
 
 
 def locations(config: Config, source: Source) -> dict[str, str]:

@@ -10,7 +10,7 @@ import datetime
 import json
 import math
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import IO, TYPE_CHECKING, Any, Literal
@@ -26,13 +26,15 @@ from nlpkit.errors import DataError, InputError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from nlpkit.contracts import Source, Task
+    from nlpkit.contracts import Source, Task, TextInput
+    from nlpkit.errors import Problem
 
 Policy = Literal["error", "skip", "quarantine"]
 
 _SPLIT = 3  # keeps the hashes of the split apart from those of the plan
 _KINDS = 100  # of problems that are remembered; messages may differ from row to row
 _DIGITS = 300  # of a whole number; a float has no more either
+_LONGEST = 2_000_000  # characters of a text: tokenizing takes 170 bytes for each
 _TIMES = datetime.date | datetime.time | datetime.timedelta | np.datetime64 | np.timedelta64
 
 
@@ -104,6 +106,28 @@ class Rows:
                 yield item
 
 
+def texts_of(task: Task, row: Row) -> TextInput:
+    """The text of a row.
+
+    Raises:
+        DataError: It is missing, empty, or so long that its tokens could fill the memory.
+    """
+    texts = task.texts(row)
+    count = len(texts) if isinstance(texts, str) else sum(map(len, texts))
+    if count > _LONGEST:
+        raise DataError(
+            row.address,
+            problem=f"the text has {count:,} characters; is a quote open?",
+            remedy=f"{_LONGEST:,} are the most; cut it",
+        )
+    return texts
+
+
+def remarks(source: Source) -> list[Problem]:
+    """What a source found odd in what it has read."""
+    return list(getattr(source, "remarks", ()))
+
+
 def scan(source: Source, location: str, task: Task, bad: BadRows) -> tuple[Rows, np.ndarray]:
     """Reads a location once, and finds out which rows the task can use.
 
@@ -118,7 +142,7 @@ def scan(source: Source, location: str, task: Task, bad: BadRows) -> tuple[Rows,
             bad.add(item)
         else:
             try:
-                task.texts(item)
+                texts_of(task, item)
                 stratum = task.stratum(item)
             except DataError as error:
                 bad.add(error, item)
@@ -161,7 +185,14 @@ def _quotas(sizes: np.ndarray, fraction: float) -> np.ndarray:
     return takes
 
 
-def write_rows(rows: Any, path: Path, split: str, *, marked: bool = False) -> int:
+def write_rows(
+    rows: Any,
+    path: Path,
+    split: str,
+    *,
+    columns: Collection[str] | None = None,
+    marked: bool = False,
+) -> int:
     """Writes rows in memory as JSON Lines of `[address, values]`, as the source `files` reads them.
 
     An address is `train row 7 (index 'T-77')`.
@@ -172,6 +203,7 @@ def write_rows(rows: Any, path: Path, split: str, *, marked: bool = False) -> in
             set a sorted list, a date its text, the number of a dataset's class its name.
         path: The file.
         split: What the addresses start with.
+        columns: Those that are written, of the others at most their names; None: all.
         marked: Whether the file says that it is UTF-8, which then counts more than data.encoding.
 
     Returns:
@@ -183,29 +215,45 @@ def write_rows(rows: Any, path: Path, split: str, *, marked: bool = False) -> in
     count, names = 0, {} if hasattr(rows, "itertuples") else classes.of_dataset(rows)
     encoding = "utf-8-sig" if marked else "utf-8"
     with path.open("w", encoding=encoding, errors="backslashreplace") as file:
-        for index, values in _enumerated(rows, split):
+        for index, values in _enumerated(rows, split, columns):
             address = f"{split} row {count}"
             if not (isinstance(index, int) and index == count):
                 address += f" (index {index!r})"
             if not isinstance(values, Mapping):
                 kind = type(values).__name__
                 raise DataError(address, problem=f"is {kind}, not a mapping of columns to values")
-            values = classes.named(plain(values, address), names, address)
-            file.write(json.dumps([address, values], ensure_ascii=False) + "\n")
+            cells = plain(_chosen(values, columns), address)
+            if bad := next((each for each in cells.values() if isinstance(each, DataError)), None):
+                raise bad
+            cells = classes.named(cells, names, address)
+            file.write(json.dumps([address, cells], ensure_ascii=False) + "\n")
             count += 1
     if not count:
         raise InputError(f"data: no {split} rows were given")
     return count
 
 
-def _enumerated(rows: Any, split: str) -> Iterable[tuple[Any, Any]]:
+def _chosen(values: Mapping[Any, Any], columns: Collection[str] | None) -> Mapping[Any, Any]:
+    """The values of these columns; where one is missing, the names of all, for its error."""
+    if columns is None:
+        return values
+    chosen = {str(name): value for name, value in values.items() if str(name) in columns}
+    return chosen if len(chosen) == len(set(columns)) else dict.fromkeys(values) | chosen
+
+
+def _enumerated(
+    rows: Any, split: str, columns: Collection[str] | None
+) -> Iterable[tuple[Any, Any]]:
+    if columns and {*columns} <= {*getattr(rows, "column_names", ())}:
+        rows = rows.select_columns(list(columns))  # a datasets.Dataset decodes no pictures then
     if hasattr(rows, "itertuples"):  # a DataFrame
-        columns = list(map(str, rows.columns))
-        twice = next((name for name in columns if columns.count(name) > 1), None)
+        names = list(map(str, rows.columns))
+        judged = names if columns is None else columns
+        twice = next((name for name in judged if names.count(name) > 1), None)
         if twice is not None:
             raise DataError(f"{split} rows", column=twice, problem="stands twice in the DataFrame")
         for index, values in zip(rows.index, rows.itertuples(index=False, name=None), strict=True):
-            yield index, dict(zip(columns, values, strict=True))
+            yield index, dict(zip(names, values, strict=True))
     elif isinstance(rows, Iterable) and not isinstance(rows, str | bytes | Mapping):
         yield from enumerate(rows)
     else:
@@ -218,15 +266,14 @@ def _enumerated(rows: Any, split: str) -> Iterable[tuple[Any, Any]]:
 def plain(values: Mapping[Any, Any], address: str) -> dict[str, Any]:
     """The values of a row as JSON has them: NaN becomes null, a date its text.
 
-    Raises:
-        DataError: A value is neither text nor a number, nor what becomes one.
+    What is neither text nor a number, nor what becomes one, is a DataError in its place.
     """
-    cells = {}
+    cells = dict[str, Any]()
     for column, value in values.items():
         try:
             cells[str(column)] = _plain(value)
         except TypeError as error:
-            raise DataError(address, column=str(column), problem=str(error)) from None
+            cells[str(column)] = DataError(address, column=str(column), problem=str(error))
     return cells
 
 

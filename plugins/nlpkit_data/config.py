@@ -12,11 +12,27 @@ from nlpkit.data.encoding import AUTO, checked
 Encoding = Annotated[str, AfterValidator(checked)]
 
 
+def _one_character(value: str) -> str:
+    value = "\t" if value == r"\t" else value  # as it is typed in a shell
+    if value != AUTO and (len(value) != 1 or value in '"\r\n\0'):
+        raise ValueError(f'must be auto or one character, such as ; or "\\t", not {value!r}')
+    return value
+
+
+Delimiter = Annotated[str, AfterValidator(_one_character)]
+
+
 class FilesConfig(nlpkit.ComponentConfig):
     """Options of the source `files`."""
 
     encoding: Encoding = Field(
         AUTO, description="auto: UTF-8, with or without a BOM; or one that Python knows, gb18030."
+    )
+    delimiter: Delimiter = Field(
+        AUTO, description="Of csv and tsv; auto: the header decides; or a character."
+    )
+    quotes: Literal["auto", "none"] = Field(
+        "auto", description="Of csv and tsv; none: a quote is a character like others."
     )
     sheet: Annotated[str, Field(min_length=1)] | None = Field(
         None, description="Of a workbook; null: the only one that shows rows."

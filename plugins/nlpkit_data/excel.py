@@ -13,7 +13,7 @@ from openpyxl.utils import get_column_letter
 from nlpkit.contracts import Row
 from nlpkit.data.rows import plain
 from nlpkit.errors import DataError, closest
-from nlpkit_data.files import checked_header
+from nlpkit_data.delimited import checked_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

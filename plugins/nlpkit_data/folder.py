@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from nlpkit.contracts import Row
 from nlpkit.data.encoding import lines
+from nlpkit.data.opening import opened
 from nlpkit.errors import DataError, closest
-from nlpkit_data.files import opened, shown
+from nlpkit_data.files import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

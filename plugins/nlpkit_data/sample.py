@@ -7,7 +7,8 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from nlpkit_data.config import FilesConfig
-from nlpkit_data.files import Files, read_csv
+from nlpkit_data.delimited import read_csv
+from nlpkit_data.files import Files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +27,7 @@ class Sample:
     def __init__(self, options: None) -> None:
         self._options = FilesConfig()
         self._files = Files(self._options)
+        self.remarks = self._files.remarks
 
     def default(self, split: str) -> str | None:
         """The bundled rows of "train" and "test"."""
@@ -37,7 +39,7 @@ class Sample:
             yield from self._files.rows(location)
             return
         with _bundled(location).open("rb") as file:
-            yield from read_csv(file, location, self._options)
+            yield from read_csv(file, location, self._options, self.remarks.append)
 
     def fingerprint(self, location: str) -> str:
         """The sha256 of a location."""

@@ -31,11 +31,13 @@ def cell(row: Row, column: str) -> Any:
     """The value of a column that must exist; None for NaN, which marks a missing one."""
     if column in row.values:
         value = row.values[column]
+        if isinstance(value, DataError):
+            raise value
         return None if isinstance(value, float) and math.isnan(value) else value
     names = [str(name) for name in row.values]
     remedy = f"the columns are: {', '.join(names)}"
     if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
-        remedy = f"the only column is {names[0]!r}: separate with commas, or with tabs in a .tsv"
+        remedy = f"the only column is {names[0]!r}: data.delimiter says what separates"
     raise DataError(
         row.address,
         column=column,

@@ -86,7 +86,8 @@ def test_a_task_that_truncates_stores_no_windows(long_texts: Shop) -> None:
     assert store.windows is None
     assert list(store.longest) == list(store.lengths) == [3, 7, 14, 16, 16, 16, 16, 16]
     assert store[0].keys() == {"input_ids", "token_type_ids", "label", "weight"}
-    assert found.report.keys() == {"rows", "tokens", "truncated", "rejected", "problems"}
+    known = {"rows", "tokens", "truncated", "rejected", "problems", "remarks"}
+    assert found.report.keys() == known
     assert Tokenizer.from_file(str(found.tokenizer_path)).truncation["stride"] == 0
 
 

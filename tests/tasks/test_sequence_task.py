@@ -252,5 +252,5 @@ def test_predictions_give_back_the_labels():
 
 def test_a_file_separated_by_something_else_is_told_from_a_misspelt_column():
     odd = Row({"text;label": "good;track"}, "data/train.csv:2")
-    with pytest.raises(DataError, match=r"the only column is 'text;label': separate with commas"):
+    with pytest.raises(DataError, match=r"the only column is 'text;label': data.delimiter says"):
         task().texts(odd)

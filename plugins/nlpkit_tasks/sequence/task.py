@@ -48,6 +48,7 @@ class SequenceTask:
         self.text_columns: Sequence[str] = (text,) if isinstance(text, str) else text
         self.windowed = options.long_text == "window"
         columns = (options.label,) if isinstance(options.label, str) else options.label
+        self.columns = [*self.text_columns, *columns, *filter(None, [options.weight])]
         self._column = ", ".join(columns)
         self._named = options.labels or (() if isinstance(options.label, str) else columns)
 

@@ -1,0 +1,78 @@
+"""The bytes of a location, which is a path or an fsspec URL, whatever goes wrong with it."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import zlib
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, cast
+from urllib.parse import urlsplit
+
+from nlpkit.errors import DataError, NlpkitError, closest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def path_of(location: str) -> str:
+    """A location without what a web address has behind its path, such as a signature."""
+    return urlsplit(location).path if location.startswith(("http://", "https://")) else location
+
+
+@contextmanager
+def opened(location: str, address: str, *, unpack: bool = True) -> Iterator[IO[bytes]]:
+    """The bytes of a location, unpacked where it ends in .gz.
+
+    Raises:
+        DataError: They cannot be read; a URL's library may also say so while they are.
+    """
+    try:
+        with _raw(location) as raw:
+            if unpack and path_of(location).lower().endswith(".gz"):
+                with gzip.open(raw) as file:
+                    yield cast("IO[bytes]", file)
+            else:
+                yield raw
+    except FileNotFoundError as error:
+        cause = error.__cause__  # fsspec's http says so too where a connection fails
+        if location.startswith("http") and cause and getattr(cause, "status", 0) != 404:
+            problem = f"cannot be reached ({_reason(cause)})"
+            raise DataError(address, problem=problem) from None
+        folder = Path(location).parent
+        names = os.listdir(folder) if "://" not in location and folder.is_dir() else []
+        raise DataError(
+            address,
+            problem="there is no such file",
+            suggestion=closest(Path(location).name, names),
+        ) from None
+    except IsADirectoryError:
+        raise DataError(address, problem="is a folder; name a file in it") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        problem = f"is not a whole gzip file ({error})"
+        raise DataError(
+            address, problem=problem, remedy="copy it again, or pack it again"
+        ) from None
+    except NlpkitError:
+        raise
+    except Exception as error:
+        if "://" not in location and not isinstance(error, OSError):
+            raise  # the libraries of URLs have errors of many kinds
+        raise DataError(address, problem=f"cannot be read ({_reason(error)})") from None
+
+
+def _reason(error: BaseException) -> str:
+    """What an error says, without the address, which may hold a signature."""
+    if status := getattr(error, "status", None):  # of http
+        return f"{status} {getattr(error, 'message', '')}"
+    return str(getattr(error, "strerror", None) or error)
+
+
+def _raw(location: str) -> IO[bytes]:
+    if "://" not in location:
+        return Path(location).open("rb")
+    import fsspec  # type: ignore[import-untyped]  # takes 50 ms, and local paths do without
+
+    return io.BufferedReader(fsspec.open(location, "rb").open())  # its own reads few lines at once

@@ -1,0 +1,174 @@
+"""What separates the values of csv and tsv files, and what their quotes mean."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from nlpkit.contracts import Row
+from nlpkit_data.config import FilesConfig
+from nlpkit_data.files import Files
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+LABELS = ["damage", "login", "refund"]
+SAYS_IT = {";": '";"', "\t": r'"\t"', "|": '"|"', ",": '","'}
+NAMES = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}
+
+
+@pytest.fixture(autouse=True)
+def _in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def read(name: str, content: str, **options: Any) -> tuple[list[Any], list[str]]:
+    """Values or errors by row, and what the source remarks after it has read twice."""
+    Path(name).write_text(content, encoding="utf-8", newline="")
+    source = Files(FilesConfig(**options))
+    found = [each.values if isinstance(each, Row) else str(each) for each in source.rows(name)]
+    assert len(list(source.rows(name))) == len(found)
+    return found, list(map(str, source.remarks))
+
+
+def table(rows: Sequence[Sequence[object]], delimiter: str = ",") -> str:
+    file = io.StringIO()
+    csv.writer(file, delimiter=delimiter).writerows(rows)
+    return file.getvalue()
+
+
+class TestDelimiter:
+    @pytest.mark.parametrize(("name", "usual"), [("a.csv", ","), ("a.tsv", "\t")])
+    @pytest.mark.parametrize("delimiter", NAMES)
+    def test_the_header_decides_and_what_is_unusual_is_said_once(
+        self, name: str, usual: str, delimiter: str
+    ) -> None:
+        rows = [["text", "label"], ["a, b; c | d\te", "x"]]
+        found, remarks = read(name, table(rows, delimiter))
+        assert found == [dict(zip(*rows, strict=True))]
+        said = (
+            f"{name}: its beginning says that {NAMES[delimiter]} separate the values, and so it "
+            f"is read; data.delimiter: {SAYS_IT[delimiter]} says it for good"
+        )
+        assert remarks == [said] * (delimiter != usual)
+
+    def test_what_stands_most_often_in_the_header_separates(self) -> None:
+        assert read("a.csv", "id;amount, net;text\n1;2,5;x\n")[0][0]["amount, net"] == "2,5"
+        assert read("a.csv", "a;b,text\n1;2,x\n")[0] == [{"a;b": "1;2", "text": "x"}]
+
+    def test_a_single_column_may_hold_anything(self) -> None:
+        assert read("a.csv", "text\na; b; c\n") == ([{"text": "a; b; c"}], [])
+
+    def test_a_delimiter_that_is_named_is_taken_without_a_word(self) -> None:
+        assert read("a.csv", "a;b^c\n1;2^3\n", delimiter="^") == ([{"a;b": "1;2", "c": "3"}], [])
+        assert read("a.csv", "a\tb\n1\t2\n", delimiter=r"\t") == ([{"a": "1", "b": "2"}], [])
+
+    @pytest.mark.parametrize("end", ["\r\n", "\n", "\r"])
+    def test_the_line_that_excel_reads_says_it_too(self, end: str) -> None:
+        content = f"\ufeffsep=;{end}text;label{end}a, b;x{end}c"
+        found, (remark,) = read("a.csv", content)
+        assert found == [
+            {"text": "a, b", "label": "x"},
+            "a.csv:4: has 1 fields, but the header has 2 columns "
+            "(quote values that hold a delimiter, a quote or a line break)",
+        ]
+        assert "semicolons separate the values" in remark
+        assert read("a.csv", content, delimiter=";") == (found, [])
+
+    @pytest.mark.parametrize("wrong", ["", ";;", '"', "\n"])
+    def test_it_is_one_character(self, wrong: str) -> None:
+        with pytest.raises(ValueError, match=r'must be auto or one character, such as ; or "\\t"'):
+            FilesConfig(delimiter=wrong)
+
+
+class TestColumnsWithoutName:
+    @pytest.mark.parametrize(
+        "content",
+        [
+            "text,label,,\nx,y,,\nz,w\n",  # Excel leaves out the ends of some rows
+            ",,text,label\n,,x,y\n0,,z,w\n",  # and pandas writes its index in front
+            ",,,\ntext,,label, \nx,,y,\nz,,w, \n",
+        ],
+    )
+    def test_they_are_left_out(self, content: str) -> None:
+        rows = [{"text": "x", "label": "y"}, {"text": "z", "label": "w"}]
+        assert read("a.csv", content) == (rows, [])
+
+    def test_a_value_in_one_behind_others_is_a_bad_row(self) -> None:
+        (row, error, short), _ = read("a.csv", "text,label,,\nx,y,,\nx, y,z,\nx\n")
+        assert row == {"text": "x", "label": "y"}
+        assert error == (
+            "a.csv:3: has a value in column C, which has no name "
+            "(name it in the header, or clear it)"
+        )
+        assert short.startswith("a.csv:4: has 1 fields, but the header has 4 columns")
+
+
+class TestQuotes:
+    @pytest.mark.parametrize(("name", "delimiter"), [("a.csv", ","), ("a.tsv", "\t")])
+    @pytest.mark.parametrize("order", [["label", "text"], ["text", "label"], ["id", "text"]])
+    def test_rows_between_two_stray_quotes_are_named(
+        self, name: str, delimiter: str, order: list[str]
+    ) -> None:
+        rows = [
+            {"id": str(number), "text": f"where is case {number}", "label": LABELS[number % 3]}
+            for number in range(100, 140)
+        ]
+        rows[5]["text"] = f'"{rows[5]["text"]}'
+        rows[9]["text"] += '"'
+        rows[20]["text"] = f'"{rows[20]["text"]}'
+        rows[21]["text"] += '"'
+        lines = [
+            delimiter.join(order),
+            *(delimiter.join(row[key] for key in order) for row in rows),
+        ]
+        found, (remark,) = read(name, "\n".join(lines))
+        assert len(found) == 35
+        assert remark == (
+            f"{name}:7: 2 quoted values hold what look like rows: lines 7 to 11, 22 to 23; "
+            "close or double the quotes; data.quotes: none, if quotes mean nothing here"
+        )
+        found, remarks = read(name, "\n".join(lines), quotes="none")
+        assert [row["text"] for row in found] == [row["text"] for row in rows]
+        assert remarks == []
+
+    def test_texts_of_several_lines_are_no_rows(self) -> None:
+        letters = [
+            "Hello,\nI cannot log in, please",
+            "1, 2\n3, 4\n5, 6",
+            "yes, login\nno",
+            "a\n\nb,",
+        ]
+        rows = [[text, LABELS[number % 3]] for number, text in enumerate(letters * 20)]
+        for order in (1, -1):
+            content = table([each[::order] for each in [["text", "label"], *rows]])
+            found, remarks = read("a.csv", content)
+            assert len(found) == 80
+            assert remarks == []
+
+    @pytest.mark.parametrize("name", ["banking77", "imdb5k"])
+    def test_real_texts_of_several_lines_are_no_rows(self, real_data: Path, name: str) -> None:
+        source = Files(FilesConfig())
+        rows = list(source.rows(str(real_data / name / "train.csv")))
+        assert sum("\n" in row.values["text"] for row in rows if isinstance(row, Row)) >= 10
+        assert source.remarks == []
+
+    def test_a_blank_before_a_quote_has_words_of_its_own(self) -> None:
+        content = 'label,text\na, "x, y"\nb, "z"\nc,"fine, too"\n'
+        (first, second, third), (remark,) = read("a.csv", content)
+        assert first == (
+            "a.csv:2: has 3 fields, but the header has 2 columns: a blank stands before a quote, "
+            "which therefore quotes nothing (remove the blank)"
+        )
+        assert (second, third) == (
+            {"label": "b", "text": ' "z"'},
+            {"label": "c", "text": "fine, too"},
+        )
+        assert remark == (
+            "a.csv:3: a blank stands before a quote, which is therefore a part of the value; "
+            "remove the blank"
+        )
