@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import warnings
+import datetime
 from contextlib import contextmanager
-from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 
-from openpyxl import load_workbook
-from openpyxl.utils import get_column_letter
+from python_calamine import CalamineWorkbook, SheetTypeEnum, SheetVisibleEnum
 
 from nlpkit.contracts import Row
 from nlpkit.data.rows import plain
 from nlpkit.errors import DataError, closest
-from nlpkit_data.delimited import checked_header
+from nlpkit_data.delimited import check_unnamed, checked_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from python_calamine import CalamineSheet
+
     from nlpkit_data.config import FilesConfig
 
-_BLOCK = 256  # rows read together
 _OLD = b"\xd0\xcf\x11\xe0"  # how .xls begins, and a workbook with a password
 _REMEDY = "save it in Excel as .xlsx, without a password"
 
@@ -38,7 +37,7 @@ def read(file: IO[bytes], address: str, options: FilesConfig) -> Iterator[Row | 
     with _readable(address):
         book = _opened(file, address)
         sheet = _chosen(book, options.sheet, address)
-        where, header = f"{address}:{sheet.title}", dict[int, str]()
+        where, header = f"{address}:{sheet.name}", dict[int, str]()
         for number, cells in enumerate(_rows(sheet), 1):
             if header and _is_filled(cells):
                 yield _row(header, cells, f"{where}:{number}")
@@ -55,52 +54,55 @@ def _readable(address: str) -> Iterator[None]:
         yield
     except (DataError, OSError):
         raise
-    except Exception as error:  # damage shows in zip, XML and openpyxl's own classes
-        problem = f"is not a whole .xlsx file ({type(error).__name__}: {error})"
+    except Exception as error:  # damage shows in calamine's own classes, and in some of Python's
+        problem = f"is not a whole .xlsx file ({error})"
         raise DataError(address, problem=problem, remedy=_REMEDY) from None
 
 
-def _opened(file: IO[bytes], address: str) -> Any:
+def _opened(file: IO[bytes], address: str) -> CalamineWorkbook:
     if file.read(len(_OLD)) == _OLD:
         problem = "is a workbook of Excel before 2007, or has a password"
         raise DataError(address, problem=problem, remedy=_REMEDY)
     file.seek(0)
-    with warnings.catch_warnings(action="ignore"):  # of styles and what else is not read
-        return load_workbook(file, read_only=True, data_only=True)
+    return CalamineWorkbook.from_filelike(file)
 
 
-def _chosen(book: Any, name: str | None, address: str) -> Any:
+def _chosen(book: CalamineWorkbook, name: str | None, address: str) -> CalamineSheet:
     """The sheet of this name, else the only one that shows something."""
-    sheets = {sheet.title: sheet for sheet in book.worksheets}
+    found = [each for each in book.sheets_metadata if each.typ == SheetTypeEnum.WorkSheet]
+    names = [each.name for each in found]
     if name is not None:
-        if name in sheets:
-            return sheets[name]
-        guess, remedy = closest(name, sheets), f"its sheets are: {', '.join(sheets)}"
+        if name in names:
+            return book.get_sheet_by_name(name)
+        guess, remedy = closest(name, names), f"its sheets are: {', '.join(names)}"
         problem = f'has no sheet "{name}"'
         raise DataError(address, problem=problem, suggestion=guess, remedy=remedy)
-    filled = [sheet for sheet in sheets.values() if sheet.sheet_state == "visible"]
-    filled = [sheet for sheet in filled if any(map(_is_filled, _rows(sheet)))] or filled[:1]
+    shown = [each.name for each in found if each.visible == SheetVisibleEnum.Visible]
+    sheets = list(map(book.get_sheet_by_name, shown))
+    filled = [sheet for sheet in sheets if any(map(_is_filled, _rows(sheet)))] or sheets[:1]
     if len(filled) == 1:
         return filled[0]
-    titles = [sheet.title for sheet in filled]
+    titles = [sheet.name for sheet in filled]
     problem = f"has {len(titles)} sheets with rows: {', '.join(titles)}"
     raise DataError(address, problem=problem, remedy=f"name one, data.sheet: {titles[0]}")
 
 
-def _rows(sheet: Any) -> Iterator[list[Any]]:
-    """Values by row; rows that are missing come as empty ones."""
-    sheet.reset_dimensions()  # some programs write wrong ones, which would cut rows off
-    rows = sheet.iter_rows()
-    while True:
-        with warnings.catch_warnings(action="ignore"):
-            block = list(islice(rows, _BLOCK))
-        if not block:
-            return
-        yield from ([_value(cell) for cell in row] for row in block)
+def _rows(sheet: CalamineSheet) -> Iterator[list[Any]]:
+    """Values by row, from row 1 and column A on; rows that are missing come as empty ones."""
+    before = [None] * (sheet.start[1] if sheet.start else 0)
+    for row in sheet.iter_rows():
+        yield [*before, *map(_value, row)]
 
 
 def _value(cell: Any) -> Any:
-    return None if cell.data_type == "e" or cell.value == "" else cell.value
+    """A cell, None where it is empty; whole numbers and days come as a float and a date."""
+    if cell == "":
+        return None
+    if isinstance(cell, float) and cell.is_integer():
+        return int(cell)
+    if type(cell) is datetime.date:
+        return datetime.datetime.combine(cell, datetime.time())
+    return cell
 
 
 def _is_filled(cells: Sequence[Any]) -> bool:
@@ -116,11 +118,8 @@ def _header(cells: Sequence[Any], address: str) -> dict[int, str]:
 
 def _row(header: Mapping[int, str], cells: Sequence[Any], address: str) -> Row | DataError:
     given = {at: cell for at, cell in enumerate(cells) if cell is not None}
-    if unnamed := given.keys() - header.keys():
-        problem = f"has a value in column {get_column_letter(min(unnamed) + 1)}, which has no name"
-        return DataError(address, problem=problem, remedy="name it in the header, or clear it")
     try:
-        values = plain({name: given.get(at) for at, name in header.items()}, address)
+        check_unnamed(given, header, address)
     except DataError as error:
         return error
-    return Row(values, address)
+    return Row(plain({name: given.get(at) for at, name in header.items()}, address), address)
