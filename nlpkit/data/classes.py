@@ -35,8 +35,7 @@ def of_metadata(metadata: Mapping[bytes, bytes] | None) -> Names:
 def named(values: dict[str, Any], names: Names, address: str) -> dict[str, Any]:
     """Plain values in which the number of a class is its name, and -1, which stands for none, null.
 
-    Raises:
-        DataError: There is no class of this number.
+    A number that no class has is a DataError in its place.
     """
     for column in names.keys() & values.keys():
         try:
@@ -44,7 +43,7 @@ def named(values: dict[str, Any], names: Names, address: str) -> dict[str, Any]:
         except IndexError:
             problem = f"is no class: there are {len(names[column])}, from 0"
             value = values[column]
-            raise DataError(address, column=column, value=value, problem=problem) from None
+            values[column] = DataError(address, column=column, value=value, problem=problem)
     return values
 
 

@@ -222,10 +222,9 @@ def write_rows(
             if not isinstance(values, Mapping):
                 kind = type(values).__name__
                 raise DataError(address, problem=f"is {kind}, not a mapping of columns to values")
-            cells = plain(_chosen(values, columns), address)
+            cells = classes.named(plain(_chosen(values, columns), address), names, address)
             if bad := next((each for each in cells.values() if isinstance(each, DataError)), None):
                 raise bad
-            cells = classes.named(cells, names, address)
             file.write(json.dumps([address, cells], ensure_ascii=False) + "\n")
             count += 1
     if not count:

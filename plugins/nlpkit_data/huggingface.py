@@ -48,8 +48,12 @@ class Huggingface:
         try:
             dataset = _chosen(self._splits(folder), split, address)
             names = classes.of_dataset(dataset)
+            for name, feature in (dataset.features or {}).items():
+                if getattr(feature, "decode", False):  # pictures and sounds are no text
+                    dataset = dataset.cast_column(name, type(feature)(decode=False))
             for number, values in enumerate(dataset, 1):
-                yield _row(values, names, f"{address}:{number}")
+                here = f"{address}:{number}"
+                yield Row(classes.named(plain(values, here), names, here), here)
         except DataError:
             raise
         except Exception as error:  # the library has many kinds, and gives on those of others
@@ -109,10 +113,3 @@ def _chosen(splits: Mapping[str, Any], split: str, address: str) -> Any:
     guess = closest(split, splits)
     problem, remedy = f'has no split "{split}"', f"its splits: {names}"
     raise DataError(address, problem=problem, suggestion=guess, remedy=remedy)
-
-
-def _row(values: Mapping[str, Any], names: classes.Names, address: str) -> Row | DataError:
-    try:
-        return Row(classes.named(plain(values, address), names, address), address)
-    except DataError as error:
-        return error

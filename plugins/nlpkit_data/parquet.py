@@ -11,7 +11,7 @@ from nlpkit.contracts import Row
 from nlpkit.data import classes
 from nlpkit.data.rows import plain
 from nlpkit.errors import DataError, shorten
-from nlpkit_data.files import checked_header
+from nlpkit_data.delimited import checked_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -64,7 +64,4 @@ def _row(
         return DataError(address, problem="holds text that is not UTF-8")
     if isinstance(values, ValueError):
         return DataError(address, problem=f"cannot be read ({values})")
-    try:
-        return Row(classes.named(plain(values, address), names, address), address)
-    except DataError as error:
-        return error
+    return Row(classes.named(plain(values, address), names, address), address)

@@ -64,7 +64,10 @@ BROKEN: dict[str, tuple[str, str | bytes, tuple[str, ...]]] = {
     "a quote that never closes": (
         "a.csv",
         GOOD + '"well,hello\nhi,hello\n',
-        ("a.csv:6: a quote opens in this row", "swallows lines 6 to 7 (close it, or double it)"),
+        (
+            "a.csv:6: a quote opens in this row",
+            "swallows lines 6 to 7 (close it, or double it; data.q",
+        ),
     ),
     "text behind a quote": (
         "a.csv",
@@ -77,12 +80,21 @@ BROKEN: dict[str, tuple[str, str | bytes, tuple[str, ...]]] = {
         ("a.csv:6: holds a lone carriage return (quote the value)", DROP),
     ),
     "a NUL": ("a.csv", GOOD + "we\0ll,hello\n", ("a.csv:6: holds a NUL character", DROP)),
-    "semicolons": (
+    "a blank before a quote": (
         "a.csv",
-        GOOD.replace(",", ";"),
-        ('a.csv:2: column "text": does not exist', "separate with commas, or with tabs in a .tsv"),
+        GOOD + 'well, "hello, hello"\n',
+        ("a.csv:6: has 3 fields", "a blank stands before a quote, which", "(remove the blank)"),
     ),
-    "commas in a tsv": ("a.tsv", GOOD, ('a.tsv:2: column "text": does not exist', "text,label")),
+    "a delimiter that is none": (
+        "a.csv",
+        GOOD.replace(",", "^"),
+        ('a.csv:2: column "text": does not exist', "the columns are: text^label"),
+    ),
+    "a value beside the columns": (
+        "a.csv",
+        GOOD.replace("label\n", "label,\n") + "well, hello,hello\n",
+        ("a.csv:6: has a value in column C, which has no name (name it in the header", DROP),
+    ),
     "another column": (
         "a.csv",
         GOOD.replace("text,label", "txt,label"),
@@ -222,7 +234,7 @@ BROKEN: dict[str, tuple[str, str | bytes, tuple[str, ...]]] = {
     "a suffix that is unknown": (
         "a.xls",
         GOOD,
-        ('a.xls: has the suffix ".xls"', "they are .csv, .tsv, .jsonl, .parquet, .xlsx"),
+        ('a.xls: has the suffix ".xls"', "they are .csv, .tsv, .jsonl, .ndjson, .parquet, .xlsx"),
     ),
     "parquet that is cut": (
         "a.parquet",
@@ -241,8 +253,8 @@ BROKEN: dict[str, tuple[str, str | bytes, tuple[str, ...]]] = {
     ),
     "bytes in parquet": (
         "a.parquet",
-        parquet(text=["x", "y"], label=["a", "b"], picture=[None, b"x"]),
-        ('a.parquet:2: column "picture": is bytes; give text', DROP),
+        parquet(text=["x", "y", "z"], label=pyarrow.array([b"a", b"b", None])),
+        ('a.parquet:1: column "label": is bytes; give text',),
     ),
     "a number in a workbook": (
         "a.xlsx",
@@ -272,7 +284,7 @@ BROKEN: dict[str, tuple[str, str | bytes, tuple[str, ...]]] = {
     "a csv that is called a workbook": (
         "a.xlsx",
         GOOD,
-        ("a.xlsx: is not a whole .xlsx file (BadZipFile", "save it in Excel as .xlsx"),
+        ("a.xlsx: is not a whole .xlsx file (Cannot detect", "save it in Excel as .xlsx"),
     ),
 }
 

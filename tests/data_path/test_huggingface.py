@@ -7,10 +7,20 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value, disable_progress_bars
+from datasets import (
+    ClassLabel,
+    Dataset,
+    DatasetDict,
+    Features,
+    Image,
+    List,
+    Value,
+    disable_progress_bars,
+)
 
 from nlpkit.config.resolve import build
 from nlpkit.config.schema import Component
+from nlpkit.contracts import Row
 from nlpkit.errors import DataError, PluginError
 from nlpkit.plugin.host import Host
 from nlpkit_data.config import HuggingfaceConfig
@@ -126,11 +136,19 @@ def test_damage_is_named_with_the_row(dataset: Dataset, tmp_path: Path) -> None:
     assert error("one").startswith("one: cannot be read as a dataset (")
 
 
-def test_a_value_that_is_neither_text_nor_number_is_a_bad_row(dataset: Dataset) -> None:
+def test_a_value_that_is_neither_text_nor_number_is_its_error(dataset: Dataset) -> None:
     dataset.add_column("n", [b"x", b"y", b"z"]).save_to_disk("bytes")
-    assert next(str(row) for row in source().rows("bytes")).startswith(
-        'bytes:1: column "n": is bytes'
-    )
+    row = next(iter(source().rows("bytes")))
+    assert isinstance(row, Row)
+    assert row.values["文本"]
+    assert str(row.values["n"]).startswith('bytes:1: column "n": is bytes')
+
+
+def test_pictures_are_not_decoded(dataset: Dataset) -> None:
+    pictures = dataset.add_column("picture", [{"bytes": b"no png", "path": None}] * 3)
+    pictures.cast_column("picture", Image()).save_to_disk("pictures")
+    rows = list(source().rows("pictures"))
+    assert [type(row) for row in rows] == [Row] * 3
 
 
 def test_the_library_that_is_missing_is_named_with_its_extra(
