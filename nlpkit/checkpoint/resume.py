@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _FIXED = ("seed", "task", "data", "tokenizer", "model", "train", "precision")
 _FREE = ("train.micro_batch_size",)
 _ALSO_FIXED = ("loader.bucketing", "eval.every", "eval.monitor")
+_LOCATIONS = ("data.train", "data.validation", "data.test")
 _REMEDY = "set it back, or start a new run with another --out"
 
 
@@ -26,7 +27,7 @@ def differences(
 ) -> list[Problem]:
     """What differs from the run that a checkpoint is of; empty where it may go on.
 
-    Rows count by their content, and a file or folder may have moved.
+    Rows count by their content, whatever their file is called; a folder may have moved.
 
     Args:
         config: Resolved, its precision included.
@@ -40,7 +41,7 @@ def differences(
     return [
         config.origin.problem(tuple(key.split(".")), _change(old.get(key), new.get(key)), _REMEDY)
         for key in sorted({*old, *new})
-        if not _same(old.get(key), new.get(key))
+        if not _same(key, old.get(key), new.get(key))
     ]
 
 
@@ -77,9 +78,12 @@ def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, value
 
 
-def _same(old: Any, new: Any) -> bool:
-    if isinstance(old, str) and isinstance(new, str) and os.path.isabs(old) and os.path.isabs(new):
-        return os.path.basename(old) == os.path.basename(new)
+def _same(key: str, old: Any, new: Any) -> bool:
+    if isinstance(old, str) and isinstance(new, str):
+        if key in _LOCATIONS:  # the recipe has a hash of their rows
+            return True
+        if os.path.isabs(old) and os.path.isabs(new):
+            return os.path.basename(old) == os.path.basename(new)
     return bool(old == new)
 
 

@@ -38,6 +38,11 @@ def test_a_file_a_list_and_a_frame_give_the_same_values(run: Path, tmp_path: Pat
     assert values == pytest.approx(nlpkit.evaluate(run, frame), abs=1e-6)
 
 
+def test_columns_that_the_task_does_not_read_may_hold_anything(run: Path) -> None:
+    rows = [{**row, "picture": b"x", "when": pd.Period("2026-03")} for row in ROWS]
+    assert nlpkit.evaluate(run, rows) == nlpkit.evaluate(run, ROWS)
+
+
 def test_command_prints_a_table_or_json(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -142,3 +142,54 @@ def test_json_lines_have_no_mark(
     marked = ["--encoding", "utf-8-sig"]
     for output in ([], ["--output", str(tmp_path / "a.jsonl")]):
         assert "is for an --output that is csv" in refused(run, capsys, TEXT, *output, *marked)
+
+
+def test_rows_that_two_quotes_made_one_are_named(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "a.csv"
+    lines = [f"{number},where is case {number}" for number in range(100, 120)]
+    lines[3], lines[5] = lines[3].replace(",", ',"'), lines[5] + '"'
+    source.write_text("\n".join(["id,text", *lines]))
+    assert len(predicted(run, source)) == 18
+    said = capsys.readouterr().err
+    named = f"warning: {source}:5: 1 quoted value holds what look like rows: lines 5 to 7; close"
+    assert said.count(named) == 1
+    assert "the quotes; --quotes none, if quotes mean nothing here" in said
+    assert [row["text"][-1] for row in predicted(run, source, "--quotes", "none")[3:6]] == [
+        "3",
+        "4",
+        '"',
+    ]
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_what_separates_values_is_said_or_named(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "a.csv"
+    source.write_text(f"id;text\n1;{TEXT}, {TEXT}\n")
+    assert [row["text"] for row in predicted(run, source)] == [f"{TEXT}, {TEXT}"]
+    assert 'and so it is read; --delimiter ";" says it for good' in capsys.readouterr().err
+    predicted(run, source, "--delimiter", ";")
+    assert "warning" not in capsys.readouterr().err
+    said = refused(run, capsys, "--input", str(source), "--delimiter", ";;")
+    assert "delimiter: must be auto or one character" in said
+
+
+def test_a_text_of_an_odd_type_is_a_bad_row(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"text": [b"x", b"y"], "n": [1, 2]}), source)
+    output = tmp_path / "out.jsonl"
+    said = refused(run, capsys, "--input", str(source), "--output", str(output))
+    assert f'{source}:1: column "text": is bytes; give text' in said
+
+
+def test_a_text_without_end_is_a_bad_row(run: Path, tmp_path: Path) -> None:
+    source = tmp_path / "a.txt"
+    source.write_text(f"money\n{'money ' * 400_000}\nmoney\n")
+    first, bad, last = predicted(run, source)
+    assert first == last
+    assert f"{source}:2: the text has 2,400,000 characters; is a quote open?" in bad["error"]

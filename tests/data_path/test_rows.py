@@ -9,9 +9,11 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import datasets
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -159,6 +161,45 @@ def test_values_that_mean_nothing_are_refused(tmp_path: Path, value: Any, kind: 
     assert str(caught.value) == (
         f'train row 1: column "text": is {kind}; give text, a number, a date, or a list of them'
     )
+
+
+ODD = {
+    "bytes": b"x",
+    "interval": pd.Interval(0, 1),
+    "period": pd.Period("2026-03"),
+    "tensor": torch.zeros(2, 2),
+    "object": object(),
+}
+
+
+@pytest.mark.parametrize("kind", [list, pd.DataFrame])
+def test_only_the_columns_that_are_named_are_judged_and_written(tmp_path: Path, kind: Any) -> None:
+    rows = kind([{"text": "x", 7: "y", **ODD}, {"text": "z", 7: None, **ODD}])
+    path = tmp_path / "train.jsonl"
+    assert write_rows(rows, path, "train", columns=["text", "7"]) == 2
+    lines = map(json.loads, path.read_text().splitlines())
+    assert [values for _, values in lines] == [{"text": "x", "7": "y"}, {"text": "z", "7": None}]
+    with pytest.raises(DataError, match='train row 0: column "bytes": is bytes'):
+        write_rows(rows, path, "train", columns=["text", "bytes"])
+
+
+def test_where_a_column_is_missing_the_names_of_the_others_are_written(tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    write_rows([{"txt": "x", "label": "y", **ODD}], path, "train", columns=["text", "label"])
+    ((_, values),) = map(json.loads, path.read_text().splitlines())
+    assert values == {"txt": None, "label": "y", **dict.fromkeys(ODD)}
+
+
+def test_pictures_in_a_dataset_are_not_decoded_for_nothing(tmp_path: Path) -> None:
+    rows = datasets.Dataset.from_list([{"text": "x", "picture": {"bytes": b"?", "path": None}}])
+    rows = rows.cast_column("picture", datasets.Image())
+    write_rows(rows, tmp_path / "train.jsonl", "train", columns=["text"])
+    assert (tmp_path / "train.jsonl").read_text() == '["train row 0", {"text": "x"}]\n'
+
+
+def test_a_column_twice_that_nobody_reads_is_no_matter(tmp_path: Path) -> None:
+    frame = pd.DataFrame([["x", "a", "b"]], columns=["text", "other", "other"])
+    assert write_rows(frame, tmp_path / "train.jsonl", "train", columns=["text"]) == 1
 
 
 def test_a_data_frame_with_a_column_twice_is_refused(tmp_path: Path) -> None:

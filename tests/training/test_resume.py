@@ -254,13 +254,14 @@ def test_rows_of_a_file_that_changed_are_refused(tmp_path, changes):
         resumed(tmp_path / "run", None, **changes)
 
 
-def test_rows_may_have_moved(tmp_path, changes):
+@pytest.mark.parametrize("name", ["rows.jsonl", "renamed.v2.jsonl"])
+def test_rows_may_have_moved(tmp_path, changes, name):
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     changes["data"] = {"train": str(path), "validation": None}
     stopped(tmp_path / "run", 2, None, **changes)
     (tmp_path / "elsewhere").mkdir()
-    changes["data"]["train"] = str(path.rename(tmp_path / "elsewhere" / "rows.jsonl"))
+    changes["data"]["train"] = str(path.rename(tmp_path / "elsewhere" / name))
     assert resumed(tmp_path / "run", None, **changes).result["steps"] == 16
 
 

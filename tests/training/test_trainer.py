@@ -212,3 +212,10 @@ def test_honest_numbers_are_in_the_result(tmp_path):
     assert 0 < result["padding_share"] < 0.5
     assert 0 <= result["waiting_for_data_share"] < 1
     assert result["data"]["truncated"]["train"] >= 0
+
+
+def test_of_rows_in_memory_only_what_the_task_reads_is_kept(tmp_path):
+    rows = [{**row, "picture": b"x", "price": 2} for row in ROWS]
+    train(tmp_path / "run", {"train": rows}, train={"max_steps": 1})
+    with (tmp_path / "run" / "inputs" / "train.jsonl").open() as lines:
+        assert [values for _, values in map(json.loads, lines)] == ROWS
