@@ -166,6 +166,9 @@ class Task(Protocol):
     `collate` gives each window a row of the inputs, sample after sample, and adds to them
     `windows`, int64 [batch], the rows of each sample. The core hands the mean of a sample's logits
     to objective, metrics and `decode`, so that one row stays one sample. For the level "sequence".
+
+    It may have a method `truths(batch, schema)`: what the targets of each row say, as the first
+    field of its prediction would say it. Files of predictions have it as `target`.
     """
 
     text_columns: Sequence[str]

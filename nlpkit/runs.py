@@ -24,6 +24,7 @@ from nlpkit.errors import BundleError, InputError, Interrupted
 from nlpkit.plugin.host import Host, load
 from nlpkit.signals import interruptible
 from nlpkit.start import Start
+from nlpkit.training.predictions import place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -32,14 +33,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Run:
-    """A finished run.
+class Run(os.PathLike[str]):
+    """A finished run; it stands for its folder wherever one is named.
 
     Attributes:
         path: Its folder.
     """
 
     path: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path).expanduser())
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.path)
 
     @property
     def result(self) -> dict[str, Any]:
@@ -66,6 +73,25 @@ class Run:
     def bundle(self) -> Path:
         """The folder of the bundle, verified."""
         return read_bundle(self.path).path
+
+    def predictions(self, split: str) -> list[dict[str, Any]]:
+        """What the best model predicted of each row of "validation" or "test", in their order.
+
+        Raises:
+            BundleError: The run has no such rows, or did not write its predictions.
+        """
+        path = place(self.path, split)
+        if not path.exists():
+            samples = self.result["samples"]
+            if split not in samples:
+                has = " and ".join(samples) or "none"
+                raise BundleError(f"{self.path}: has no held-out {split} rows; it has {has}")
+            raise BundleError(
+                f"{path}: is missing: eval.predictions was false, or the run is older than it; "
+                "nlpkit.evaluate(run, data, output=FILE) writes such a file"
+            )
+        with path.open(encoding="utf-8") as file:
+            return [json.loads(line) for line in file]
 
 
 def train(
@@ -238,4 +264,7 @@ def _numbered(name: str) -> Path:
 def _numbers(values: dict[str, Any]) -> dict[str, Any]:
     """What is no number was written as text, for JSON has no NaN."""
     texts = ("nan", "inf", "-inf")
-    return {key: float(each) if each in texts else each for key, each in values.items()}
+    return {
+        key: float(each) if key != "label" and each in texts else each
+        for key, each in values.items()
+    }

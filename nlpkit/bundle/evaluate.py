@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
@@ -16,22 +17,28 @@ from nlpkit.data.encode import Encoder
 from nlpkit.data.loader import evaluation_batches
 from nlpkit.data.rows import BadRows, remarks, scan, write_rows
 from nlpkit.data.store import StoreWriter, TokenStore
-from nlpkit.errors import DataError
+from nlpkit.errors import DataError, InputError
+from nlpkit.files import replacing
 from nlpkit.nn import StepModule
 from nlpkit.training import evaluation
+from nlpkit.training.predictions import put_in_order, recorded
 
 if TYPE_CHECKING:
+    import os
+
     from nlpkit.bundle.predict import Model
     from nlpkit.bundle.torch_engine import TorchEngine
     from nlpkit.contracts import Source
+    from nlpkit.training.predictions import Record
 
 _FILES = Component(name="files")
 
 
 def evaluate(
-    run: str | Path,
+    run: str | os.PathLike[str],
     data: Any,
     *,
+    output: str | Path | None = None,
     device: str = "auto",
     precision: str = "fp32",
     batch_size: int = 64,
@@ -41,9 +48,11 @@ def evaluate(
     """The loss and the metrics of a trained model on other rows.
 
     Args:
-        run: A run folder or a bundle.
+        run: A Run, a run folder or a bundle.
         data: A location that the run's source reads (a file or URL), or rows in memory: a list of
             mappings, a pandas DataFrame or a datasets.Dataset.
+        output: A .jsonl file that gets a line for each row, in their order: its address, target,
+            prediction and score.
         device: "auto", "cpu", "cuda" or "cuda:1".
         precision: "fp32", or "auto": what training would take on the device.
         batch_size: Rows that go through the model together.
@@ -53,34 +62,62 @@ def evaluate(
     Raises:
         BundleError: There is no whole bundle.
         DataError: A row cannot be used, or there are none.
+        InputError: `output` cannot be written.
     """
+    file = None if output is None else _checked(Path(output).expanduser(), data)
     check_batch_size(batch_size)
     model = load(
         run, device=device, precision=precision, trust_plugins=trust_plugins, backend="torch"
     )
-    engine = cast("TorchEngine", model.engine)
-    schema = model.bundle.schema
-    objective = build_objective(model.bundle.task, model.host, schema)
     with TemporaryDirectory() as folder:
         source, location = _source(model, data, Path(folder))
         store = _encoded(model, source, location, Path(folder), terminal or Terminal())
-        found = evaluation.evaluate(  # never None, for nothing stops it
-            StepModule(engine.model, objective, model.bundle.head).to(engine.device),
-            evaluation_batches(
-                store,
-                model.task,
-                batch_size=batch_size,
-                rank=0,
-                size=1,
-                workers=0,
-                prefetch=1,
-                pin_memory=False,
-            ),
-            model.task.metrics(schema),
-            strategy=build(Component(name="single"), "strategy", model.host, engine.device),
-            precision=engine.precision,
-        )
-    return cast("evaluation.Evaluation", found).values
+        lines = Path(folder, "predictions")
+        with recorded(lines, model.task, model.bundle.schema, store) as record:
+            values = _values(model, store, batch_size, record if file else None)
+        if file:
+            put_in_order(lines, ranks=1, rows=len(store))
+            with replacing(file) as partial:
+                shutil.copyfile(lines, partial)
+    return values
+
+
+def _values(
+    model: Model, store: TokenStore, batch_size: int, record: Record | None
+) -> dict[str, float]:
+    engine, schema = cast("TorchEngine", model.engine), model.bundle.schema
+    objective = build_objective(model.bundle.task, model.host, schema)
+    found = evaluation.evaluate(
+        StepModule(engine.model, objective, model.bundle.head).to(engine.device),
+        evaluation_batches(
+            store,
+            model.task,
+            batch_size=batch_size,
+            rank=0,
+            size=1,
+            workers=0,
+            prefetch=1,
+            pin_memory=False,
+        ),
+        model.task.metrics(schema),
+        strategy=build(Component(name="single"), "strategy", model.host, engine.device),
+        precision=engine.precision,
+        record=record,
+    )
+    return cast("evaluation.Evaluation", found).values  # never None, for nothing stops it
+
+
+def _checked(path: Path, data: Any) -> Path:
+    """The file of the output. Raises InputError where it cannot be one."""
+    if path.suffix != ".jsonl":
+        raise InputError(f"output {path}: must end in .jsonl")
+    if path.is_dir() or not path.parent.is_dir():
+        what = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise InputError(f"output {path}: {what}; name a file in a folder that is there")
+    if isinstance(data, str | Path) and path.exists() and Path(data).exists():
+        if path.samefile(data):
+            raise InputError(f"output {path}: is the data; name another file")
+    return path
 
 
 def _source(model: Model, data: Any, folder: Path) -> tuple[Source, str]:

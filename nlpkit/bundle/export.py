@@ -47,7 +47,7 @@ _SHOWN = 3
 
 
 def export(
-    run: str | Path,
+    run: str | os.PathLike[str],
     format: str,
     *,
     out: str | Path | None = None,
@@ -61,7 +61,7 @@ def export(
     export is refused nothing is left but that report, as `<folder>.refused.json`.
 
     Args:
-        run: A run folder, whose validation texts the export is judged by.
+        run: A Run or a run folder, whose validation texts the export is judged by.
         format: Name of an exporter.
         out: The folder; None: `<format>` in the bundle.
         trust_plugins: Whether plugins that a bundle brings are executed.

@@ -214,7 +214,7 @@ def seal(folder: Path) -> None:
     write_json(folder / DESCRIPTION, description)
 
 
-def read_bundle(path: str | Path) -> Bundle:
+def read_bundle(path: str | os.PathLike[str]) -> Bundle:
     """The bundle in a run folder, or a bundle's own folder, with its small files verified.
 
     The weights' hash is checked by whoever loads them (`Bundle.verified`); here only their size.

@@ -19,6 +19,7 @@ from nlpkit.plugin.imports import quietly
 from nlpkit.plugin.trust import trusted, trusting
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
@@ -29,7 +30,7 @@ Backend = Literal["torch", "onnx"]
 
 
 def load(
-    path: str | Path,
+    path: str | os.PathLike[str],
     *,
     device: str = "auto",
     precision: str = "fp32",
@@ -39,7 +40,7 @@ def load(
     """A trained model, from a run folder, a bundle or an export; nothing else, and no network.
 
     Args:
-        path: The run folder, or the bundle's or the export's own folder.
+        path: A Run, the run folder, or the bundle's or the export's own folder.
         device: "auto", "cpu", "cuda" or "cuda:1"; an export runs on the CPU.
         precision: "fp32", or "auto": what training would take on the device. An export keeps the
             one that it was written in.

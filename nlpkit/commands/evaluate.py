@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 @click.command("evaluate")
 @click.argument("run")
 @click.argument("data")
+@click.option("--output", metavar="FILE", help="jsonl: target, prediction and score of each row.")
 @click.option("--precision", type=click.Choice(["fp32", "auto"]), default="fp32")
 @click.option("--trust-plugins", is_flag=True, help="Execute the plugins that a bundle brings.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
@@ -23,13 +24,19 @@ def command(
     terminal: Terminal,
     run: str,
     data: str,
+    output: str | None,
     precision: str,
     trust_plugins: bool,
     as_json: bool,
 ) -> None:
     """Measure RUN (a run folder or a bundle) on DATA: a file with texts and targets."""
     values = evaluate(
-        run, data, precision=precision, trust_plugins=trust_plugins, terminal=terminal
+        run,
+        data,
+        output=output,
+        precision=precision,
+        trust_plugins=trust_plugins,
+        terminal=terminal,
     )
     if as_json:
         terminal.json(values)

@@ -181,6 +181,9 @@ class EvalConfig(Frame):
     every: Literal["epoch"] | PositiveInt = "epoch"
     batch_size: PositiveInt = 64
     monitor: str | None = Field(None, description="null: the task's first metric.")
+    predictions: bool = Field(
+        True, description="Whether the run folder gets what was predicted of each held-out row."
+    )
 
 
 class LoaderConfig(Frame):

@@ -43,6 +43,7 @@ def evaluate(
     strategy: Strategy,
     precision: Precision,
     stop: Callable[[], bool] = lambda: False,
+    record: Callable[[np.ndarray, Batch], None] | None = None,
 ) -> Evaluation | None:
     """Runs the bare module over this rank's batches; everything adds up, and is reduced at the end.
 
@@ -53,6 +54,7 @@ def evaluate(
         strategy: Where the module is, and how ranks add up.
         precision: Of the forward pass; losses are float32 or float64, sums as wide as can be.
         stop: Polled once a batch.
+        record: Takes the logits of each batch, float32 [batch, ...], and the batch in numpy.
 
     Returns:
         What it came to; None on every rank as soon as one was asked to stop.
@@ -73,6 +75,8 @@ def evaluate(
             targets = {name: value.numpy() for name, value in batch.targets.items()}
             for metric in metrics:
                 metric.update(output, replace(batch, targets=targets))
+            if record:
+                record(logits.float().cpu().numpy(), replace(batch, targets=targets))
             count += batch.count
             samples += len(batch.ids)
     module.train(training)

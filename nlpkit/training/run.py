@@ -21,11 +21,12 @@ from nlpkit.data.prepare import Prepared, stores
 from nlpkit.environment import versions
 from nlpkit.errors import NlpkitError, PluginError, RunError
 from nlpkit.events import Evaluated, RunEnded, RunStarted
-from nlpkit.files import replacing, write_json
+from nlpkit.files import as_json, replacing, write_json
 from nlpkit.metrics import monitor_of
 from nlpkit.nn import StepModule, input_names
 from nlpkit.plugin.host import Host
 from nlpkit.plugin.imports import blaming
+from nlpkit.training import predictions
 from nlpkit.training.evaluation import Evaluation, evaluate
 from nlpkit.training.precision import Precision, device_name, resolve_precision
 from nlpkit.training.ranks import build_strategy
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from nlpkit.contracts import Strategy, Task
     from nlpkit.data.store import TokenStore
     from nlpkit.plugin.records import StrategyRecord
+    from nlpkit.training.predictions import Record
 
 
 @dataclass(kw_only=True)
@@ -123,7 +125,7 @@ class Session:
         if "observers" in ended:
             seconds = trainer.account.seconds - trainer.seconds_before
             ended["observers"] = self.watchers.report(seconds)
-            write_json(self.run_dir / "result.json", _plain(ended))
+            write_json(self.run_dir / "result.json", as_json(ended))
             return
         for name, account in self.watchers.report(math.inf).items():
             if account["failures"]:
@@ -147,11 +149,11 @@ class Session:
         result = self._result(trainer, evaluations)
         exports = result["exports"] = {}
         write_json(
-            self.run_dir / "result.json", _plain(result)
+            self.run_dir / "result.json", as_json(result)
         )  # the run is finished, whatever follows
         for component in self.config.export:
             exports[component.name] = self._export(component)
-            write_json(self.run_dir / "result.json", _plain(result))
+            write_json(self.run_dir / "result.json", as_json(result))
         return result
 
     def _export(self, exporter: Component) -> dict[str, Any]:
@@ -172,9 +174,9 @@ class Session:
         if self.strategy.rank:
             return
         with (self.run_dir / HISTORY).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(_plain(line)) + "\n")
+            file.write(json.dumps(as_json(line)) + "\n")
 
-    def evaluate(self, split: str) -> Evaluation | None:
+    def evaluate(self, split: str, record: Record | None = None) -> Evaluation | None:
         """Evaluates a split with the weights as they are; None once it is asked to stop."""
         return evaluate(
             self.module,
@@ -190,6 +192,7 @@ class Session:
             strategy=self.strategy,
             precision=self.precision,
             stop=self.stop,
+            record=record,
         )
 
     def _trainer(self) -> Trainer:
@@ -261,7 +264,8 @@ class Session:
         """The best model's: its validation, and the test rows; None once it is asked to stop."""
         evaluations, best = {}, trainer.best
         if "validation" in self.prepared.stores:
-            if best is None or best.details is None:  # the best model was lost, or it was resumed
+            known = best is not None and best.details is not None  # else it was lost, or resumed
+            if not known or self.config.eval.predictions:
                 found = self._evaluate_best("validation")
                 if found is None:
                     return None
@@ -281,7 +285,13 @@ class Session:
 
     def _evaluate_best(self, split: str) -> Evaluation | None:
         load_weights(self.bundle, self.module.model)
-        return self.evaluate(split)
+        if not self.config.eval.predictions:
+            return self.evaluate(split)
+        path, store = predictions.place(self.run_dir, split), self.prepared.stores[split]
+        with predictions.written(
+            path, self.task, self.prepared.schema, store, self.strategy
+        ) as record:
+            return self.evaluate(split, record)
 
     def _result(self, trainer: Trainer, evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
         trainer.tick()
@@ -376,13 +386,4 @@ def _record(run_dir: Path, precision: Precision, environment: Mapping[str, Any])
     resolved = f"\nprecision: {precision.name}\n"
     with replacing(path) as partial:  # other ranks read it now
         partial.write_text(text.replace("\nprecision: auto\n", resolved), encoding="utf-8")
-    write_json(run_dir / "environment.json", _plain(environment))
-
-
-def _plain(value: Any) -> Any:
-    """For JSON, which has no NaN: what is no number becomes text."""
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+    write_json(run_dir / "environment.json", as_json(environment))

@@ -74,3 +74,43 @@ def test_rows_in_memory_have_an_address_too(run: Path) -> None:
         nlpkit.evaluate(run, [ROWS[0], {"text": "", "label": "lost"}])
     with pytest.raises(nlpkit.InputError, match="no data rows"):
         nlpkit.evaluate(run, [])
+
+
+def test_output_has_a_line_for_each_row_in_their_order(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, output = tmp_path / "rows.csv", tmp_path / "said.jsonl"
+    pd.DataFrame(ROWS).to_csv(data, index=False)
+    assert main(["evaluate", str(run), str(data), "--output", str(output), "--json"]) == 0
+    lines = [json.loads(line) for line in output.read_text("utf-8").splitlines()]
+    assert [line["address"].rpartition(":")[2] for line in lines] == list("23456789")
+    assert [line["target"] for line in lines] == list(CLASSES)
+    predictions = load(run).predict(TEXTS)
+    assert [line["prediction"] for line in lines] == [each.label for each in predictions]
+    assert [line["score"] for line in lines] == pytest.approx([p.score for p in predictions])
+    right = sum(line["prediction"] == line["target"] for line in lines)
+    assert json.loads(capsys.readouterr().out)["accuracy"] == right / len(lines)
+
+
+def test_an_output_that_cannot_be_written_is_said_before_anything_is_computed(
+    run: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "rows.jsonl"
+    data.write_text('{"text": "money", "label": "lost"}\n')
+    for output, message in (
+        (tmp_path / "said.txt", "must end in .jsonl"),
+        (tmp_path / "no" / "said.jsonl", "there is no folder"),
+        (data, "is the data; name another file"),
+    ):
+        with pytest.raises(nlpkit.InputError, match=message):
+            nlpkit.evaluate(run, data, output=output)
+    assert data.read_text() == '{"text": "money", "label": "lost"}\n'
+
+
+def test_a_run_stands_for_its_folder(run: Path, tmp_path: Path) -> None:
+    trained = nlpkit.Run(run)
+    assert nlpkit.evaluate(trained, ROWS) == nlpkit.evaluate(run, ROWS)
+    assert nlpkit.load(trained).bundle.path == run / "bundle"
+    artifact = nlpkit.export(trained, "state_dict", out=tmp_path / "weights")
+    assert (artifact.path / "model.safetensors").is_file()
+    assert nlpkit.Run(str(run)) == trained

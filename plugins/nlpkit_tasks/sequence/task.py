@@ -138,6 +138,15 @@ class SequenceTask:
         rows = [dict(zip(labels, row, strict=True)) for row in probabilities]
         return [_best(row) if one else _likely(row) for row in rows]
 
+    def truths(self, batch: Batch, schema: Schema) -> list[Any]:
+        """The label, the labels or the number of each row."""
+        labels, targets = schema["labels"], batch.targets["label"].tolist()
+        if self._options.target == "regression":
+            return list(targets)
+        if self._options.target == "class":
+            return [labels[label] for label in targets]
+        return [[labels[at] for at, has in enumerate(row) if has] for row in targets]
+
     def _rows(self, examples: Sequence[Example], name: str) -> list[np.ndarray]:
         """The arrays of all windows, sample after sample; without windows those of the samples."""
         if not self.windowed:

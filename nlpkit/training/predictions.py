@@ -1,0 +1,113 @@
+"""What was predicted of evaluated rows: JSON lines, each row once and in the rows' order.
+
+Batches are ordered by length, and every rank has some: each writes its lines, with the numbers of
+their rows, into a part beside the file; then one puts them in order. It remembers 12 bytes a row.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nlpkit.files import replacing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from nlpkit.contracts import Batch, Schema, Strategy, Task
+    from nlpkit.data.store import TokenStore
+
+    Record = Callable[[np.ndarray, Batch], None]
+
+
+def place(run_dir: Path, split: str) -> Path:
+    """The file of a split in a run folder."""
+    return run_dir / "predictions" / f"{split}.jsonl"
+
+
+@contextmanager
+def written(
+    path: Path, task: Task, schema: Schema, store: TokenStore, strategy: Strategy
+) -> Iterator[Record]:
+    """Takes the logits of this rank's batches; when the block of every rank ends, writes the file.
+
+    There is no file where a row is missing, since the ranks were asked to stop.
+    """
+    with recorded(path, task, schema, store, rank=strategy.rank) as record:
+        yield record
+    strategy.sum(np.zeros(1))  # the parts of all ranks are whole
+    if strategy.rank == 0:
+        put_in_order(path, ranks=strategy.size, rows=len(store))
+
+
+@contextmanager
+def recorded(
+    path: Path, task: Task, schema: Schema, store: TokenStore, *, rank: int = 0
+) -> Iterator[Record]:
+    """Takes the logits of one rank's batches, and writes the rank's part.
+
+    Args:
+        path: The file that `put_in_order` makes of all parts; its folder is made.
+        task: Decodes them.
+        schema: What the task learned from the training rows.
+        store: Knows the rows' addresses.
+        rank: Of this process.
+    """
+    truths = getattr(task, "truths", None)
+    path.parent.mkdir(exist_ok=True)
+    with _part(path, rank).open("wb") as file:
+
+        def record(logits: np.ndarray, batch: Batch) -> None:
+            known = truths(batch, schema) if truths else None
+            for at, prediction in enumerate(task.decode(logits, batch, schema)):
+                row, fields = int(batch.ids[at]), prediction.row()
+                line = {"address": store.address(row)}
+                line |= {} if known is None else {"target": known[at]}
+                line |= {"prediction": fields.pop(next(iter(fields), ""), None), **fields}
+                file.write(f"{row} {_text(line)}\n".encode(errors="backslashreplace"))
+
+        yield record
+
+
+def put_in_order(path: Path, *, ranks: int, rows: int) -> None:
+    """Makes the file of the parts, if they have every row; they and older ones are gone then.
+
+    Args:
+        path: The file.
+        ranks: How many parts there are.
+        rows: How many rows they have together.
+    """
+    ranks_of, starts = np.zeros(rows, np.int32), np.full(rows, -1, np.int64)
+    with ExitStack() as opened:
+        parts = [opened.enter_context(_part(path, rank).open("rb")) for rank in range(ranks)]
+        for rank, part in enumerate(parts):
+            start = 0
+            for line in part:
+                row = int(line.partition(b" ")[0])
+                ranks_of[row], starts[row] = rank, start
+                start += len(line)
+        if starts.min(initial=0) >= 0:
+            with replacing(path) as partial, partial.open("wb") as file:
+                for row in range(rows):
+                    part = parts[ranks_of[row]]
+                    part.seek(starts[row])
+                    file.write(part.readline().partition(b" ")[2])
+    for part in path.parent.glob(f".{path.name}.*.part"):
+        part.unlink()
+
+
+def _text(line: Mapping[str, Any]) -> str:
+    """As JSON, which has no NaN: what is no number is null."""
+    text = json.dumps(line, ensure_ascii=False)
+    if "NaN" in text or "Infinity" in text:
+        plain = json.loads(text, parse_constant=lambda _: None)
+        text = json.dumps(plain, ensure_ascii=False)
+    return text
+
+
+def _part(path: Path, rank: int) -> Path:
+    return path.with_name(f".{path.name}.{rank}.part")
