@@ -17,7 +17,7 @@ from nlpkit.bundle.format import read_bundle
 from nlpkit.bundle.publish import publish
 from nlpkit.cli.render import Terminal
 from nlpkit.config.load import load_config
-from nlpkit.config.resolve import build
+from nlpkit.config.resolve import build, resolve
 from nlpkit.config.schema import Component, Config
 from nlpkit.environment import runs_folder
 from nlpkit.errors import BundleError, InputError, Interrupted
@@ -185,6 +185,7 @@ def submit(
         if resume:
             raise InputError("resume: needs the address of the cluster that has its storage")
         return train(loaded, terminal=terminal)
+    resolve(loaded, host)  # what is wrong has its address here
     return build(loaded.launch, "launcher", host).submit(
         loaded, host, address=address, insecure=insecure, resume=resume, say=terminal.note
     )

@@ -14,14 +14,19 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from nlpkit.cli.main import main as cli
+from nlpkit.cli.main import exit_code
+from nlpkit.commands.train import report
+from nlpkit.config.load import load_config
+from nlpkit.runs import train
 from nlpkit_ray.launcher import Submitted, submitted
 from nlpkit_ray.storage import Storage, is_shared
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from nlpkit.cli.render import Terminal
 
 ORDER = "job.json"  # beside config.yaml: id, user, storage, resume, and where inputs are
 _COPY = 5.0  # seconds between two copies of the log
@@ -47,9 +52,17 @@ def main() -> int:
             since=began,
             policy=os.environ.get("NLPKIT_POOL"),
         )
-        arguments = ["train", "config.yaml", *overrides, "--out", str(home / order["id"])]
         with submitted(job):
-            return cli([*arguments, "--resume"] if order["resume"] else arguments)
+            return exit_code(lambda terminal: _train(order, overrides, home, terminal))
+
+
+def _train(order: dict[str, Any], overrides: list[str], home: Path, terminal: Terminal) -> int:
+    """What `nlpkit train` does; the next command is one for where the job came from."""
+    config = load_config("config.yaml", overrides)
+    run = train(config, out=home / order["id"], resume=order["resume"], terminal=terminal)
+    report(run, terminal)
+    terminal.say(f"\nNext:\n  nlpkit fetch {order['id']}")
+    return 0
 
 
 def _home(storage: str) -> Path:

@@ -20,6 +20,7 @@ from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from nlpkit.errors import NlpkitError, RunError
 from nlpkit_ray.desk import open_desk
+from nlpkit_ray.private import FULL
 from nlpkit_ray.ranks import Order, rank
 
 if TYPE_CHECKING:
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
 
 _POLL = 0.1  # seconds between two looks at whether to stop
 _TAIL = 3  # lines of what a rank raised
+_FULL = (
+    "its node ran out of memory, and Ray ended it; a smaller train.micro_batch_size or fewer "
+    "loader.workers help"
+)
+_DIED = "its process died: it was killed, or its node, or memory ran out there"
 _SETTINGS = {
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",  # then there is no room for this many ranks
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # so soon it sees that ranks ended, or died
@@ -108,18 +114,26 @@ class _Outcome(threading.Thread):
         if error is None:
             return bool(self._result.return_value["finished"])
         if isinstance(error, ControllerError | ray.exceptions.RayActorError):
-            raise Displaced(_last_line(error)) from error
+            raise Displaced(cause(error)) from error
         if isinstance(error, WorkerGroupError):
-            failures = sorted(error.worker_failures.items())
-            first = failures[0] if failures else (0, error)
-            raise RunError(f"rank {first[0]}: {_last_line(first[1])}") from error
+            causes = {rank: cause(each) for rank, each in sorted(error.worker_failures.items())}
+            first = min(causes, key=lambda rank: causes[rank] not in (_FULL, _DIED), default=0)
+            raise RunError(f"rank {first}: {causes.get(first) or cause(error)}") from error
         if isinstance(error, NlpkitError):
             raise error
-        raise RunError(_last_line(error)) from error
+        raise RunError(cause(error)) from error
 
 
-def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+def cause(error: BaseException) -> str:
+    """What went wrong, in a line: Ray's own texts list all processes of a node, and more."""
+    for name in ("controller_failure", "health_check_failure"):
+        error = getattr(error, name, error)
+    text = str(error)
+    if isinstance(error, ray.exceptions.OutOfMemoryError) or FULL in text:
+        return _FULL
+    if isinstance(error, ray.exceptions.RayActorError):
+        return _DIED
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return " ".join(lines[-_TAIL:]) or type(error).__name__
 
 

@@ -160,7 +160,7 @@ class Job:
         self.connection.submit(
             submission_id=name,
             entrypoint="exec " + shlex.join(["python", "-c", source, json.dumps(question)]),
-            metadata={"nlpkit": "transfer"},
+            metadata={"nlpkit": "transfer", "job_name": f"(nlpkit hands out {self.id})"},
         )
         try:
             answer = self._answer(name)

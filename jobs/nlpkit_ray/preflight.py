@@ -70,7 +70,8 @@ def ask(connection: Connection, question: dict[str, Any]) -> dict[str, Any]:
     source = _FUTURE + "".join(_APART.sub("", inspect.getsource(each)) for each in modules)
     name = f"{HELPERS[0]}{secrets.token_hex(6)}"
     entrypoint = "exec " + shlex.join(["python", "-c", source, json.dumps(question)])
-    connection.submit(submission_id=name, entrypoint=entrypoint, metadata={"nlpkit": "probe"})
+    metadata = {"nlpkit": "probe", "job_name": "(nlpkit looks at the cluster)"}
+    connection.submit(submission_id=name, entrypoint=entrypoint, metadata=metadata)
     deadline = time.monotonic() + _PATIENCE
     state = ""
     while state not in ENDED:

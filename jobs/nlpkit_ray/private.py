@@ -20,6 +20,9 @@ CHATTY = (
 YOUNG = "No available agent"
 """What a cluster says that is not ready for jobs yet."""
 
+FULL = "low on memory"
+"""What stands in Ray's text where it ended a process for want of memory, and then lists all."""
+
 
 def client(url: str, how: dict[str, Any]) -> JobSubmissionClient:
     """Ray's client of the API at a URL, and of no other: left alone, it lets RAY_ADDRESS win.

@@ -252,6 +252,7 @@ class Submission:
             metadata={
                 "nlpkit": nlpkit.__version__,
                 "name": self.config.name,
+                "job_name": self.config.name,  # on the dashboard
                 "user": user_of(options),
                 "priority": options.priority,
                 "storage": str(options.storage),

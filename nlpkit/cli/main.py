@@ -21,16 +21,21 @@ from nlpkit.errors import InputError, Interrupted, NlpkitError, PluginError, Run
 from nlpkit.plugin.host import Host, load
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line (default: this process's) and returns its exit code."""
+    return exit_code(lambda terminal: _run(arguments, terminal))
+
+
+def exit_code(run: Callable[[Terminal], int]) -> int:
+    """Runs something as a command is run, whatever it raises, and returns its exit code."""
     sys.stdout = sys.stdout or _nowhere()  # None where it was closed: `>&-`
     sys.stderr = sys.stderr or _nowhere()
     terminal = Terminal()
     try:
-        return _code(arguments, terminal)
+        return _code(run, terminal)
     except OSError as error:
         try:
             sys.stdout.flush()
@@ -42,9 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _code(arguments: Sequence[str] | None, terminal: Terminal) -> int:
+def _code(run: Callable[[Terminal], int], terminal: Terminal) -> int:
     try:
-        code = _run(arguments, terminal)
+        code = run(terminal)
         sys.stdout.flush()
         return code
     except InputError as error:

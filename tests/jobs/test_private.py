@@ -70,6 +70,8 @@ def test_the_names_are_there_and_take_what_they_are_given() -> None:
         importlib.import_module(name)
     head = Path(inspect.getfile(JobSubmissionClient)).with_name("job_head.py")
     assert private.YOUNG in head.read_text("utf-8")
+    raylet = Path(ray.__file__).parent / "core" / "src" / "ray" / "raylet" / "raylet"
+    assert private.FULL.encode() in raylet.read_bytes()
 
 
 def test_no_other_ray_is_installed_than_one_that_was_tried() -> None:

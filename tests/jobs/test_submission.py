@@ -104,6 +104,13 @@ def test_options_of_launch_need_no_name_where_a_config_is_submitted(
     assert (config.launch.name, config.launch.options) == ("ray", {"storage": "/s"})
 
 
+def test_a_wrong_option_of_launch_has_its_address(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("name: a\ndata: sample\nmodel: transformer\nlaunch: {priority: urgent}\n")
+    with pytest.raises(ConfigError, match=r"a\.yaml:4: launch\.priority: \"urgent\" is not low"):
+        nlpkit.submit(nlpkit.load_config(path), address="http://127.0.0.1:8265")
+
+
 @pytest.fixture
 def rows(tmp_path: Path) -> Path:
     """A config whose data is a file here."""

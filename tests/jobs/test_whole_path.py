@@ -10,6 +10,7 @@ import pytest
 
 import nlpkit
 from nlpkit.cli.main import main
+from nlpkit_ray.client import connect
 from tests.jobs.runs import distance, submit, training_lines
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ def test_what_a_user_types_from_submitting_to_predicting(
     log = typed("logs", job, "--follow")
     assert "starts 1 worker" in log
     assert "epoch 2" in log
+    assert log.rstrip().endswith(f"Next:\n  nlpkit fetch {job}")  # no folder of a node
+    assert connect(pool.address).info(job).metadata["job_name"] == "small"
     assert typed("logs", job) == log
     found = json.loads(typed("status", job, "--json"))
     assert [found[key] for key in ("status", "user", "name")] == ["succeeded", "ada", "small"]

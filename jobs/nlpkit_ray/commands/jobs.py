@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +11,16 @@ import click
 
 from nlpkit.cli.render import duration
 from nlpkit.commands.train import shown
+from nlpkit.errors import RunError
 from nlpkit_ray.client import connect
 from nlpkit_ray.job import ENDED, Job
+from nlpkit_ray.private import FULL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nlpkit.cli.render import Terminal
+    from nlpkit_ray.client import Connection
 
 _CLUSTER = (
     click.option("--address", help="The cluster's API [RAY_ADDRESS]."),
@@ -40,7 +44,8 @@ def of_a_cluster(function: Callable[..., None]) -> Callable[..., None]:
 @of_a_cluster
 def jobs(terminal: Terminal, address: str | None, insecure: bool, as_json: bool) -> None:
     """List the jobs that the cluster remembers, the newest last."""
-    found = [row(job) for job in connect(address, insecure=insecure).jobs()]
+    connection = connect(address, insecure=insecure)
+    found = [row(info, connection) for info in connection.jobs()]
     if as_json:
         terminal.json(found)
         return
@@ -48,19 +53,31 @@ def jobs(terminal: Terminal, address: str | None, insecure: bool, as_json: bool)
     terminal.table(columns, [[each[column] for column in columns] for each in found])
 
 
-def row(info: Any) -> dict[str, Any]:
-    """What a listing shows of Ray's record of a job."""
+def row(info: Any, connection: Connection) -> dict[str, Any]:
+    """What is shown of Ray's record of a job, which runs while it waits for its turn."""
     metadata, started, ended = info.metadata or {}, info.start_time, info.end_time
     seconds = (ended - started) / 1000 if started and ended else None
+    status, waits = str(info.status).lower(), ""
+    if status not in ENDED:
+        with suppress(RunError):  # its node does not answer
+            waits = Job(info.submission_id, connection).place()
     return {
         "id": info.submission_id,
         **{key: metadata.get(key, "") for key in ("name", "user", "priority", "storage")},
-        "status": str(info.status).lower(),
+        "status": "waiting" if waits else status,
+        "waits": waits,
         "submitted": metadata.get("submitted", ""),
         "duration": duration(seconds) if seconds is not None else "",
         "message": info.message or "",
         "exit_code": info.driver_exit_code,
     }
+
+
+def reason(message: str) -> str:
+    """Why a job failed, in a line: Ray's message has the end of its log, or all processes."""
+    if FULL in message:
+        return "its node ran out of memory"
+    return (message.strip().splitlines() or [""])[-1]
 
 
 @click.command("status")
@@ -69,12 +86,11 @@ def row(info: Any) -> dict[str, Any]:
 def status(terminal: Terminal, id: str, address: str | None, insecure: bool, as_json: bool) -> None:
     """Say how a job stands: waiting for its turn, running, or how it ended."""
     connection = connect(address, insecure=insecure)
-    job, found = Job(id, connection), row(connection.info(id))
-    found["status"] = job.status()
-    found["waits"] = job.place() if found["status"] not in ENDED else ""
+    found = row(connection.info(id), connection)
     if as_json:
         terminal.json(found)
         return
+    found["message"] = reason(found["message"])
     for name, value in found.items():
         if value not in ("", None):
             terminal.say(f"{name:<10} {value}")
