@@ -37,7 +37,9 @@ class Progress:
         step: The last step that ended, and `epoch` its epoch; the place in the plan.
         taken: Steps that moved the weights: the place in the schedule.
         evaluated: The last step after which validation was evaluated.
-        best: The best monitored value so far, after step `best_step`.
+        best: The best monitored value so far, of the model after step `best_step`.
+        evaluations_since_best: How many there were since that value improved; where it is equal
+            and the loss is lower, the model is the best one, and this counts on.
     """
 
     step: int = 0
@@ -292,14 +294,14 @@ class Trainer:
     def _judge(self, evaluation: Evaluation) -> bool:
         """Takes a validation into account and reports it; whether it is the best so far."""
         progress = self.progress
-        value = evaluation.values[self.monitor[0]]
-        best = is_better(value, progress.best, self.monitor[1])
+        before = self.best and self.best.values
+        improved = is_better(evaluation.values, before, self.monitor)
+        best = is_better(evaluation.values, before, self.monitor, ("loss", "lower"))
         progress.evaluated = progress.step
+        progress.evaluations_since_best = 0 if improved else progress.evaluations_since_best + 1
         if best:
-            progress.best, progress.best_step = value, progress.step
-            progress.evaluations_since_best, self.best = 0, evaluation
-        else:
-            progress.evaluations_since_best += 1
+            progress.best = evaluation.values[self.monitor[0]]
+            progress.best_step, self.best = progress.step, evaluation
         where = {"step": progress.step, "epoch": progress.epoch}
         logged = {**where, "split": "validation", **evaluation.values}
         self.log(logged)
@@ -310,11 +312,27 @@ class Trainer:
         return best
 
 
-def is_better(value: float, best: float | None, direction: str) -> bool:
-    """Whether `value` beats the best so far; what is no number only beats nothing."""
-    if best is None or math.isnan(best):
+def is_better(
+    values: Mapping[str, float], best: Mapping[str, float] | None, *ways: tuple[str, str]
+) -> bool:
+    """Whether an evaluation beats the best so far: by the first of `ways`, by the next if equal.
+
+    Args:
+        values: Of the evaluation; what is no number only beats nothing.
+        best: Of the best; None where there is none.
+        ways: Names of values, each with the direction that is better.
+    """
+    if best is None:
         return True
-    return value > best if direction == "higher" else value < best
+    found, other = ([_standing(each[name], way) for name, way in ways] for each in (values, best))
+    return found > other
+
+
+def _standing(value: float, direction: str) -> float:
+    """More is better."""
+    if math.isnan(value):
+        return -math.inf
+    return value if direction == "higher" else -value
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:

@@ -14,6 +14,7 @@ import nlpkit
 from nlpkit.cli.render import Terminal
 from nlpkit.data.loader import training_steps
 from nlpkit.training.run import build_session
+from nlpkit.training.trainer import is_better
 
 ROWS = [
     {"text": f"{word} number {number} {'of many ' * (number % 5)}", "label": label}
@@ -131,13 +132,44 @@ def test_the_best_weights_are_kept_and_early_stopping_ends_the_run(tmp_path):
         data,
         train={"epochs": 30, "early_stopping": 2, "learning_rate": 3e-2},
     )
-    values = [line["accuracy"] for line in run.history if line["split"] == "validation"]
-    assert len(values) < 30
-    assert values[-3:] == [max(values)] * 3 or max(values[:-2]) >= max(values[-2:])
-    assert run.metrics["validation"]["accuracy"] == max(values)
-    best = values.index(max(values)) + 1
-    assert run.result["best_step"] == best * 8
-    assert nlpkit.evaluate(run.path, data["validation"])["accuracy"] == max(values)
+    lines = [line for line in run.history if line["split"] == "validation"]
+    values = [line["accuracy"] for line in lines]
+    assert len(lines) < 30
+    assert len(lines) == values.index(max(values)) + 3
+    assert values.count(max(values)) > 1
+    best = max(lines, key=lambda line: (line["accuracy"], -line["loss"]))
+    assert best["loss"] < lines[values.index(max(values))]["loss"]
+    assert run.result["best_step"] == best["step"]
+    assert run.metrics["validation"] == pytest.approx(
+        {n: best[n] for n in run.metrics["validation"]}
+    )
+    found = nlpkit.evaluate(run.path, data["validation"])
+    assert (found["accuracy"], found["loss"]) == pytest.approx((best["accuracy"], best["loss"]))
+
+
+@pytest.mark.parametrize(
+    ("values", "best", "is_so"),
+    [
+        ((1.0, 0.006), (1.0, 0.12), True),
+        ((1.0, 0.12), (1.0, 0.006), False),
+        ((1.0, 0.12), (1.0, 0.12), False),
+        ((0.9, 0.006), (1.0, 0.12), False),
+        ((0.0, 0.5), (0.0, math.nan), True),
+        ((0.0, math.nan), (0.0, 0.5), False),
+        ((math.nan, 0.1), (0.0, 0.5), False),
+        ((0.0, 0.5), (math.nan, 0.1), True),
+        ((math.nan, 0.1), (math.nan, 0.5), True),
+        ((math.nan, 0.5), (math.nan, 0.5), False),
+    ],
+)
+def test_of_equal_values_the_lower_loss_is_better(values, best, is_so):
+    names = ("f1", "loss")
+    ways = (("f1", "higher"), ("loss", "lower"))
+    found, other = (dict(zip(names, each, strict=True)) for each in (values, best))
+    assert is_better(found, other, *ways) is is_so
+    assert is_better(found, None, *ways)
+    if not math.isnan(values[1] + best[1]):
+        assert is_better(found, other, ("loss", "lower")) is (values[1] < best[1])
 
 
 def test_evaluation_every_so_many_steps_and_at_the_end(tmp_path):
