@@ -43,7 +43,7 @@ class Run(os.PathLike[str]):
     path: Path
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "path", Path(self.path).expanduser())
+        object.__setattr__(self, "path", Path(os.path.expanduser(self.path)))
 
     def __fspath__(self) -> str:
         return os.fspath(self.path)
@@ -200,7 +200,7 @@ def _interrupted(folder: Path, number: int) -> Interrupted:
 def find_run(name: str, out: str | Path | None) -> Path | None:
     """The run folder to go on with: `out`, or the latest of a name; None where there is none."""
     if out is not None:
-        folders = [Path(out).expanduser()]
+        folders = [Path(os.path.expanduser(out))]
     else:
         mine = re.compile(re.escape(name) + r"(-\d+)?")
         folders = [path for path in runs_folder().glob("*") if mine.fullmatch(path.name)]
@@ -232,7 +232,7 @@ def _claimed(name: str, out: str | Path | None) -> Iterator[Path]:
 
 def _given(out: str | Path) -> tuple[Path, bool]:
     """The folder that was asked for, and whether it is new. Two runs cannot both get it."""
-    folder = Path(out).expanduser()
+    folder = Path(os.path.expanduser(out))
     if not str(out):
         raise InputError("--out: names no folder")
     if (folder / "config.yaml").exists():

@@ -246,9 +246,9 @@ def _token() -> str:
     """The token of this user, where Ray looks for it too; "" if there is none that can be sent."""
     token = os.environ.get("RAY_AUTH_TOKEN", "").strip()
     if not token:
-        path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+        path = os.path.expanduser(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token")
         try:
-            token = path.read_text(encoding="utf-8").strip()
+            token = Path(path).read_text(encoding="utf-8").strip()
         except (OSError, ValueError):
             return ""
     return token if token.isascii() else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import os
 import secrets
 import shlex
 import shutil
@@ -140,7 +141,7 @@ class Job:
         """
         from nlpkit.environment import runs_folder
 
-        target = Path(out).expanduser() if out else runs_folder() / self.id
+        target = Path(os.path.expanduser(out)) if out else runs_folder() / self.id
         if target.exists() and any(target.iterdir()):
             raise InputError(f"{target}: is not empty; choose another --out")
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -107,7 +107,7 @@ def inputs_of(config: Config) -> list[Input]:
 
 def _location(base: Path, value: str) -> tuple[Path, str]:
     """A path, and which split of it is meant: "#train", or ""."""
-    path = Path(base, Path(value).expanduser())
+    path = Path(base, os.path.expanduser(value))
     name, mark, split = path.name.rpartition("#")
     return (path.with_name(name), mark + split) if name and not path.exists() else (path, "")
 
@@ -224,7 +224,7 @@ class Submission:
         plugins = []
         for plugin in self.config.plugins:
             if plugin.endswith(".py"):
-                path = Path(self.config.origin.base, Path(plugin).expanduser())
+                path = Path(self.config.origin.base, os.path.expanduser(plugin))
                 (folder / "plugins").mkdir(exist_ok=True)
                 shutil.copyfile(path, folder / "plugins" / path.name)
                 plugin = f"./plugins/{path.name}"
@@ -273,5 +273,10 @@ class Submission:
 
 
 def user_of(options: RayConfig) -> str:
-    """Whose job it is, as declared: nobody proves it."""
-    return options.user or os.environ.get("NLPKIT_USER") or getpass.getuser()
+    """Whose job it is, as declared: nobody proves it. A uid without a name is its number."""
+    if user := options.user or os.environ.get("NLPKIT_USER"):
+        return user
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())

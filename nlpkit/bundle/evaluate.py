@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,8 +25,6 @@ from nlpkit.training import evaluation
 from nlpkit.training.predictions import put_in_order, recorded
 
 if TYPE_CHECKING:
-    import os
-
     from nlpkit.bundle.predict import Model
     from nlpkit.bundle.torch_engine import TorchEngine
     from nlpkit.contracts import Source
@@ -64,7 +63,7 @@ def evaluate(
         DataError: A row cannot be used, or there are none.
         InputError: `output` cannot be written.
     """
-    file = None if output is None else _checked(Path(output).expanduser(), data)
+    file = None if output is None else _checked(Path(os.path.expanduser(output)), data)
     check_batch_size(batch_size)
     model = load(
         run, device=device, precision=precision, trust_plugins=trust_plugins, backend="torch"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -70,7 +71,7 @@ class Backup:
         self._shown = f"{shown.rstrip('/')}/{name}"
         s3 = protocol in ("s3", "s3a")
         self._name, self._options = name, {"config_kwargs": _S3} if s3 else {}
-        self._url = url if separator else str(Path(url).expanduser().absolute())
+        self._url = url if separator else str(Path(os.path.expanduser(url)).absolute())
         try:
             fsspec.get_filesystem_class(protocol if separator else "file")
         except (ImportError, ValueError) as error:

@@ -123,7 +123,7 @@ class Host:
         """
         for plugin in plugins:
             if plugin.endswith(".py"):
-                path = (base / Path(plugin).expanduser()).resolve()
+                path = (base / Path(os.path.expanduser(plugin))).resolve()
                 origin = Origin(path.stem, str(path))
                 module = import_file(path, replace=path.stem not in self.files)
                 self.files[path.stem] = path

@@ -57,7 +57,7 @@ class Folder:
         if "://" in location:
             remedy = "copy it here, or make one file of it: .jsonl.gz, .parquet"
             raise DataError(location, problem="is no folder of this machine", remedy=remedy)
-        top = Path(location).expanduser()
+        top = Path(os.path.expanduser(location))
         for label in self._labels(top):
             yield from _files(top / label)
 

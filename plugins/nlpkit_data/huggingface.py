@@ -90,9 +90,9 @@ class Huggingface:
 
 def _parts(location: str) -> tuple[Path, str]:
     """The folder and the name of the split, "" for none. Raises DataError for no folder."""
-    whole = Path(location).expanduser()
+    whole = Path(os.path.expanduser(location))
     folder, _, split = ("", "", "") if whole.is_dir() else location.rpartition("#")
-    path = Path(folder).expanduser() if folder else whole
+    path = Path(os.path.expanduser(folder)) if folder else whole
     if not path.is_dir():
         near = [each.name for each in path.parent.glob("*/")]
         guess = closest(path.name, near)

@@ -191,11 +191,12 @@ def _files() -> tuple[int, int] | None:
 
 
 def _caches() -> tuple[tuple[str, str, int], ...]:
-    hub = hub_folder() or Path(
+    hub = hub_folder() or (
         os.environ.get("HF_HUB_CACHE")
         or os.path.join(os.environ.get("HF_HOME") or "~/.cache/huggingface", "hub")
     )
-    folders = {"token store": cache_folder() / "tokens", "models of the hub": hub.expanduser()}
+    models = Path(os.path.expanduser(hub))
+    folders = {"token store": cache_folder() / "tokens", "models of the hub": models}
     return tuple((what, str(folder), _size(folder)) for what, folder in folders.items())
 
 
@@ -252,7 +253,7 @@ def _token() -> str:
     """Where Ray looks for it."""
     if token := os.environ.get("RAY_AUTH_TOKEN", "").strip():
         return token
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+    path = os.path.expanduser(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token")
     with suppress(OSError, ValueError):
-        return path.read_text(encoding="ascii").strip()
+        return Path(path).read_text(encoding="ascii").strip()
     return ""

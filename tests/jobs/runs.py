@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import signal
 import time
 from contextlib import suppress
@@ -18,6 +19,8 @@ import nlpkit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import pytest
+
     from nlpkit_ray.job import Job
     from tests.jobs.cluster import Cluster
 
@@ -31,6 +34,17 @@ def submit(
     given = ["launch.name=ray", f"launch.storage={storage}", *overrides]
     job: Job = nlpkit.submit(nlpkit.load_config(config, given), address=pool.address, **options)
     return job
+
+
+def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs as a uid that the machine has no name and no home for, as containers do."""
+
+    def unknown(*_: object) -> None:
+        raise KeyError("uid not found")
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.setattr(pwd, "getpwnam", unknown)
 
 
 def weights(run: Path) -> dict[str, np.ndarray]:

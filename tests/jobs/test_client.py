@@ -19,6 +19,7 @@ import pytest
 from nlpkit.errors import InputError, RunError
 from nlpkit_ray.client import Connection, connect
 from tests.jobs.cluster import Cluster, free_port
+from tests.jobs.runs import nobody
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -243,6 +244,13 @@ def test_a_token_goes_to_another_machine_in_clear_only_where_that_is_said(
         assert sent == [""]
         assert connect(elsewhere, insecure=True)
         assert f"Bearer {SECRET}" in sent
+
+
+def test_a_user_without_a_home_has_no_token_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    nobody(monkeypatch)
+    with server(TOKENS) as (port, _):
+        with pytest.raises(InputError, match="wants a token"):
+            connect(f"http://127.0.0.1:{port}")
 
 
 def test_a_cluster_that_takes_no_jobs_yet_is_waited_for_and_that_is_said(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from nlpkit_ray.config import RayConfig
 from nlpkit_ray.gang import Gang, gang_of
 from nlpkit_ray.launcher import RayLauncher
 from nlpkit_ray.submission import Submission, inputs_of, user_of
+from tests.jobs.runs import nobody
 
 
 @pytest.mark.parametrize(
@@ -255,6 +257,14 @@ def test_the_user_is_whom_the_config_the_variable_or_the_login_names(
     monkeypatch.setenv("NLPKIT_USER", "ada")
     assert user_of(RayConfig()) == "ada"
     assert user_of(RayConfig(user="grace")) == "grace"
+
+
+def test_a_uid_without_a_name_is_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NLPKIT_USER", "LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    nobody(monkeypatch)
+    assert user_of(RayConfig()) == str(os.getuid())
+    assert user_of(RayConfig(user="ada")) == "ada"
 
 
 @pytest.mark.parametrize(
