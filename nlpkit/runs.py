@@ -11,6 +11,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
 from nlpkit.bundle.format import read_bundle
@@ -19,6 +20,7 @@ from nlpkit.cli.render import Terminal
 from nlpkit.config.load import load_config
 from nlpkit.config.resolve import build, resolve
 from nlpkit.config.schema import Component, Config
+from nlpkit.data.memory import on_files, write_splits
 from nlpkit.environment import runs_folder
 from nlpkit.errors import BundleError, InputError, Interrupted
 from nlpkit.plugin.host import Host, load
@@ -145,6 +147,7 @@ def train(
 
 def submit(
     config: Config | Mapping[str, Any] | str | Path,
+    data: Mapping[str, Any] | None = None,
     *,
     address: str | None = None,
     insecure: bool = False,
@@ -156,6 +159,7 @@ def submit(
     Args:
         config: From `load_config`, or what it takes: a file or a mapping. A launcher of other
             machines is taken for granted where it names none.
+        data: Rows in memory by split, as with `train`; they travel as files.
         address: The cluster's API, by default that of RAY_ADDRESS. Without either one, a cluster
             of this machine starts, and this returns when the run has ended.
         insecure: Whether a cluster off this machine may do without authentication.
@@ -184,11 +188,15 @@ def submit(
     if not address:
         if resume:
             raise InputError("resume: needs the address of the cluster that has its storage")
-        return train(loaded, terminal=terminal)
+        return train(loaded, data, terminal=terminal)
     resolve(loaded, host)  # what is wrong has its address here
-    return build(loaded.launch, "launcher", host).submit(
-        loaded, host, address=address, insecure=insecure, resume=resume, say=terminal.note
-    )
+    with TemporaryDirectory(prefix="nlpkit-") as folder:
+        if data is not None:
+            write_splits(data, Path(folder), loaded, host)
+            loaded = on_files(loaded, Path(folder))
+        return build(loaded.launch, "launcher", host).submit(
+            loaded, host, address=address, insecure=insecure, resume=resume, say=terminal.note
+        )
 
 
 def _interrupted(folder: Path, number: int) -> Interrupted:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import filecmp
 import json
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,9 +17,8 @@ from nlpkit.checkpoint.resume import differences
 from nlpkit.checks import tokenizer_problems
 from nlpkit.config.load import dump_config
 from nlpkit.config.resolve import build, resolve
-from nlpkit.data.encoding import AUTO
+from nlpkit.data.memory import on_files, write_splits
 from nlpkit.data.prepare import prepare
-from nlpkit.data.rows import write_rows
 from nlpkit.environment import git_commit, versions
 from nlpkit.errors import ConfigError, InputError
 from nlpkit.metrics import monitor_of
@@ -28,15 +26,13 @@ from nlpkit.plugin.trust import remember
 from nlpkit.resources import machine_problems
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from nlpkit.checkpoint.files import Checkpoint
     from nlpkit.cli.render import Terminal
     from nlpkit.config.schema import Config
     from nlpkit.data.prepare import Prepared
     from nlpkit.plugin.host import Host
-
-_SPLITS = ("train", "validation", "test")
 
 
 @dataclass(kw_only=True)
@@ -123,14 +119,9 @@ class Start:
         """Rows in memory as files of the run folder: from here on it is a run on files."""
         inputs = self.folder / "inputs"
         if data is not None:
-            _check_splits(data)
-            task = build(resolve(self.config, self.host).task, "task", self.host)
-            columns = getattr(task, "columns", None)
-            declared = self.config.data.options.get("encoding", AUTO) != AUTO
             with TemporaryDirectory(dir=self.folder, prefix=".inputs") as temporary:
-                written = {split: Path(temporary) / f"{split}.jsonl" for split in data}
+                written = write_splits(data, Path(temporary), self.config, self.host)
                 for split, path in written.items():
-                    write_rows(data[split], path, split, columns=columns, marked=declared)
                     stored = inputs / path.name
                     if (
                         found
@@ -148,20 +139,7 @@ class Start:
                     path.replace(inputs / path.name)
         elif self.config.data.train is not None or not (self.resume and inputs.exists()):
             return self.config
-        return self._on_files(inputs)
-
-    def _on_files(self, inputs: Path) -> Config:
-        given = self.config.data
-        locations: dict[str, Any] = {"name": "files"}
-        for path in sorted(inputs.glob("*.jsonl")):
-            locations[path.stem] = str(path)
-        kept: dict[str, Any] = {"on_bad_rows": given.on_bad_rows}
-        if given.name == "files":
-            kept |= {"validation": given.validation, "test": given.test, **given.options}
-        elif not isinstance(given.validation, str):  # another source's locations do not count
-            kept["validation"] = given.validation
-        section = type(given).model_validate({**kept, **locations})
-        return self.config.model_copy(update={"data": section})
+        return on_files(self.config, inputs)
 
     def _with_plugins(self, config: Config) -> Config:
         """Single-file plugins, copied into the run folder: every process loads them from there."""
@@ -189,16 +167,6 @@ class Start:
         }
         text = json.dumps(environment, indent=2)
         (self.folder / "environment.json").write_text(text + "\n", encoding="utf-8")
-
-
-def _check_splits(data: Mapping[str, Any]) -> None:
-    remedy = 'give rows by split: {"train": rows, "validation": rows, "test": rows}'
-    if not isinstance(data, Mapping):
-        raise InputError(f"data: is {type(data).__name__}; {remedy}")
-    if unknown := [split for split in data if split not in _SPLITS]:
-        raise InputError(f"data: {unknown[0]!r} is no split; {remedy}")
-    if "train" not in data:
-        raise InputError(f"data: train is missing; {remedy}")
 
 
 def _origins(config: Config, host: Host) -> Iterable[str]:

@@ -6,7 +6,7 @@ import getpass
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from pydantic import ValidationError
@@ -20,6 +20,9 @@ from nlpkit_ray.gang import Gang, gang_of
 from nlpkit_ray.launcher import RayLauncher
 from nlpkit_ray.submission import Submission, inputs_of, user_of
 from tests.jobs.runs import nobody
+
+if TYPE_CHECKING:
+    from nlpkit.config.schema import Config
 
 
 @pytest.mark.parametrize(
@@ -226,6 +229,52 @@ def test_a_folder_of_rows_travels_without_what_is_hidden(tmp_path: Path) -> None
     path.write_text("{name: mine, data: {name: folder, train: rows}, model: transformer}\n")
     (rows,) = inputs_of(nlpkit.load_config(path))
     assert [each.name for each in rows.files] == ["a.txt"]
+
+
+def test_rows_in_memory_travel_as_files_of_what_the_task_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packages: list[dict[str, Any]] = []
+
+    def submit(_: RayLauncher, config: Config, host: Host, **how: Any) -> None:
+        given = Submission(config=config, host=host, connection=cast("Any", None), say=print)
+        folder = tmp_path / f"package-{len(packages)}"
+        folder.mkdir()
+        inputs = inputs_of(config)
+        given._place(inputs, str(tmp_path / "nowhere"), folder)
+        given._write(folder, "job", RayConfig(), inputs)
+        order = json.loads((folder / submission.ORDER).read_bytes())["inputs"]
+        packages.append({key: (folder / "inputs" / place) for key, place in order.items()})
+
+    monkeypatch.setattr(RayLauncher, "submit", submit)
+    tree = {"name": "a", "data": {"validation": None}, "model": "transformer"}
+    rows = [{"text": f"a {n}", "label": "x" if n % 2 else "y", "id": n} for n in range(4)]
+    for _ in range(2):
+        nlpkit.submit(tree, {"train": rows, "test": rows[:2]}, address="http://127.0.0.1:8265")
+    first, again = packages
+    assert first.keys() == {"data.train", "data.test"}
+    assert [each.parent.name for each in first.values()] == [
+        each.parent.name for each in again.values()
+    ]  # known by its content: a job that is resumed finds it
+    (line, *others) = map(json.loads, first["data.train"].read_text().splitlines())
+    assert line == ["train row 0", {"text": "a 0", "label": "y"}]
+    assert len(others) == 3
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ([{"text": "a"}], "data: is list; give rows by split"),
+        ({"test": []}, "data: train is missing"),
+        ({"train": []}, "data: no train rows were given"),
+    ],
+)
+def test_rows_in_memory_that_are_none_are_refused_before_a_cluster_is_asked(
+    data: Any, says: str
+) -> None:
+    tree = {"name": "a", "model": "transformer"}
+    with pytest.raises(InputError, match=says):
+        nlpkit.submit(tree, data, address="http://127.0.0.1:1")
 
 
 def test_a_large_input_goes_to_the_storage_once(
