@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import sys
 from functools import partial
 from itertools import islice
@@ -22,7 +23,7 @@ from nlpkit.errors import InputError, Interrupted
 from nlpkit.signals import interruptible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from nlpkit.bundle.load import Backend
     from nlpkit.cli.render import Terminal
@@ -62,6 +63,13 @@ _TABLE_ROWS = 1000
     multiple=True,
     help="The input's column of texts, if not the task's own; twice for pairs.",
 )
+@click.option(
+    "--keep",
+    metavar="NAME,…",
+    multiple=True,
+    callback=lambda _, __, given: _columns(given),
+    help="The input's columns that the output has too, ids say.",
+)
 @click.option("--top-k", type=click.IntRange(min=1), metavar="N", help="The N likeliest labels.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted output file.")
 @click.option(
@@ -82,6 +90,7 @@ def command(
     output: str | None,
     encoding: str,
     columns: tuple[str, ...],
+    keep: tuple[str, ...],
     top_k: int | None,
     resume: bool,
     backend: Backend | None,
@@ -96,6 +105,7 @@ def command(
         texts=texts,
         source=source,
         columns=columns,
+        keep=keep,
         encoding=input_encoding,
         delimiter=delimiter,
         quotes=quotes,
@@ -113,15 +123,15 @@ def command(
         _check_output(Path(output), resume=resume)
     model = load(run, precision=precision, trust_plugins=trust_plugins, backend=backend)
     rows = partial(rows_of, model, asked)
+    form = form_of(Path(output) if output else None, model, top_k, encoding, keep=keep)
     if output is None:
-        lines = Lines(model, rows(), top_k=top_k)
+        lines = Lines(model, rows(), top_k=top_k, keep=keep)
         _show(terminal, lines)
         lines.check(source or "standard input")
     else:
-        form = form_of(Path(output), model, top_k, encoding)
         decides = {"precision": precision, "columns": columns or model.task.text_columns}
         decides |= {"encoding": encoding}
-        draft = Draft(Path(output), form, model, top_k=top_k, **decides)
+        draft = Draft(Path(output), form, model, top_k=top_k, keep=keep, **decides)
         file = source is not None and Path(source).is_file()  # a pipe can be read only once
         if resume and _is_done(terminal, draft, rows, Path(output), file=file):
             return
@@ -132,6 +142,12 @@ def command(
         terminal.note(f"{lines.bad} of {lines.total} texts could not be predicted; see their error")
     if output is not None:
         terminal.note(f"{lines.total} predictions in {output}")
+
+
+def _columns(given: Sequence[str]) -> tuple[str, ...]:
+    """Names that are separated by commas as in a csv file, each once."""
+    rows = csv.reader(given, skipinitialspace=True)
+    return tuple(dict.fromkeys(name.strip() for row in rows for name in row if name.strip()))
 
 
 def _check_input(asked: Asked) -> None:
@@ -173,7 +189,7 @@ def _is_done(terminal: Terminal, draft: Draft, rows: Rows, output: Path, *, file
     if left := drafts(output):
         raise InputError(
             f"--resume: {left[0]} was begun with another model or other options (--backend, "
-            "--precision, --top-k, --column, --encoding); repeat those, or remove it"
+            "--precision, --top-k, --keep, --column, --encoding); repeat those, or remove it"
         )
     done = file and draft.is_whole(rows())
     if done:

@@ -10,16 +10,17 @@ import hashlib
 import json
 import os
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from glob import escape
 from itertools import chain, islice, zip_longest
 from typing import TYPE_CHECKING
 
-from nlpkit.commands.prediction_lines import ROWS, Lines, text_of
+from nlpkit.commands.prediction_lines import ROWS, Lines, known_of
 from nlpkit.errors import InputError, RunError
 from nlpkit.files import locked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from nlpkit.bundle.predict import Model
@@ -42,14 +43,25 @@ class Draft:
         form: How its lines are written.
         model: Predicts them.
         top_k: How many labels "top" has; None: there is no "top".
+        keep: Columns of the input that stand before the text.
         decides: What else decides its lines; the hash is of all that does.
     """
 
     def __init__(
-        self, output: Path, form: Form, model: Model, *, top_k: int | None, **decides: object
+        self,
+        output: Path,
+        form: Form,
+        model: Model,
+        *,
+        top_k: int | None,
+        keep: Sequence[str] = (),
+        **decides: object,
     ) -> None:
-        self._output, self._form, self._model, self._top_k = output, form, model, top_k
+        self._output, self._form, self._keep = output, form, keep
+        self._columns = model.task.text_columns
+        self._lines = partial(Lines, model, top_k=top_k, keep=keep)
         known = {**decides, "top_k": top_k, "seal": model.bundle.description["seal"]}
+        known |= {"keep": keep} if keep else {}
         mark = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:8]
         self.path = output.with_name(f".{output.name}.{mark}.partial")
         self._size = 0
@@ -87,7 +99,7 @@ class Draft:
         Raises:
             InputError: They are not, or there are fewer rows than lines.
         """
-        lines = Lines(self._model, rows, top_k=self._top_k)
+        lines = self._lines(rows)
         with self.path.open("rb") as file:
             if file.read(len(self._form.head)) != self._form.head:
                 return lines
@@ -135,7 +147,7 @@ class Draft:
             return False
         with self._output.open("rb") as file:
             head, records = file.read(len(self._form.head)), self._form.records(file)
-            first = Lines(self._model, islice(rows, ROWS), top_k=self._top_k)
+            first = self._lines(islice(rows, ROWS))
             found = [self._form.record(line) for line in first]
             if head != self._form.head or found != list(islice(records, ROWS)):
                 return False
@@ -145,12 +157,12 @@ class Draft:
             )
 
     def _start(self, row: Given) -> bytes:
-        return self._form.start(text_of(row, self._model.task.text_columns))
+        return self._form.start(known_of(row, self._columns, self._keep))
 
     def _is_bad(self, row: Given, record: bytes) -> bool:
         start = self._start(row)
         if not record.startswith(start):
             raise InputError(
-                f"{row.address}: has another text than its line in {self.path}; {_CHANGED}"
+                f"{row.address}: says something else than its line in {self.path}; {_CHANGED}"
             )
         return self._form.bad(record, start)

@@ -34,6 +34,7 @@ class Lines:
         model: Predicts them.
         rows: Rows of texts, and the errors of broken ones.
         top_k: How many labels "top" has; None: there is no "top".
+        keep: Columns of the input that stand before the text.
 
     Attributes:
         rows: Those whose lines are to come.
@@ -41,10 +42,12 @@ class Lines:
         bad: Those that could not be predicted.
     """
 
-    def __init__(self, model: Model, rows: Iterable[Given], *, top_k: int | None) -> None:
+    def __init__(
+        self, model: Model, rows: Iterable[Given], *, top_k: int | None, keep: Sequence[str] = ()
+    ) -> None:
         self.rows = rows
         self.total = self.bad = 0
-        self._model, self._top_k = model, top_k
+        self._model, self._top_k, self._keep = model, top_k, keep
         self._waiting: deque[Given] = deque()
         self._first: DataError | None = None
 
@@ -52,14 +55,14 @@ class Lines:
         outcomes = self._model.outcomes(self._noted(), batch_size=BATCH, top_k=self._top_k)
         columns = self._model.task.text_columns
         for outcome in outcomes:
-            text = text_of(self._waiting.popleft(), columns)
+            known = known_of(self._waiting.popleft(), columns, self._keep)
             self.total += 1
             if isinstance(outcome, DataError):
                 self.bad += 1
                 self._first = self._first or outcome
-                yield {"text": text, "error": str(outcome)}
+                yield {**known, "error": str(outcome)}
             else:
-                yield {"text": text, **fields(outcome, self._top_k)}
+                yield {**known, **fields(outcome, self._top_k)}
 
     def check(self, place: str) -> None:
         """Raises what is wrong with the first text of `place` if none could be predicted."""
@@ -74,12 +77,14 @@ class Lines:
             yield row
 
 
-def text_of(row: Given, columns: Sequence[str]) -> object:
-    """The text of a row, or a list of them; None for an error."""
+def known_of(row: Given, columns: Sequence[str], keep: Sequence[str]) -> Line:
+    """What a line has before it is predicted: what is kept, and the text, or a list of them."""
+    kept = getattr(row, "kept", {})
+    line = {name: kept.get(name) for name in keep}
     if isinstance(row, DataError):
-        return None
+        return {**line, "text": None}
     texts = [row.values[column] for column in columns]
-    return texts[0] if len(texts) == 1 else texts
+    return {**line, "text": texts[0] if len(texts) == 1 else texts}
 
 
 class Form(Protocol):
@@ -90,8 +95,8 @@ class Form(Protocol):
     def record(self, line: Line) -> bytes:
         """A line, with its end."""
 
-    def start(self, text: object) -> bytes:
-        """What the record of a text begins with."""
+    def start(self, known: Line) -> bytes:
+        """What the record of a line begins with, of which this much is known."""
 
     def bad(self, record: bytes, start: bytes) -> bool:
         """Whether a record has an error."""
@@ -100,17 +105,36 @@ class Form(Protocol):
         """The whole records of a file; one that is cut is none."""
 
 
-def form_of(output: Path, model: Model, top_k: int | None, encoding: str = "utf-8") -> Form:
-    """JSON lines, or csv by the suffix: a prediction of the model says which columns it has."""
-    if output.suffix != ".csv":
+def form_of(
+    output: Path | None,
+    model: Model,
+    top_k: int | None,
+    encoding: str = "utf-8",
+    *,
+    keep: Sequence[str] = (),
+) -> Form:
+    """JSON lines, or csv by the suffix: a prediction of the model says which columns it has.
+
+    Raises:
+        InputError: A column that is to be kept has the name of one of them.
+    """
+    csv_wanted = output is not None and output.suffix == ".csv"
+    if not (csv_wanted or keep):
         return _JsonLines()
     names = model.task.text_columns
     text = "text" if len(names) == 1 else tuple(names)
     (prediction,) = model.predict([text], top_k=top_k)
-    return _Csv(["text", *fields(prediction, top_k), "error"], encoding)
+    columns = ["text", *fields(prediction, top_k), "error"]
+    if taken := [name for name in keep if name in columns]:
+        raise InputError(
+            f"--keep {taken[0]}: is what the output calls a column of its own; rename it in the "
+            "input"
+        )
+    return _Csv([*keep, *columns], encoding, len(keep)) if csv_wanted else _JsonLines()
 
 
 _encoded = json.JSONEncoder(ensure_ascii=False).encode
+_JSON = (list, dict, bool)
 
 
 class _JsonLines:
@@ -119,8 +143,8 @@ class _JsonLines:
     def record(self, line: Line) -> bytes:
         return f"{_encoded(line)}\n".encode(errors="backslashreplace")
 
-    def start(self, text: object) -> bytes:
-        return self.record({"text": text})[:-2] + b", "
+    def start(self, known: Line) -> bytes:
+        return self.record(known)[:-2] + b", "
 
     def bad(self, record: bytes, start: bytes) -> bool:
         return record.startswith(b'"error": ', len(start))
@@ -130,10 +154,10 @@ class _JsonLines:
 
 
 class _Csv:
-    """Cells with lists are JSON, so that a program can read them back."""
+    """Cells that are no text or number are JSON, so that a program can read them back."""
 
-    def __init__(self, columns: Sequence[str], encoding: str) -> None:
-        self._columns = columns
+    def __init__(self, columns: Sequence[str], encoding: str, kept: int) -> None:
+        self._columns, self._after = columns, len(columns) - kept
         # csv quotes the characters of the line's end; a lone carriage return has to be quoted too.
         self._writer = csv.writer(_Echo(), lineterminator="\r\n")
         mark = codecs.BOM_UTF8 if encoding == "utf-8-sig" else b""
@@ -141,10 +165,10 @@ class _Csv:
 
     def record(self, line: Line) -> bytes:
         cells = (line.get(name) for name in self._columns)
-        return self._row([_encoded(cell) if isinstance(cell, list) else cell for cell in cells])
+        return self._row([_encoded(cell) if isinstance(cell, _JSON) else cell for cell in cells])
 
-    def start(self, text: object) -> bytes:
-        return self.record({"text": text})[: -len(self._columns)] + b","
+    def start(self, known: Line) -> bytes:
+        return self.record(known)[: -self._after] + b","
 
     def bad(self, record: bytes, start: bytes) -> bool:
         return not record.endswith(b",\n")

@@ -7,7 +7,7 @@ import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -20,7 +20,7 @@ from nlpkit.data.rows import remarks
 from nlpkit.errors import DataError, InputError, closest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from nlpkit.bundle.predict import Model
     from nlpkit.contracts import Source
@@ -34,6 +34,7 @@ class Asked:
         texts: TEXTs; none: those of `source`.
         source: A file; None: standard input.
         columns: The file's columns of texts; none: the task's own.
+        keep: Columns of the file that the output has too.
         encoding: Of the file.
         delimiter: Of a csv file.
         quotes: "none" where they mean nothing in it.
@@ -44,11 +45,19 @@ class Asked:
     texts: tuple[str, ...] = ()
     source: str | None = None
     columns: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
     encoding: str = AUTO
     delimiter: str = AUTO
     quotes: str = AUTO
     sheet: str | None = None
     remarks: dict[str, None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class KeptRow(Row):
+    """A row of texts, with the values of the columns that are kept."""
+
+    kept: Mapping[str, Any] = field(default_factory=dict)
 
 
 def rows_of(model: Model, given: Asked) -> Iterator[Row | DataError]:
@@ -64,8 +73,9 @@ def rows_of(model: Model, given: Asked) -> Iterator[Row | DataError]:
         except DataError as error:
             raise _renamed(error) from None
         return
-    if given.columns:
-        raise click.UsageError("--column is for an --input with columns")
+    if given.columns or given.keep:
+        option = "--column" if given.columns else "--keep"
+        raise click.UsageError(f"{option} is for an --input with columns")
     if texts:
         if len(texts) % len(wanted):
             raise click.UsageError(f"the task takes pairs: {len(texts)} TEXTs are not pairs")
@@ -97,17 +107,19 @@ def _file_rows(model: Model, location: str, given: Asked) -> Iterator[Row | Data
             yield row
             continue
         if not checked:
-            _check_columns(row, columns, location)
+            _check_columns(row, columns, location, "choose with --column")
+            _check_columns(row, given.keep, location, "choose with --keep")
             checked = True
-        values = [row.values.get(column) for column in columns]
-        if bad := next((value for value in values if isinstance(value, DataError)), None):
+        values, kept = ([row.values.get(name) for name in names] for names in (columns, given.keep))
+        if bad := next((each for each in (*values, *kept) if isinstance(each, DataError)), None):
             yield bad
         else:
-            yield Row(dict(zip(wanted, values, strict=True)), row.address)
+            texts = dict(zip(wanted, values, strict=True))
+            yield KeptRow(texts, row.address, dict(zip(given.keep, kept, strict=True)))
     given.remarks.update(dict.fromkeys(_named(str(each)) for each in remarks(files)))
 
 
-def _check_columns(row: Row, columns: tuple[str, ...], location: str) -> None:
+def _check_columns(row: Row, columns: tuple[str, ...], location: str, choose: str) -> None:
     for column in columns:
         if column not in row.values:
             names = [str(name) for name in row.values]
@@ -116,7 +128,7 @@ def _check_columns(row: Row, columns: tuple[str, ...], location: str) -> None:
                 column=column,
                 problem="does not exist",
                 suggestion=closest(column, names),
-                remedy=f"the columns are: {', '.join(names)}; choose with --column",
+                remedy=f"the columns are: {', '.join(names)}; {choose}",
             )
 
 

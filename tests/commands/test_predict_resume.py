@@ -226,7 +226,7 @@ def test_what_was_left_is_never_overwritten_or_mixed(
     assert "begun with another model or other options" in refused("--resume", "--top-k", "2")
     changed = write_input(tmp_path / "changed.csv")
     changed.write_bytes(changed.read_bytes().replace(b"\r\n69,money", b"\r\n69,monei"))
-    assert "changed.csv:73: has another text than its line" in refused("--resume", where=changed)
+    assert "changed.csv:73: says something else than its line" in refused("--resume", where=changed)
     shorter = write_input(tmp_path / "shorter.csv", 50)
     assert "more lines than the input rows" in refused("--resume", where=shorter)
     with locked(draft.with_name(f"{draft.name}.lock")):
