@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from nlpkit.errors import InputError
+
 SHARED_MEMORY_FULL = "Loader workers that hand over tensors end in a bus error when it is full"
 MORE_SHARED_MEMORY = (
     "docker run --shm-size=2g (compose: shm_size; Kubernetes: an emptyDir in memory), or "
@@ -91,6 +93,14 @@ def cache_folder() -> Path:
     if not cache:
         cache = os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "nlpkit")
     return Path(os.path.expanduser(cache)).absolute()
+
+
+def working_folder() -> Path:
+    """The working folder. Raises InputError where it was removed: much fails there, torch too."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise InputError("the working folder was removed; change to one that is there") from None
 
 
 def runs_folder() -> Path:

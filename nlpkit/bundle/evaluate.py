@@ -146,6 +146,8 @@ def _encoded(
         problems = "\n".join(each["problem"] for each in bad.summary()[:10])
         rows_ = "1 bad row" if bad.count == 1 else f"{bad.count:,} bad rows"
         remedy = "an evaluation takes none: correct or remove them"
+        if not writer.count:
+            remedy = "none is good: an evaluation compares with targets, nlpkit predict needs none"
         raise DataError("", problem=f"{problems}\n{rows_}; {remedy}")
     if not writer.count:
         raise DataError(location, problem="has no rows")

@@ -26,6 +26,7 @@ from nlpkit.config.load import load_config
 from nlpkit.config.resolve import build, options_of
 from nlpkit.config.schema import Component
 from nlpkit.data.prepare import held_out
+from nlpkit.environment import working_folder
 from nlpkit.errors import BundleError, InputError, RunError, closest
 from nlpkit.files import fault_of, hashes, put, write_json
 from nlpkit.plugin.trust import remember
@@ -154,7 +155,7 @@ def _refusal(format: str, failures: list[str], report: Path) -> str:
 
 def _check_place(folder: Path) -> None:
     """Raises InputError where something else would be lost, or no folder can be."""
-    if folder == Path.cwd():
+    if folder == working_folder():
         raise InputError(f"{folder}: is the working directory; name a folder in it with --out")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ import numpy as np
 from nlpkit.bundle.format import DESCRIPTION, WEIGHTS, Bundle, read_bundle
 from nlpkit.bundle.predict import Model
 from nlpkit.config.resolve import build
+from nlpkit.environment import working_folder
 from nlpkit.errors import BundleError, InputError, NlpkitError, PluginError
 from nlpkit.plugin.host import Host, Origin
 from nlpkit.plugin.imports import quietly
@@ -60,6 +61,7 @@ def load(
         raise InputError(f'precision "{precision}" is none of fp32, auto')
     if backend not in (None, "torch", "onnx"):
         raise InputError(f'backend "{backend}" is none of torch, onnx')
+    working_folder()
     bundle = _chosen(read_bundle(path), backend)
     again = partial(
         load,

@@ -37,6 +37,9 @@ _ENCODED = 256
 """Texts that the tokenizer is given together: what it says of one is large."""
 
 
+_TYPES: dict[str, Callable[[str], Any]] = {"int": int, "bool": "true".__eq__}
+
+
 class Engine(Protocol):
     """Runs a bundle's model, whichever library does it."""
 
@@ -63,6 +66,14 @@ class Model:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _loaded, (self._again, self.bundle.description["seal"])
+
+    @property
+    def labels(self) -> list[Any]:
+        """The labels, in the order of `scores`: as text, or as the numbers or booleans that the
+        training rows had."""
+        schema = self.bundle.schema
+        typed = _TYPES.get(schema.get("type", ""), str)
+        return [typed(label) for label in schema.get("labels", ())]
 
     def predict(
         self, texts: Iterable[Text], *, batch_size: int = 64, top_k: int | None = None
@@ -171,6 +182,7 @@ class Model:
 
     def _row(self, text: Any, address: str) -> Row:
         columns = self.task.text_columns
+        text = _python(text)
         several = isinstance(text, tuple | list)
         if several and len(columns) == 1:
             raise DataError(address, value=text, problem="is a pair; the task takes single texts")
@@ -207,6 +219,14 @@ def _loaded(again: Callable[[], Model], seal: str) -> Model:
             f"{model.bundle.path}: holds another model than the one that was pickled; load it anew"
         )
     return model
+
+
+def _python(value: Any) -> Any:
+    """What an array of numpy or a scalar of pyarrow, which is not imported, holds."""
+    for name in ("as_py", "tolist"):
+        if hasattr(value, name):
+            return getattr(value, name)()
+    return value
 
 
 def _absent(value: object) -> bool:

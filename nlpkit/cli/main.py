@@ -17,6 +17,7 @@ import click
 
 import nlpkit
 from nlpkit.cli.render import Terminal
+from nlpkit.environment import working_folder
 from nlpkit.errors import InputError, Interrupted, NlpkitError, PluginError, RunError
 from nlpkit.plugin.host import Host, load
 
@@ -82,6 +83,7 @@ def _silence(stream: TextIO) -> None:
 
 def _run(arguments: Sequence[str] | None, terminal: Terminal) -> int:
     group = CommandGroup(Host.discover())
+    working_folder()
     args = None if arguments is None else list(arguments)
     result = group.main(args, prog_name="nlpkit", standalone_mode=False, obj=terminal)
     return result if isinstance(result, int) else 0  # --help, --version and ctx.exit give a code

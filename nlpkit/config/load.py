@@ -118,6 +118,8 @@ def _fault(file: str, message: str, remedy: str = "") -> ConfigError:
 
 def _plain(value: Any, path: KeyPath, problems: list[Problem]) -> Any:
     """Python values as YAML would have given them: text keys, lists, plain numbers."""
+    if hasattr(value, "tolist"):  # numpy's
+        value = value.tolist()
     if isinstance(value, Mapping) and len(path) < _DEEPEST:
         keys = {key: _key(key) for key in value}
         if None in keys.values():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping  # noqa: TC003 - pydantic reads the annotation
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - as above
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -25,6 +25,7 @@ from pydantic import (
     ValidationInfo,
 )
 
+from nlpkit.environment import working_folder
 from nlpkit.errors import Problem
 
 KeyPath = tuple[str | int, ...]
@@ -42,7 +43,7 @@ class Origin:
     """
 
     file: str = field(default="", compare=False)
-    base: Path = field(default_factory=Path.cwd, compare=False)
+    base: Path = field(default_factory=working_folder, compare=False)
     addresses: Mapping[KeyPath, str] = field(default_factory=dict, compare=False)
 
     def address(self, path: KeyPath) -> str:

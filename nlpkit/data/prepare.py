@@ -238,7 +238,7 @@ class _Preparation:
             scans[split] = scan(self.source, location, self.task, bad)
             if not scans[split][0]:
                 unusable.append(self._unusable(split, bad))
-        bad.check(good=sum(len(rows) for rows, _ in scans.values()))
+        bad.check(good=0 if unusable else sum(len(rows) for rows, _ in scans.values()))
         if unusable:
             raise unusable[0]
         splits = {split: rows for split, (rows, _) in scans.items()}

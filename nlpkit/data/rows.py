@@ -220,8 +220,9 @@ def write_rows(
             if not (isinstance(index, int) and index == count):
                 address += f" (index {index!r})"
             if not isinstance(values, Mapping):
-                kind = type(values).__name__
-                raise DataError(address, problem=f"is {kind}, not a mapping of columns to values")
+                kind, remedy = type(values).__name__, 'give rows such as {"text": …, "label": …}'
+                problem = f"is {kind}, not a mapping of columns to values"
+                raise DataError(address, problem=problem, remedy=remedy)
             cells = classes.named(plain(_chosen(values, columns), address), names, address)
             if bad := next((each for each in cells.values() if isinstance(each, DataError)), None):
                 raise bad
@@ -244,7 +245,9 @@ def _enumerated(
     rows: Any, split: str, columns: Collection[str] | None
 ) -> Iterable[tuple[Any, Any]]:
     if columns and {*columns} <= {*getattr(rows, "column_names", ())}:
-        rows = rows.select_columns(list(columns))  # a datasets.Dataset decodes no pictures then
+        # a datasets.Dataset decodes no pictures then; "select" is the word of pyarrow's Table
+        select = "select_columns" if hasattr(rows, "select_columns") else "select"
+        rows = getattr(rows, select)(list(columns))
     if hasattr(rows, "itertuples"):  # a DataFrame
         names = list(map(str, rows.columns))
         judged = names if columns is None else columns
@@ -253,6 +256,8 @@ def _enumerated(
             raise DataError(f"{split} rows", column=twice, problem="stands twice in the DataFrame")
         for index, values in zip(rows.index, rows.itertuples(index=False, name=None), strict=True):
             yield index, dict(zip(names, values, strict=True))
+    elif hasattr(rows, "to_batches"):  # a Table of pyarrow
+        yield from enumerate(row for part in rows.to_batches() for row in part.to_pylist())
     elif isinstance(rows, Iterable) and not isinstance(rows, str | bytes | Mapping):
         yield from enumerate(rows)
     else:
@@ -295,6 +300,8 @@ def _plain(value: Any) -> Any:
         return _number(value)
     if isinstance(value, np.ndarray | np.generic):
         return _plain(value.tolist())
+    if hasattr(value, "as_py"):  # pyarrow's, which is not imported
+        return _plain(value.as_py())
     kind = type(value).__name__
     if kind == "NAType":  # pandas has it, and is not imported
         return None

@@ -68,6 +68,16 @@ def label(row: Row, column: str) -> str:
     return name
 
 
+def types(value: Any) -> set[str]:
+    """What a cell's labels are: "int" (1.0 too), "bool", or "text" for all else."""
+    if isinstance(value, list | tuple):
+        return set().union(*map(types, value))
+    if isinstance(value, bool):
+        return {"bool"}
+    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    return set() if value is None else {"int" if whole else "text"}
+
+
 def labels(row: Row, column: str) -> tuple[str, ...]:
     """Labels from a list, from text that is one, or that commas separate; an empty cell has none.
 

@@ -5,11 +5,13 @@ import shutil
 import subprocess
 import sys
 from itertools import islice, repeat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+from sklearn.metrics import accuracy_score
 
 import nlpkit
 from nlpkit.bundle.load import load
@@ -17,6 +19,7 @@ from nlpkit.plugin.trust import remember
 from tests.bundle.bundles import LABELS, NUMBERS, PAIRS, PLUGIN, TEXTS, make_run
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -67,8 +70,15 @@ def test_bundle_alone_predicts_the_same_in_a_fresh_process(run: Path, tmp_path: 
 
 @pytest.mark.parametrize(
     "texts",
-    [iter(TEXTS), pd.Series(TEXTS, index=range(100, 108)), np.array(TEXTS), (t for t in TEXTS)],
-    ids=["iterator", "series", "array", "generator"],
+    [
+        iter(TEXTS),
+        pd.Series(TEXTS, index=range(100, 108)),
+        np.array(TEXTS),
+        (t for t in TEXTS),
+        pa.array(TEXTS),
+        pa.chunked_array([TEXTS[:3], TEXTS[3:]]),
+    ],
+    ids=["iterator", "series", "array", "generator", "arrow", "chunked"],
 )
 def test_any_iterable_of_texts_is_taken(run: Path, texts: object) -> None:
     model = load(run)
@@ -176,6 +186,47 @@ def test_pairs_are_taken_by_a_task_of_two_columns_and_only_there(tmp_path: Path)
         model.predict(["alone"])
     with pytest.raises(nlpkit.DataError, match="text 1: "):
         model.predict([("my card", "money"), ("my card", "")])
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.array, pa.array])
+def test_a_pair_is_any_list_of_two(tmp_path: Path, kind: Callable[[Any], Any]) -> None:
+    model = load(make_run(tmp_path / "pairs", PAIRS, text=["first", "second"]))
+    assert model.predict([kind(["money", "card"])]) == model.predict([("money", "card")])
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ([0, 1], [0, 1]),
+        ([10, 9], [10, 9]),
+        ([1.0, 0.0], [0, 1]),
+        ([True, False], [False, True]),
+        ([-1, 1], [-1, 1]),
+        (["1", "0"], ["0", "1"]),
+        ([1, "b"], ["1", "b"]),
+        ([0.5, 1.0], ["0.5", "1"]),
+    ],
+)
+def test_labels_have_the_type_of_the_training_column(
+    tmp_path: Path, labels: list[Any], expected: list[Any]
+) -> None:
+    rows = [{"text": text, "label": labels[at % 2]} for at, text in enumerate(TEXTS)]
+    model = load(make_run(tmp_path / "typed", rows))
+    assert model.labels == expected
+    assert [type(each) for each in model.labels] == [type(each) for each in expected]
+    predictions = model.predict(TEXTS)
+    assert list(predictions[0].scores) == model.bundle.schema["labels"]
+    typed = dict(zip(predictions[0].scores, model.labels, strict=True))
+    said = [typed[each.label] for each in predictions]
+    right = sum(said[at] == labels[at % 2] for at in range(len(TEXTS))) / len(TEXTS)
+    if type(labels[0]) is type(labels[1]) and not isinstance(labels[0], float):
+        assert accuracy_score([labels[at % 2] for at in range(len(TEXTS))], said) == right
+
+
+def test_labels_of_other_targets(tmp_path: Path) -> None:
+    numbers = [{**row, "label": [1, 2]} for row in LABELS]
+    assert load(make_run(tmp_path / "ids", numbers, target="multilabel")).labels == [1, 2]
+    assert load(make_run(tmp_path / "number", NUMBERS, target="regression")).labels == []
 
 
 def test_plugins_that_this_user_trained_with_are_executed_wherever_the_bundle_lies(

@@ -11,6 +11,7 @@ from textwrap import dedent
 
 import pytest
 
+import nlpkit
 from nlpkit.builtin import nlpkit_commands
 from nlpkit.cli.main import main
 
@@ -102,6 +103,22 @@ def commands(tmp_path, monkeypatch):
 def test_each_end_has_its_exit_code_and_its_message(capsys, name, code, stdout, stderr):
     assert main([name]) == code
     assert capsys.readouterr() == (stdout, stderr)
+
+
+@pytest.mark.parametrize("arguments", [["train", "x.yaml"], ["init", "here"], ["doctor"], ["demo"]])
+def test_a_working_folder_that_was_removed_is_one_sentence(
+    arguments, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert said == "error: the working folder was removed; change to one that is there\n"
+    with pytest.raises(nlpkit.InputError, match="the working folder was removed"):
+        nlpkit.load_config({"name": "x", "model": "transformer"})
+    with pytest.raises(nlpkit.InputError, match="the working folder was removed"):
+        nlpkit.load("/a/run")
 
 
 @pytest.mark.usefixtures("commands")

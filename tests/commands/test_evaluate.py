@@ -69,6 +69,18 @@ def test_a_bad_row_is_an_error_with_its_address(
     assert "2 bad rows" in message
 
 
+def test_data_without_targets_can_be_predicted_and_are_told_from_bad_ones(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "test.csv"
+    data.write_text("id,text\n1,money\n2,my card\n")
+    assert main(["predict", str(run), "--input", str(data)]) == 0
+    assert main(["evaluate", str(run), str(data)]) == 2
+    message = capsys.readouterr().err
+    assert 'test.csv:2: column "label": does not exist (the columns are: id, text)' in message
+    assert "none is good: an evaluation compares with targets, nlpkit predict needs none" in message
+
+
 def test_rows_in_memory_have_an_address_too(run: Path) -> None:
     with pytest.raises(nlpkit.DataError, match="data row 1: "):
         nlpkit.evaluate(run, [ROWS[0], {"text": "", "label": "lost"}])

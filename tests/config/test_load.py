@@ -89,8 +89,12 @@ def test_any_mapping_tuples_paths_and_numpy_numbers_are_taken() -> None:
         data={"train": Path("/data/a.csv")},
         task={"class_weights": {0: np.float32(1.5), 1: 2}},
         observers=("progress", {"name": "tensorboard"}),
+        loader={"bucketing": np.bool_(False)},
+        export=np.array(["onnx"]),
     )
     config = load_config(source)
+    assert config.loader.bucketing is False
+    assert [each.name for each in config.export] == ["onnx"]
     assert config.model.options == {"layers": 2}
     assert config.data.train == "/data/a.csv"
     assert config.task.options == {"class_weights": {"0": 1.5, "1": 2}}

@@ -12,6 +12,7 @@ from uuid import UUID
 import datasets
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given
@@ -239,9 +240,29 @@ def test_rows_in_memory_are_read_back_as_rows_of_a_file(tmp_path: Path) -> None:
     assert (row.address, row.values) == ("train row 1", {"text": "line\u2028break"})
 
 
+def test_a_table_of_arrow_and_its_scalars_are_rows(tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    table = pa.table({"text": ["a", "b"], "label": [1, None]})
+    scalars = [{"text": pa.scalar("a"), "label": pa.scalar(1)}, {"text": "b", "label": pa.NA}]
+    for rows in (table, scalars):
+        write_rows(rows, path, "train")
+        found = [row.values for row in SOURCE.rows(str(path)) if not isinstance(row, DataError)]
+        assert found == [{"text": "a", "label": 1}, {"text": "b", "label": None}]
+
+
+def test_booleans_of_numpy_are_booleans(tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    write_rows([{"label": np.bool_(True), "flags": [np.bool_(False)]}], path, "train")
+    (row,) = SOURCE.rows(str(path))
+    assert not isinstance(row, DataError)
+    assert row.values == {"label": True, "flags": [False]}
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
+        (pa.array(["a"]), "train row 0: is StringScalar, not a mapping"),
+        ([("a", "b")], r'train row 0: is tuple, not a mapping .*give rows such as {"text"'),
         ([], "no train rows were given"),
         (["text"], "train row 0: is str, not a mapping"),
         ("train.csv", "train is str; give a list of mappings"),

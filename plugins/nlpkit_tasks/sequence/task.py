@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 class SequenceTask:
     """Implements `nlpkit.contracts.Task`.
 
-    The schema holds `labels` (sorted), `counts` and `weights` by label, and a regression's `mean`.
+    The schema holds `labels` (sorted), `counts` and `weights` by label, and a regression's `mean`;
+    `type` says of labels that were no text what they were: "int" or "bool".
     """
 
     ids_only = True
@@ -66,12 +67,14 @@ class SequenceTask:
     def fit_schema(self, rows: Iterable[Row]) -> Schema:
         """Labels, their counts and their weights; the mean of numbers."""
         numbers, counts, total = array("d"), Counter(dict.fromkeys(self._named, 0)), 0
+        types = set[str]({"text"} if self._named else ())
         for row in rows:
             target, total = self._target(row), total + 1
             if isinstance(target, float):
                 numbers.append(target)
             else:
                 counts.update(target)
+                types.update(() if self._named else cells.types(row.values[self._column]))
         if not total:
             raise DataError("", problem="there are no training rows")
         if numbers:
@@ -79,7 +82,8 @@ class SequenceTask:
         self._check_counts(counts, total)
         ordered = {label: counts[label] for label in sorted(counts)}
         weights = self._class_weights(ordered)
-        return {"labels": list(ordered), "counts": ordered, "weights": weights}
+        known = {"type": types.pop()} if types in ({"int"}, {"bool"}) else {}
+        return {"labels": list(ordered), "counts": ordered, "weights": weights, **known}
 
     def encode(
         self, row: Row, encoding: Encoding, schema: Schema, *, targets: bool = True
