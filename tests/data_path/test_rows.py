@@ -145,6 +145,24 @@ def test_rows_in_memory_become_json_lines_with_addresses(tmp_path: Path) -> None
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("1.0", 1), ("12345678901234567890", 12345678901234567890), ("-0.1", -0.1), ("sNaN", None)],
+)
+def test_a_decimal_is_a_number(tmp_path: Path, text: str, number: float | None) -> None:
+    [(_, values)] = written([{"n": Decimal(text)}], tmp_path)
+    assert (values["n"], type(values["n"])) == (number, type(number))
+
+
+def test_a_decimal_without_end_is_no_number(tmp_path: Path) -> None:
+    for text in ("1e400", "-Infinity"):
+        write_rows([{"text": "x", "label": Decimal(text)}], tmp_path / "train.jsonl", "train")
+        [row] = SOURCE.rows(str(tmp_path / "train.jsonl"))
+        assert not isinstance(row, DataError)
+        with pytest.raises(DataError, match="the number is missing"):
+            SequenceTask(SequenceConfig(target="regression")).stratum(row)
+
+
 def test_sets_are_sorted_lists(tmp_path: Path) -> None:
     rows = [{"label": {"c", "a", "b"}}, {"label": frozenset({3, 1})}]
     assert [values for _, values in written(rows, tmp_path)] == [

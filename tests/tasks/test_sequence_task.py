@@ -187,6 +187,8 @@ def test_without_targets_no_label_is_needed():
         ({"target": "regression"}, {"label": "good"}, '"good" is not a finite number'),
         ({"target": "regression"}, {"label": "nan"}, '"nan" is not a finite number'),
         ({"target": "regression"}, {"label": 10**400}, "is not a finite number"),
+        ({"target": "regression"}, {"label": "1_000"}, '"1_000" is not a finite number'),
+        ({"weight": "w"}, {"label": "neutral", "w": "1_0"}, 'column "w": "1_0" is not a finite'),
         ({"target": "regression"}, {"label": True}, '"True" is not a finite number'),
         ({"target": "regression"}, {"label": ""}, "the number is missing"),
         ({"weight": "w"}, {"label": "neutral", "w": "-1"}, 'column "w": "-1.0" is below 0'),
