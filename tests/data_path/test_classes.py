@@ -94,11 +94,14 @@ def test_a_number_without_a_class_is_a_bad_row(tmp_path: Path) -> None:
     first, *others = Files(FilesConfig()).rows(str(tmp_path / "train.parquet"))
     assert not isinstance(first, DataError)
     assert first.values["label"] == "yes"
-    assert [str(error).rpartition("/")[2] for error in others] == [
-        'train.parquet:2: column "label": "2" is no class: there are 2, from 0',
-        'train.parquet:3: column "label": "-2" is no class: there are 2, from 0',
-    ]
-    assert classes.named({"label": "yes"}, names, "x:1") == {"label": "yes"}  # a name already
+    for number, (row, value) in enumerate(zip(others, (2, -2), strict=True), 2):
+        assert SequenceTask(SequenceConfig()).texts(row) == "xyz"[number - 1]  # which is read first
+        with pytest.raises(DataError) as caught:
+            SequenceTask(SequenceConfig()).stratum(row)
+        assert str(caught.value).rpartition("/")[2] == (
+            f'train.parquet:{number}: column "label": "{value}" is no class: there are 2, from 0'
+        )
+    assert classes.named({"label": "yes"}, names, "x:1") == {"label": "yes"}  # a name
 
 
 def test_lists_and_descriptions_of_older_versions_are_understood() -> None:
