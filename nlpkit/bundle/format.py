@@ -2,6 +2,7 @@
 
     nlpkit.json          task, labels, model, versions, and a hash of each file; written last
     tokenizer.json       and vocab.txt where it is a WordPiece vocabulary
+    tokenizer_config.json  what transformers' AutoTokenizer has to know beside it
     model.safetensors
     plugins/<stem>.py    the run's single-file plugins
     <format>/            an export: a bundle too, with the model's files of that format in the
@@ -42,10 +43,20 @@ FORMAT = 1
 DESCRIPTION = "nlpkit.json"
 TOKENIZER = "tokenizer.json"
 WEIGHTS = "model.safetensors"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 VOCABULARY = "vocab.txt"
 PARITY = "parity.json"
 REFUSED = ".refused.json"
 """How the name of the report ends that a refused export leaves behind."""
+
+_SPECIAL = {
+    "unk_token": ("[UNK]", "<unk>"),
+    "sep_token": ("[SEP]", "</s>"),
+    "pad_token": ("[PAD]", "<pad>"),
+    "cls_token": ("[CLS]", "<s>"),
+    "mask_token": ("[MASK]", "<mask>"),
+}
+"""What special tokens are called, by their keys in tokenizer_config.json."""
 
 _PLUGIN = re.compile(r"plugins/[^\W\d]\w*\.py|[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -143,9 +154,7 @@ def write_description(
         versions: Versions of what trained it: python, torch, transformers.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = prepared.tokenizer_path.read_bytes()
-    (folder / TOKENIZER).write_bytes(tokenizer)
-    _write_vocabulary(folder / VOCABULARY, json.loads(tokenizer)["model"])
+    _write_tokenizer(folder, prepared.tokenizer_path, config, inputs)
     for path in host.files.values():
         (folder / "plugins").mkdir(exist_ok=True)
         shutil.copyfile(path, folder / "plugins" / path.name)
@@ -329,10 +338,23 @@ def _described(component: Component, kind: str, host: Host) -> dict[str, Any]:
     return {"name": component.name, "options": component.options, **asdict(origin)}
 
 
-def _write_vocabulary(path: Path, model: Mapping[str, Any]) -> None:
+def _write_tokenizer(folder: Path, path: Path, config: Config, inputs: tuple[str, ...]) -> None:
+    """Writes tokenizer.json, and what others than the tokenizers library have to have beside it."""
+    stored = json.loads(shutil.copyfile(path, folder / TOKENIZER).read_bytes())
+    model = stored["model"]
     if model["type"] == "WordPiece":
         tokens = sorted(model["vocab"], key=model["vocab"].__getitem__)
-        path.write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8")
+        lines = "".join(f"{token}\n" for token in tokens)
+        (folder / VOCABULARY).write_text(lines, encoding="utf-8")
+    special = {each["content"] for each in stored["added_tokens"] if each["special"]}
+    names = {key: name for key, known in _SPECIAL.items() for name in known if name in special}
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_input_names": list(inputs),
+        "model_max_length": config.tokenizer.max_length,
+        "clean_up_tokenization_spaces": False,
+    }
+    write_json(folder / TOKENIZER_CONFIG, {**settings, **names})
 
 
 def _verify(path: Path, expected: Mapping[str, Any], *, content: bool) -> None:

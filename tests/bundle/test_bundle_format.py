@@ -17,7 +17,13 @@ from tests.bundle.bundles import make_run
 if TYPE_CHECKING:
     from pathlib import Path
 
-FILES = ("nlpkit.json", "tokenizer.json", "vocab.txt", "model.safetensors")
+FILES = (
+    "nlpkit.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+    "model.safetensors",
+)
 
 
 def change(path: Path, **values: object) -> None:
