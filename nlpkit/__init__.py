@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from nlpkit.bundle.load import load
     from nlpkit.checks import check
     from nlpkit.config.load import load_config
-    from nlpkit.config.schema import ComponentConfig, FolderOrId, Location
+    from nlpkit.config.schema import ComponentConfig, FolderOrId, Location, Secret
     from nlpkit.plugin.host import plugins
     from nlpkit.runs import Run, submit, train
 
@@ -64,6 +64,7 @@ _LAZY = {
     "FolderOrId": "nlpkit.config.schema",
     "Location": "nlpkit.config.schema",
     "Run": "nlpkit.runs",
+    "Secret": "nlpkit.config.schema",
     "check": "nlpkit.checks",
     "contracts": "",
     "evaluate": "nlpkit.bundle.evaluate",
@@ -97,6 +98,7 @@ __all__ = [
     "Problem",
     "Run",
     "RunError",
+    "Secret",
     "SourceRecord",
     "StrategyRecord",
     "TaskRecord",

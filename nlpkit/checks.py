@@ -11,18 +11,26 @@ from typing import TYPE_CHECKING, Any, cast
 
 from nlpkit.checkpoint.backup import backup_of
 from nlpkit.config.load import load_config
-from nlpkit.config.resolve import build, options_of, resolve
-from nlpkit.config.schema import Config
+from nlpkit.config.resolve import build, chosen, options_of, resolve
+from nlpkit.config.schema import Config, Secret, dotted
 from nlpkit.contracts import Row
 from nlpkit.data.prepare import Texts, locations
 from nlpkit.data.rows import BadRows, Rows, remarks, scan, split_off
 from nlpkit.data.windows import problems as window_problems
+from nlpkit.environment import runs_folder
 from nlpkit.errors import ConfigError, DataError, InputError, NlpkitError, Problem
 from nlpkit.metrics import monitor_of
-from nlpkit.plugin.host import Host, load
+from nlpkit.plugin.host import IMPORTS, Host, load
 from nlpkit.plugin.imports import quietly
 from nlpkit.quality import Quality, TextFacts
-from nlpkit.resources import disk_problems, machine_problems, trains_elsewhere
+from nlpkit.resources import (
+    disk_problems,
+    export_problems,
+    folder_problems,
+    machine_problems,
+    secret_problems,
+    trains_elsewhere,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +40,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from nlpkit.contracts import Source, Task
-    from nlpkit.plugin.records import TokenizerRecord
+    from nlpkit.plugin.records import ModelRecord, TokenizerRecord
 
 
 @dataclass
@@ -86,36 +94,79 @@ def examine(config: Config | Mapping[str, Any] | str | Path, host: Host | None =
     except InputError as error:
         findings.problems.append(Problem(message=str(error)))
         return findings
-    findings.problems += machine_problems(findings.config, host)
-    findings.problems += tokenizer_problems(findings.config, host)
+    findings.problems += start_problems(findings.config, host)
+    if not trains_elsewhere(findings.config, host):
+        findings.problems += folder_problems()
     findings.problems += window_problems(findings.config, task)
-    try:
-        backup_of(findings.config, findings.config.name)
-    except ConfigError as error:
-        findings.problems += error.problems
+    findings.problems += _backup_problems(findings.config, host)
     _Data(findings, findings.config, host, source, task).check()
     return findings
 
 
-def tokenizer_problems(config: Config, host: Host) -> list[Problem]:
-    """What a resolved config's tokenizer has to say of the files that it reads."""
-    record = cast("TokenizerRecord", host.entry("tokenizer", config.tokenizer.name).record)
-    if not record.check:
-        return []
+def _backup_problems(config: Config, host: Host) -> Iterator[Problem]:
+    """Why checkpoints cannot be copied, and why a run of this name would not start anew."""
+    elsewhere = trains_elsewhere(config, host)
+    if elsewhere and isinstance(config.checkpoint.backup, Secret):  # whose variable is set there
+        return
     try:
-        options = options_of(config.tokenizer, "tokenizer", host)
-        check_tokenizer = load(record, record.check)
-        with quietly(f'tokenizer "{record.name}"', NlpkitError):
-            found: Sequence[Problem] = check_tokenizer(options)
+        backup = backup_of(config, config.name)
     except ConfigError as error:
-        found = error.problems
-    except InputError as error:
-        found = [Problem(key="tokenizer", message=str(error))]
-    address = config.origin.address
-    placed = [replace(each, address=address(tuple(each.key.split(".")))) for each in found]
-    if trains_elsewhere(config, host):  # where the files may be
-        return [replace(each, severity="warning") for each in placed]
-    return placed
+        yield from error.problems
+        return
+    new = not elsewhere and not (runs_folder() / config.name).exists()
+    if backup and new and backup.exists():
+        message = f"{backup}: has checkpoints of another run"
+        remedy = "go on with it (--resume), choose another --out, or remove them"
+        yield config.origin.warning(("checkpoint", "backup"), message, remedy)
+
+
+def start_problems(config: Config, host: Host, *, weights: bool = True) -> list[Problem]:
+    """What keeps a resolved config from being trained here, whatever its rows are.
+
+    Args:
+        config: The resolved config.
+        host: Has its components.
+        weights: Whether the model needs weights; not where a checkpoint has them.
+    """
+    kinds = ("model", "tokenizer") if weights else ("tokenizer",)
+    found = [*_loading_problems(config, host), *_file_problems(config, host, kinds)]
+    if trains_elsewhere(config, host):  # where packages and files may be
+        found = [replace(each, severity="warning") for each in found]
+    else:
+        found += [*secret_problems(config, host), *machine_problems(config, host)]
+    return [*found, *export_problems(config, host)]
+
+
+def _loading_problems(config: Config, host: Host) -> Iterator[Problem]:
+    """Components that cannot be imported; nlpkit's own models and strategies need torch alone."""
+    for path, kind, component in chosen(config):
+        entry = host.entry(kind, component.name)
+        heavy = kind in ("model", "strategy", "task") and entry.origin.distribution == "nlpkit-sdk"
+        if heavy or kind == "exporter":  # whose own check follows
+            continue
+        try:
+            for target in filter(None, (getattr(entry.record, name, "") for name in IMPORTS)):
+                load(entry.record, target)
+        except InputError as error:
+            yield config.origin.problem(path, str(error))
+
+
+def _file_problems(config: Config, host: Host, kinds: Sequence[str]) -> Iterator[Problem]:
+    """What components of some kinds have to say of the files that they read."""
+    for path, kind, component in chosen(config):
+        record = host.entry(kind, component.name).record
+        if kind not in kinds or not (check := getattr(record, "check", "")):
+            continue
+        try:
+            options, look = options_of(component, kind, host), load(record, check)
+            with quietly(f'{kind} "{record.name}"', NlpkitError):
+                found: Sequence[Problem] = look(options)
+        except ConfigError as error:
+            found = error.problems
+        except InputError as error:
+            found = [Problem(key=dotted(path), message=str(error))]
+        for each in found:
+            yield replace(each, address=config.origin.address(tuple(each.key.split("."))))
 
 
 class _Alike(BadRows):
@@ -151,7 +202,12 @@ class _Data:
 
     def check(self) -> None:
         """Reads every location, and adds what is wrong to the findings."""
-        places = locations(self.config, self.source)
+        try:
+            places = locations(self.config, self.source)
+        except InputError as error:  # a variable is not set; here it is named already
+            if trains_elsewhere(self.config, self.host):
+                self._complain("data", f"no row is looked at: {error}", warning=True)
+            return
         if "train" not in places:
             remedy = f'it names the training rows of "{self.config.data.name}"'
             self._complain("data.train", "missing", remedy)
@@ -243,12 +299,24 @@ class _Data:
             self.findings.rows[split] -= bad.count - before
         self.findings.problems += quality.problems_of_rows()
         if tokenizer:
+            self._check_ids(tokenizer)
             trained = self._tokenizer_record().trained
             self.findings.problems += quality.problems_of_tokens(trained=trained)
             self.findings.texts = quality.facts()
         if not trains_elsewhere(self.config, self.host):
             self.findings.problems += disk_problems(self.config, tokens=quality.bytes)
         monitor_of(self.config, self.task, schema)
+
+    def _check_ids(self, tokenizer: Tokenizer) -> None:
+        record = cast("ModelRecord", self.host.entry("model", self.config.model.name).record)
+        if not record.resolve:
+            return
+        resolve = load(record, record.resolve)
+        known = resolve(options_of(self.config.model, "model", self.host)).vocabulary
+        size = max(tokenizer.get_vocab().values()) + 1
+        if known is not None and size > known:
+            message = f"the tokenizer gives {size} different ids, the model knows {known}"
+            self._complain("tokenizer", message, "take the one that was made for the model")
 
     def _tokenizer(self, rows: Rows) -> Tokenizer | None:
         """The run's tokenizer, without truncation; None where it cannot be had here."""

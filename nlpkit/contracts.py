@@ -93,11 +93,13 @@ class Resolution:
         options: The options, completed so that `build(..., weights=False)` needs no other file.
         learning_rate: The default of `train.learning_rate`.
         max_length: The longest input that the model can take, in tokens; None without a limit.
+        vocabulary: How many ids of a tokenizer it knows; None: as many as there are.
     """
 
     options: Any
     learning_rate: float
     max_length: int | None = None
+    vocabulary: int | None = None
 
 
 class Prediction(SimpleNamespace):
@@ -272,7 +274,12 @@ class Artifact:
 
 
 class Exporter(Protocol):
-    """Writes a trained model for use elsewhere; the core's gate then judges what it wrote."""
+    """Writes a trained model for use elsewhere; the core's gate then judges what it wrote.
+
+    It may have a method `check(config)`, which is given the resolved config before anything is
+    trained: the sentences that it gives say why it could not write such a run's model, and the run
+    is refused with them. Without it, or with none, the run begins.
+    """
 
     def export(
         self,

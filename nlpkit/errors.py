@@ -17,6 +17,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from nlpkit.secrets import shown
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -24,7 +26,10 @@ if TYPE_CHECKING:
 
 
 class NlpkitError(Exception):
-    """Base of every error that nlpkit raises on purpose."""
+    """Base of every error that nlpkit raises on purpose; no secret of a URL is in its message."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(shown(each) if isinstance(each, str) else each for each in args))
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickles message and attributes, whatever the class is constructed from."""
@@ -56,9 +61,9 @@ class Problem:
     def __str__(self) -> str:
         where = ": ".join(part for part in (self.address, self.key) if part)
         text = f"{where}: {self.message}" if where else self.message
-        if text.endswith("?"):  # what was probably meant
-            return f"{text} ({self.remedy})" if self.remedy else text
-        return f"{text}; {self.remedy}" if self.remedy else text
+        if self.remedy:  # which may follow what was probably meant
+            text += f" ({self.remedy})" if text.endswith("?") else f"; {self.remedy}"
+        return shown(text)
 
 
 class ConfigError(InputError):

@@ -7,12 +7,16 @@ import shutil
 from collections import Counter
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, cast
 
-from nlpkit.config.resolve import build
+from nlpkit.config.resolve import build, secrets_of
+from nlpkit.config.schema import BY_NAME
 from nlpkit.environment import cache_folder, runs_folder
-from nlpkit.errors import ConfigError, InputError, Problem
+from nlpkit.errors import ConfigError, InputError, NlpkitError, Problem
+from nlpkit.plugin.imports import quietly
 from nlpkit.pretrained import Pretrained
+from nlpkit.secrets import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,11 +37,10 @@ def machine_problems(config: Config, host: Host) -> list[Problem]:
         message = "torch is not installed here, and training needs it"
         remedy = "pip install 'nlpkit-sdk[train]'"
         return [Problem(message=message, remedy=remedy, severity="warning")]
-    missing = list(_missing(config, host))
     if not _asks_for_devices(config):
-        return missing
+        return []
     try:
-        return [*missing, *_devices(config, host)]
+        return [*_devices(config, host)]
     except ConfigError as error:
         return [
             config.origin.problem(tuple(problem.key.split(".")), problem.message, problem.remedy)
@@ -47,15 +50,50 @@ def machine_problems(config: Config, host: Host) -> list[Problem]:
         return [Problem(message=str(error))]
 
 
-def _missing(config: Config, host: Host) -> Iterator[Problem]:
-    """What the formats of `export` need, before a run has trained for nothing."""
+def secret_problems(config: Config, host: Host) -> Iterator[Problem]:
+    """Secrets of a resolved config whose environment variable is not set here."""
+    for path, secret in secrets_of(config, host):
+        try:
+            secret.reveal()
+        except InputError as error:
+            yield config.origin.problem(path, str(error))
+
+
+def folder_problems() -> Iterator[Problem]:
+    """Folders that a run here would write to, and cannot."""
+    for folder, variable in ((cache_folder(), "NLPKIT_CACHE"), (runs_folder(), "NLPKIT_RUNS")):
+        place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        try:
+            TemporaryDirectory(dir=place, prefix=".nlpkit-").cleanup()
+        except OSError as error:
+            remedy = f"set {variable} to a folder that can be written to"
+            yield Problem(address=str(folder), message=str(error.strerror), remedy=remedy)
+
+
+def export_problems(config: Config, host: Host) -> Iterator[Problem]:
+    """Why a format of `export` could not be written, before a run has trained for nothing."""
+    problem = config.origin.problem
     for place, component in enumerate(config.export):
         record = cast("ExporterRecord", host.entry("exporter", component.name).record)
-        for module in record.needs:
-            if importlib.util.find_spec(module) is None:
+        if missing := [name for name in record.needs if importlib.util.find_spec(name) is None]:
+            for module in () if trains_elsewhere(config, host) else missing:
                 message = f"{component.name} needs {module}, which is not installed"
                 remedy = f"pip install 'nlpkit-sdk[{record.extra}]'"
-                yield config.origin.problem(("export", place), message, remedy)
+                yield problem(("export", place), message, remedy)
+            continue
+        try:
+            exporter = build(component, "exporter", host)
+            with quietly(f'exporter "{component.name}"', NlpkitError):
+                refusals = list(exporter.check(config)) if hasattr(exporter, "check") else []
+        except InputError as error:
+            refusals = [str(error)]
+        for message in refusals:
+            yield problem(("export", place), message)
+    split = "train" if isinstance(config.data.validation, float | None) else "validation"
+    location = getattr(config.data, split)
+    if config.export and isinstance(location, str) and shown(location) != location:
+        message = "its query is not stored with the run, and an export reads the rows again"
+        yield problem(("data", split), message, BY_NAME)
 
 
 def _asks_for_devices(config: Config) -> bool:

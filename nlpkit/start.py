@@ -14,16 +14,16 @@ from nlpkit.checkpoint.backup import backup_of
 from nlpkit.checkpoint.files import newest
 from nlpkit.checkpoint.lock import alone
 from nlpkit.checkpoint.resume import differences
-from nlpkit.checks import tokenizer_problems
+from nlpkit.checks import start_problems
 from nlpkit.config.load import dump_config
 from nlpkit.config.resolve import build, resolve
-from nlpkit.data.memory import on_files, write_splits
+from nlpkit.data.memory import SPLITS, on_files, write_splits
 from nlpkit.data.prepare import prepare
 from nlpkit.environment import git_commit, versions
 from nlpkit.errors import ConfigError, InputError
 from nlpkit.metrics import monitor_of
 from nlpkit.plugin.trust import remember
-from nlpkit.resources import machine_problems
+from nlpkit.secrets import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -72,11 +72,11 @@ class Start:
             resolved = found.manifest["config"]["precision"]
             config = config.model_copy(update={"precision": resolved})
         config = resolve(config, self.host)
-        self._check(config)
+        self._check(config, weights=not found)
         prepared = prepare(config, self.host, self.terminal)
         monitor, _ = monitor_of(config, build(config.task, "task", self.host), prepared.schema)
         evaluation = config.eval.model_copy(update={"monitor": monitor})
-        config = config.model_copy(update={"eval": evaluation})
+        config = _without_queries(config.model_copy(update={"eval": evaluation}))
         if found:
             if problems := differences(config, prepared.recipe, found.manifest):
                 raise ConfigError(problems)
@@ -87,8 +87,8 @@ class Start:
         remember([*self.host.files.values(), *modules])
         return config
 
-    def _check(self, config: Config) -> None:
-        problems = [*machine_problems(config, self.host), *tokenizer_problems(config, self.host)]
+    def _check(self, config: Config, *, weights: bool) -> None:
+        problems = start_problems(config, self.host, weights=weights)
         if errors := [problem for problem in problems if problem.severity == "error"]:
             raise ConfigError(errors)
         for problem in problems:
@@ -167,6 +167,13 @@ class Start:
         }
         text = json.dumps(environment, indent=2)
         (self.folder / "environment.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _without_queries(config: Config) -> Config:
+    """The config as it is stored: what signs a URL is not, and makes no difference on resume."""
+    places = {split: getattr(config.data, split) for split in SPLITS}
+    stored = {split: shown(place) for split, place in places.items() if isinstance(place, str)}
+    return config.model_copy(update={"data": config.data.model_copy(update=stored)})
 
 
 def _origins(config: Config, host: Host) -> Iterable[str]:

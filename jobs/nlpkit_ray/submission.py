@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import nlpkit
 from nlpkit.checks import examine
 from nlpkit.config.load import dump_config
-from nlpkit.config.resolve import options_of
+from nlpkit.config.resolve import options_of, secrets_of
 from nlpkit.errors import ConfigError, InputError
 from nlpkit.files import sha256
 from nlpkit.pretrained import Pretrained, visible_files
+from nlpkit.secrets import shown
 from nlpkit_ray.gang import gang_of
 from nlpkit_ray.job import ENDED, Job
 from nlpkit_ray.package import LIMIT, Package, distributions_of, unpack
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from nlpkit.config.schema import Config
-    from nlpkit.errors import Problem
     from nlpkit.plugin.host import Host
     from nlpkit_ray.client import Connection
     from nlpkit_ray.config import RayConfig
@@ -73,8 +72,9 @@ class Input:
 
 
 def remote_locations(config: Config) -> list[str]:
-    """The URLs of data, which the cluster reads itself."""
-    return [each for each in _data(config).values() if isinstance(each, str) and "://" in each]
+    """The URLs of data, which the cluster reads itself; but for those that hold a secret."""
+    urls = (each for each in _data(config).values() if isinstance(each, str) and "://" in each)
+    return [url for url in urls if shown(url) == url]
 
 
 def _data(config: Config) -> dict[str, Any]:
@@ -112,17 +112,6 @@ def _location(base: Path, value: str) -> tuple[Path, str]:
     return (path.with_name(name), mark + split) if name and not path.exists() else (path, "")
 
 
-def _passwords(config: Config, options: RayConfig) -> list[Problem]:
-    """The URLs that show one: everybody who reaches the cluster could read it."""
-    places = {**_data(config), "launch.storage": options.storage}
-    remedy = "set credentials where the nodes are started, before ray start"
-    return [
-        config.origin.problem(tuple(key.split(".")), "the URL shows a password", remedy)
-        for key, place in places.items()
-        if isinstance(place, str) and urlsplit(place).password
-    ]
-
-
 @dataclass(kw_only=True)
 class Submission:
     """One config on its way to a cluster.
@@ -158,8 +147,15 @@ class Submission:
             remedy = "a folder that all nodes share, or s3://bucket/folder"
             problem = config.origin.problem(("launch", "storage"), message, remedy)
             raise ConfigError([problem])
-        if shown := _passwords(config, options):
-            raise ConfigError(shown)
+        if shown(options.storage) != options.storage:  # everybody can read a job's metadata
+            message, remedy = (
+                "the URL shows a secret",
+                "set credentials where the nodes are started",
+            )
+            problem = config.origin.problem(("launch", "storage"), message, remedy)
+            raise ConfigError([problem])
+        named = {secret.env for _, secret in secrets_of(config, self.host)}
+        options = options.model_copy(update={"secrets": sorted({*options.secrets, *named})})
         gang = gang_of(config, self.host, options)
         names = distributions_of(config, self.host)
         inputs = inputs_of(config)

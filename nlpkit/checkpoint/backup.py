@@ -8,7 +8,6 @@ import re
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
 import fsspec  # type: ignore[import-untyped]
 
@@ -22,8 +21,10 @@ from nlpkit.checkpoint.files import (
     reason_of,
     verify,
 )
+from nlpkit.config.schema import BY_NAME, revealed
 from nlpkit.errors import CheckpointError, ConfigError, InputError
 from nlpkit.files import fault_of
+from nlpkit.secrets import has_password, hidden, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,17 +32,19 @@ if TYPE_CHECKING:
     from nlpkit.config.schema import Config
 
 _STEP = re.compile(r"step-(\d{8,})")
-_PASSWORD = re.compile(r"(?<=://)([^/:@]*:)(.*)(?=@)")  # it may hold any of these itself
 # With its defaults, a network that swallows packets would hold a resume up for minutes.
 _S3 = {"connect_timeout": 5, "retries": {"max_attempts": 1}}
 
 
 def backup_of(config: Config, run: str) -> Backup | None:
     """Where a config's checkpoints are copied to. Raises ConfigError where that cannot be used."""
-    if not config.checkpoint.backup:
+    given = config.checkpoint.backup
+    if not given:
         return None
     try:
-        return Backup(config.checkpoint.backup, run)
+        if isinstance(given, str) and shown(given) != given:  # it would stand in every checkpoint
+            raise InputError(f"the URL shows a secret; {BY_NAME}")
+        return Backup(revealed(given), run)
     except InputError as error:
         problem = config.origin.problem(("checkpoint", "backup"), str(error))
         raise ConfigError([problem]) from None
@@ -61,14 +64,8 @@ class Backup:
     """
 
     def __init__(self, url: str, name: str) -> None:
-        protocol, separator, rest = url.partition("://")
-        query = rest.partition("?")[2] if separator else ""
-        found = _PASSWORD.search(url)
-        password = found[2] if found else ""
-        parts = {password, unquote(password), *re.split("[/@]", password), query}
-        self._secrets = sorted((each for each in parts if len(each) > 2), key=len, reverse=True)
-        shown = _PASSWORD.sub(r"\1…", url.removesuffix(f"?{query}"))
-        self._shown = f"{shown.rstrip('/')}/{name}"
+        protocol, separator, _ = url.partition("://")
+        self._shown = f"{shown(url).removesuffix('?…').rstrip('/')}/{name}"
         s3 = protocol in ("s3", "s3a")
         self._name, self._options = name, {"config_kwargs": _S3} if s3 else {}
         self._url = url if separator else str(Path(os.path.expanduser(url)).absolute())
@@ -77,7 +74,7 @@ class Backup:
         except (ImportError, ValueError) as error:
             remedy = "pip install 'nlpkit-sdk[s3]'" if s3 else reason_of(error)
             raise InputError(f"checkpoint.backup: {self}: cannot be used: {remedy}") from None
-        if password and s3:
+        if s3 and has_password(url):
             raise InputError(
                 f"checkpoint.backup: {self}: no credentials can stand here; set AWS_ACCESS_KEY_ID "
                 "and AWS_SECRET_ACCESS_KEY instead"
@@ -88,10 +85,7 @@ class Backup:
 
     def reason_of(self, error: Exception) -> str:
         """Why something failed, on one line, without the secrets that the URL holds."""
-        text = reason_of(error)
-        for secret in self._secrets:
-            text = text.replace(secret, "…")
-        return text
+        return hidden(reason_of(error), self._url)
 
     def exists(self) -> bool:
         """Whether there are copies of checkpoints; false too where it cannot be reached."""

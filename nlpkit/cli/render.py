@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from nlpkit.cli.table import layout
 from nlpkit.errors import ConfigError, NlpkitError
+from nlpkit.secrets import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -87,9 +88,12 @@ class Terminal:
         sys.stdout.write(f"{text}\n")
 
     def note(self, text: str) -> None:
-        """A line about what is going on, on stderr (in a notebook, where it is red, on stdout)."""
+        """A line about what is going on, on stderr (in a notebook, where it is red, on stdout).
+
+        No secret of a URL is in it.
+        """
         file = sys.stdout if self._notebook else sys.stderr
-        _write(file, _fitted(text, file))
+        _write(file, _fitted(shown(text), file))
 
     def table(
         self, columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = ""

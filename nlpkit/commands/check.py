@@ -11,6 +11,7 @@ import click
 from nlpkit.checks import Findings, examine
 from nlpkit.config.load import load_config
 from nlpkit.errors import ConfigError
+from nlpkit.secrets import shown
 
 if TYPE_CHECKING:
     from nlpkit.cli.render import Terminal
@@ -32,7 +33,8 @@ def command(terminal: Terminal, config: Path, overrides: tuple[str, ...]) -> Non
     for problem in findings.problems:
         terminal.note(f"warning: {problem}")
     _report(findings, findings.config, terminal)
-    terminal.say(f"\nNext:\n  {shlex.join(['nlpkit', 'train', str(config), *overrides])}")
+    step = shlex.join(["nlpkit", "train", str(config), *overrides])
+    terminal.say(f"\nNext:\n  {shown(step)}")
 
 
 def _report(findings: Findings, config: Config, terminal: Terminal) -> None:

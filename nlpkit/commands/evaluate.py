@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nlpkit.bundle.evaluate import evaluate
+from nlpkit.secrets import shown
 
 if TYPE_CHECKING:
     from nlpkit.cli.render import Terminal
@@ -41,4 +42,4 @@ def command(
     if as_json:
         terminal.json(values)
     else:
-        terminal.table(["metric", "value"], list(values.items()), title=f"{run} on {data}")
+        terminal.table(["metric", "value"], list(values.items()), title=f"{run} on {shown(data)}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from nlpkit import secrets
 from nlpkit.config.schema import Config
 from nlpkit.errors import closest, shorten
 
@@ -97,8 +98,9 @@ def _sentence(found: Mapping[str, Any], schema: Mapping[str, Any] | None) -> tup
 def shown(value: Any) -> str:
     """A value as a message shows it."""
     if isinstance(value, str):
-        return f'"{shorten(value)}"'
-    return shorten(json.dumps(value, ensure_ascii=False)).replace("Infinity", ".inf")
+        return f'"{shorten(secrets.shown(value))}"'
+    text = secrets.shown(json.dumps(value, ensure_ascii=False))
+    return shorten(text).replace("Infinity", ".inf")
 
 
 def _part(schema: Mapping[str, Any], path: KeyPath, root: Mapping[str, Any]) -> Any:
@@ -133,6 +135,8 @@ def _alternatives(schema: Mapping[str, Any]) -> list[str]:
     if choices:
         return [str(choice) for choice in choices]
     kind = schema.get("type")
+    if schema.get("title") == "Secret":
+        return ["{env: NAME}"]
     if kind == "boolean":
         return ["true", "false"]
     if kind in ("integer", "number"):

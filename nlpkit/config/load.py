@@ -7,7 +7,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from numbers import Integral, Real
 from pathlib import Path
@@ -19,9 +19,10 @@ from nlpkit.config import overrides as overriding
 from nlpkit.config import strict_yaml
 from nlpkit.config.explain import Complaint, explain, unknown_key
 from nlpkit.config.resolve import IMPLIED, implied, resolve
-from nlpkit.config.schema import Config, KeyPath, Origin, dotted
+from nlpkit.config.schema import BY_NAME, Config, KeyPath, Origin, dotted
 from nlpkit.errors import ConfigError, Problem, shorten
 from nlpkit.plugin.host import Host
+from nlpkit.secrets import has_password
 
 _DEEPEST = 50
 _LARGEST = 1 << 20  # bytes of a file
@@ -52,6 +53,7 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     tree, faults = overriding.apply(_with_names(tree), chosen)
     tree = _with_names(tree)
     origin = Origin(origin.file, origin.base, _addresses(origin, chosen))
+    faults += [_password(path, origin) for path in _passwords(tree, ())]
     try:
         config = Config.model_validate_json(json.dumps(tree), context={"base": origin.base})
     except ValidationError as error:
@@ -153,6 +155,22 @@ def _with_names(tree: dict[str, Any]) -> dict[str, Any]:
         if isinstance(options, dict) and "name" not in options:
             named[section] = {"name": implied(section, options, Host.discover()), **options}
     return named
+
+
+def _passwords(value: Any, path: KeyPath) -> Iterator[KeyPath]:
+    """Where a config's tree has a URL with a password."""
+    if isinstance(value, str) and has_password(value):
+        yield path
+    elif isinstance(value, dict | list):
+        for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _passwords(each, (*path, key))
+
+
+def _password(path: KeyPath, origin: Origin) -> Problem:
+    remedy = BY_NAME
+    if path[0] == "launch":  # what it starts is elsewhere, and so is its environment
+        remedy = "set credentials where the nodes are started, before ray start"
+    return origin.problem(path, "the URL shows a password", remedy)
 
 
 def _key(key: Any) -> str | None:

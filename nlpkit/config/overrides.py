@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from nlpkit.config import strict_yaml
 from nlpkit.config.schema import Component, Config, dotted
 from nlpkit.errors import Problem, shorten
+from nlpkit.secrets import shown
 
 if TYPE_CHECKING:
     from nlpkit.config.schema import KeyPath
@@ -28,7 +29,7 @@ class Override:
     @property
     def address(self) -> str:
         """Where an error says that it stands."""
-        return f"override {shorten(self.text)}"
+        return f"override {shorten(shown(self.text))}"
 
     def problem(self, message: str, remedy: str = "") -> Problem:
         """A problem with this override."""
@@ -49,7 +50,8 @@ def parse(texts: Sequence[str]) -> tuple[list[Override], list[Problem]]:
         document = strict_yaml.read(written)
         problem = Override(text, path, None).problem
         if not equals or not all(path):
-            usage = Problem(address=f"override {shorten(text)}", message="is not KEY=VALUE")
+            address = Override(text, path, None).address
+            usage = Problem(address=address, message="is not KEY=VALUE")
             problems.append(usage)
         elif document.faults:
             problems += [problem(fault.message, fault.remedy) for fault in document.faults]

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
 from nlpkit.config.explain import explain, unknown_key
-from nlpkit.config.schema import Component, ComponentConfig, Config, TrainConfig, dotted
+from nlpkit.config.schema import Component, ComponentConfig, Config, Secret, TrainConfig, dotted
 from nlpkit.errors import ConfigError, InputError, NlpkitError, PluginError, Problem
 from nlpkit.plugin.host import load
 from nlpkit.plugin.imports import quietly
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from nlpkit.config.schema import KeyPath
@@ -74,6 +75,35 @@ def implied(section: str, options: Iterable[str], host: Host) -> str:
 
     names = [entry.record.name for entry in host.entries(KINDS[section])]
     return max([Config.model_fields[section].default.name, *names], key=known)
+
+
+def chosen(config: Config) -> Iterator[tuple[KeyPath, str, Component]]:
+    """Every component that a config names, with its place and its kind."""
+    for section, kind in KINDS.items():
+        found = getattr(config, section)
+        if isinstance(found, tuple):
+            yield from (((section, at), kind, each) for at, each in enumerate(found))
+        else:
+            yield (section,), kind, found
+
+
+def secrets_of(config: Config, host: Host) -> Iterator[tuple[KeyPath, Secret]]:
+    """Every secret of a resolved config, with its place."""
+    yield from _secrets(config, ())
+    for path, kind, component in chosen(config):
+        yield from _secrets(options_of(component, kind, host), path)
+
+
+def _secrets(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, Secret]]:
+    if isinstance(value, Secret):
+        yield path, value
+    if isinstance(value, BaseModel):
+        value = {key: getattr(value, key) for key in type(value).model_fields}
+    elif isinstance(value, list | tuple):
+        value = dict(enumerate(value))
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            yield from _secrets(each, (*path, key))
 
 
 def options_of(component: Component, kind: str, host: Host) -> ComponentConfig | None:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping  # noqa: TC003 - pydantic reads the annotation
 from dataclasses import dataclass, field, replace
 from pathlib import Path  # noqa: TC003 - as above
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -18,18 +18,25 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ModelWrapValidatorHandler,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     PrivateAttr,
+    ValidationError,
     ValidationInfo,
+    model_validator,
 )
 
 from nlpkit.environment import working_folder
-from nlpkit.errors import Problem
+from nlpkit.errors import InputError, Problem
 
 KeyPath = tuple[str | int, ...]
 """Where a value stands in a config: keys of mappings, positions in lists."""
+
+BY_NAME = "put the whole of it into an environment variable, and write {env: NAME} here"
+"""The remedy where a config holds a secret."""
+IN_CLEAR = f"is a secret, which no config holds; {BY_NAME}"
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,10 @@ class Origin:
 
     def problem(self, path: KeyPath, message: str, remedy: str = "") -> Problem:
         """A problem with the value at `path`."""
-        return Problem(address=self.address(path), key=dotted(path), message=message, remedy=remedy)
+        address = self.address(path)
+        if message == IN_CLEAR and address.startswith("override "):  # which says the secret
+            address = address.partition("=")[0] + "=…"
+        return Problem(address=address, key=dotted(path), message=message, remedy=remedy)
 
     def warning(self, path: KeyPath, message: str, remedy: str = "") -> Problem:
         """A problem with the value at `path` that stops no run."""
@@ -97,6 +107,51 @@ _PATH = Field(min_length=1, json_schema_extra={"format": "path"})
 Location = Annotated[str, _PATH, AfterValidator(_located)]
 """A path or fsspec URL; a relative path counts from the config file's folder."""
 
+
+class Secret(BaseModel):
+    """A secret of a config, such as a token: `{env: NAME}`, the environment variable that holds it.
+
+    As an option's type it takes nothing else, and wherever the config goes it stays a name.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    env: str = Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$", description="The name of the variable.")
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _is_a_name(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(value)
+        except ValidationError:
+            raise ValueError(IN_CLEAR) from None
+
+    def reveal(self) -> str:
+        """What the variable holds.
+
+        Raises:
+            InputError: It is not set.
+        """
+        if value := os.environ.get(self.env):
+            return value
+        raise InputError(f"the environment variable {self.env} is not set; {self} takes its value")
+
+    def __str__(self) -> str:
+        return f"{{env: {self.env}}}"
+
+
+def revealed(value: str | Secret) -> str:
+    """A location as it is used. Raises InputError where a variable, or a part of it, is missing."""
+    if isinstance(value, Secret):
+        return value.reveal()
+    if value.endswith("?…"):
+        remedy = "put the whole URL into an environment variable, and write {env: NAME}"
+        raise InputError(
+            f"{value}: its query is not stored with a run; {remedy} in its config.yaml"
+        )
+    return value
+
+
 FolderOrId = Annotated[str, _PATH, AfterValidator(_located_if_there)]
 """A local folder (which counts from the config file's folder), or a hub id."""
 
@@ -132,11 +187,11 @@ class DataConfig(Component):
     """Where the rows come from; further keys are options of the source."""
 
     name: str = "files"
-    train: Location | None = None
-    validation: Annotated[float, Field(gt=0, lt=1)] | Location | None = Field(
+    train: Location | Secret | None = None
+    validation: Annotated[float, Field(gt=0, lt=1)] | Location | Secret | None = Field(
         0.1, description="A path, or a fraction split off the training rows."
     )
-    test: Location | None = None
+    test: Location | Secret | None = None
     on_bad_rows: Literal["error", "skip", "quarantine"] = "error"
 
 
@@ -201,7 +256,7 @@ class CheckpointConfig(Frame):
 
     every: Literal["epoch"] | PositiveInt = "epoch"
     keep: PositiveInt = Field(2, description="How many of the newest stay, besides the best one.")
-    backup: Location | None = Field(
+    backup: Location | Secret | None = Field(
         None, description="A folder or fsspec URL that every checkpoint is copied to."
     )
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from nlpkit.config.schema import Config
     from nlpkit.plugin.host import Host
 
-_SPLITS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test")
+"""The keys of `data` that are locations of rows."""
 
 
 def write_splits(
@@ -30,7 +31,7 @@ def write_splits(
     remedy = 'give rows by split: {"train": rows, "validation": rows, "test": rows}'
     if not isinstance(data, Mapping):
         raise InputError(f"data: is {type(data).__name__}; {remedy}")
-    if unknown := [split for split in data if split not in _SPLITS]:
+    if unknown := [split for split in data if split not in SPLITS]:
         raise InputError(f"data: {unknown[0]!r} is no split; {remedy}")
     if "train" not in data:
         raise InputError(f"data: train is missing; {remedy}")
@@ -52,7 +53,7 @@ def on_files(config: Config, folder: Path) -> Config:
     kept: dict[str, Any] = {"on_bad_rows": given.on_bad_rows}
     if given.name == "files":
         kept |= {"validation": given.validation, "test": given.test, **given.options}
-    elif not isinstance(given.validation, str):  # another source's locations do not count
+    elif isinstance(given.validation, float | None):  # another source's locations are none
         kept["validation"] = given.validation
     section = type(given).model_validate({**kept, **locations})
     return config.model_copy(update={"data": section})

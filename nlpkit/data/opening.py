@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 from nlpkit.errors import DataError, NlpkitError, closest
+from nlpkit.secrets import hidden
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +40,7 @@ def opened(location: str, address: str, *, unpack: bool = True) -> Iterator[IO[b
     except FileNotFoundError as error:
         cause = error.__cause__  # fsspec's http says so too where a connection fails
         if location.startswith("http") and cause and getattr(cause, "status", 0) != 404:
-            problem = f"cannot be reached ({_reason(cause)})"
+            problem = f"cannot be reached ({_reason(cause, location)})"
             raise DataError(address, problem=problem) from None
         folder = Path(location).parent
         names = os.listdir(folder) if "://" not in location and folder.is_dir() else []
@@ -60,14 +61,14 @@ def opened(location: str, address: str, *, unpack: bool = True) -> Iterator[IO[b
     except Exception as error:
         if "://" not in location and not isinstance(error, OSError):
             raise  # the libraries of URLs have errors of many kinds
-        raise DataError(address, problem=f"cannot be read ({_reason(error)})") from None
+        raise DataError(address, problem=f"cannot be read ({_reason(error, location)})") from None
 
 
-def _reason(error: BaseException) -> str:
-    """What an error says, without the address, which may hold a signature."""
+def _reason(error: BaseException, location: str) -> str:
+    """What an error says, without the secrets of the address."""
     if status := getattr(error, "status", None):  # of http
         return f"{status} {getattr(error, 'message', '')}"
-    return str(getattr(error, "strerror", None) or error)
+    return hidden(str(getattr(error, "strerror", None) or error), location)
 
 
 def _raw(location: str) -> IO[bytes]:

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from nlpkit.config.resolve import build
+from nlpkit.config.schema import revealed
 from nlpkit.data import recipe
 from nlpkit.data.encode import Encoder
 from nlpkit.data.rows import BadRows, Rows, remarks, scan, split_off
@@ -21,6 +22,7 @@ from nlpkit.data.store import StoreWriter, TokenStore, write_synced
 from nlpkit.data.windows import enable_truncation, problems
 from nlpkit.environment import cache_folder
 from nlpkit.errors import ConfigError, DataError, InputError, RunError
+from nlpkit.secrets import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -197,7 +199,7 @@ class _Preparation:
         """Why the rows have to be tokenized."""
         if damage:
             return f"tokens: rebuilt, because {damage}"
-        changed = recipe.changes(stores, self.recipe, self.locations["train"])
+        changed = recipe.changes(stores, self.recipe, shown(self.locations["train"]))
         if changed:
             return f"tokens: rebuilt, because {', '.join(changed)} changed"
         return f"tokens: new for {self.starts['train'] or self.locations['train']}"
@@ -216,7 +218,8 @@ class _Preparation:
             encoder = Encoder(task=self.task, tokenizer=tokenizer, schema=schema)
             report = self._encode(encoder, splits, folder, bad)
         _write_json(folder / "report.json", report)
-        content = {"recipe": self.recipe, "locations": self.locations, "starts": self.starts}
+        locations = {split: shown(each) for split, each in self.locations.items()}
+        content = {"recipe": self.recipe, "locations": locations, "starts": self.starts}
         _write_json(folder / recipe.FILE, content)
 
     def announced(self, prepared: Prepared) -> Prepared:
@@ -304,14 +307,18 @@ class _Preparation:
 
 
 def locations(config: Config, source: Source) -> dict[str, str]:
-    """Where the rows of each split are, by the config or else by the source; those that are."""
+    """Where the rows of each split are, by the config or else by the source; those that are.
+
+    Raises:
+        InputError: The variable that holds one of them is not set.
+    """
     data = config.data
     found = {
         "train": data.train or source.default("train"),
-        "validation": data.validation if isinstance(data.validation, str) else None,
+        "validation": None if isinstance(data.validation, float) else data.validation,
         "test": data.test or source.default("test"),
     }
-    return {split: location for split, location in found.items() if location is not None}
+    return {split: revealed(location) for split, location in found.items() if location is not None}
 
 
 def held_out(config: Config, host: Host) -> Rows:

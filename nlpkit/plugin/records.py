@@ -72,11 +72,13 @@ class ModelRecord(Record):
 
     Attributes:
         resolve: Import string, without torch; `resolve(options)` gives a `contracts.Resolution`.
+        check: Import string, or "", without torch; as that of a tokenizer.
     """
 
     kind: ClassVar[str] = "model"
 
     resolve: str = ""
+    check: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from nlpkit.contracts import Row
 from nlpkit.data.encoding import LONGEST, lines
 from nlpkit.data.opening import opened, path_of
 from nlpkit.errors import DataError
+from nlpkit.secrets import shown as shown_url
 from nlpkit_data.delimited import read_csv, read_tsv
 
 if TYPE_CHECKING:
@@ -99,12 +100,15 @@ def _suffix(location: str) -> str:
 
 
 def shown(location: str) -> str:
-    """A location as addresses have it: relative to the working directory where it is inside."""
+    """A location as addresses have it: relative to the working directory where it is inside.
+
+    A URL is without its secrets.
+    """
     if "://" not in location:
         relative = os.path.relpath(location)
         if relative.split(os.sep)[0] != os.pardir:
             return relative
-    return location
+    return shown_url(location)
 
 
 def reader(location: str) -> Reader:

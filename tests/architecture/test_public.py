@@ -25,6 +25,7 @@ NAMES = [
     "Problem",
     "Run",
     "RunError",
+    "Secret",
     "SourceRecord",
     "StrategyRecord",
     "TaskRecord",

@@ -316,15 +316,36 @@ def test_a_uid_without_a_name_is_its_number(monkeypatch: pytest.MonkeyPatch) -> 
     assert user_of(RayConfig(user="ada")) == "ada"
 
 
-@pytest.mark.parametrize(
-    ("overrides", "key"),
-    [
-        (["data.test=https://me:pw@host/x.csv"], "data.test"),
-        (["launch.storage=s3://me:pw@bucket/x"], "launch.storage"),
-    ],
-)
-def test_a_url_with_a_password_is_refused(rows: Path, overrides: list[str], key: str) -> None:
-    config = nlpkit.load_config(rows, ["launch.name=ray", *overrides])
-    options = RayConfig(storage=config.launch.options.get("storage"))
-    (problem,) = submission._passwords(config, options)
-    assert f"{key}: the URL shows a password; set credentials where" in str(problem)
+def test_a_storage_that_shows_a_password_is_refused(rows: Path) -> None:
+    with pytest.raises(nlpkit.ConfigError) as caught:
+        nlpkit.load_config(rows, ["launch.name=ray", "launch.storage=s3://me:pw@bucket/x"])
+    assert "launch.storage: the URL shows a password; set credentials where" in str(caught.value)
+
+
+def test_variables_that_a_config_takes_secrets_from_are_looked_for_on_the_nodes(
+    rows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def preflight(connection: Any, *, options: RayConfig, **given: Any) -> Any:
+        asked.extend(options.secrets)
+        raise InputError("asked")
+
+    monkeypatch.setattr(submission, "preflight", preflight)
+    overrides = ["launch={name: ray, storage: /mnt/x, secrets: [HF_TOKEN]}"]
+    overrides += ["checkpoint.backup={env: NOT_SET_HERE}"]
+    config = nlpkit.load_config(rows, overrides)
+    given: Any = {"connection": None, "host": Host.discover(), "say": print}
+    with pytest.raises(InputError, match="asked"):
+        Submission(config=config, **given).send()
+    assert asked == ["HF_TOKEN", "NOT_SET_HERE"]
+    config = nlpkit.load_config(rows, [*overrides[1:], "launch={name: ray, storage: s3://b?t=1}"])
+    with pytest.raises(ConfigError, match=r"launch.storage: the URL shows a secret; set cred"):
+        Submission(config=config, **given).send()
+
+
+def test_urls_that_hold_a_secret_are_in_no_command_of_a_job(rows: Path) -> None:
+    overrides = ["data.train={env: ROWS}", "data.test=https://h/x.csv?sig=1"]
+    config = nlpkit.load_config(rows, [*overrides, "data.validation=https://h/y.csv"])
+    assert submission.remote_locations(config) == ["https://h/y.csv"]
+    assert inputs_of(config) == []

@@ -1,0 +1,37 @@
+"""Secrets stay where they are: a URL is said and stored without its password and its query.
+
+A query is what signs a URL, and nobody can tell such a one from another; so none is shown.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote
+
+# What follows `user:` up to the last @, for a password may hold any character itself. Digits that
+# end where a port may end are one, but on s3, which has no ports: keys may begin with `4/`.
+_USER = r"[^\s/:@\[]*:(?![:…])"
+_PORT = r"\d+(?:[/?#:,;)\]}>'\"\s]|$)"
+_PASSWORD = re.compile(rf"(\bs3a?://{_USER}|://{_USER}(?!{_PORT}))(.+)(?=@)")
+_QUERY = re.compile(r"(://[^\s?'\"<>]*\?)(?!…)([^\s'\"<>)]+)")
+
+
+def shown(text: str) -> str:
+    """A URL, or a text with some, without passwords and queries: `https://me:…@host/a.csv?…`."""
+    if "://" not in text:
+        return text
+    return _QUERY.sub(r"\1…", _PASSWORD.sub(r"\1…", text))
+
+
+def has_password(text: str) -> bool:
+    """Whether a URL in it holds a password."""
+    return _PASSWORD.search(text) is not None
+
+
+def hidden(text: str, url: str) -> str:
+    """What somebody says of a URL, without its secrets, in whatever form they are told."""
+    secrets = {found[2] for each in (_PASSWORD, _QUERY) for found in each.finditer(url)}
+    parts = {part for each in secrets for part in (each, unquote(each), *re.split("[/@&=]", each))}
+    for part in sorted(parts, key=len, reverse=True):
+        text = text.replace(part, "…") if len(part) > 2 else text
+    return shown(text)
