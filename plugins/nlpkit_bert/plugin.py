@@ -18,6 +18,7 @@ def nlpkit_models() -> Iterator[nlpkit.ModelRecord]:
         target="nlpkit_bert.model:build",
         config="nlpkit_bert.config:BertOptions",
         resolve="nlpkit_bert.resolve:resolve",
+        check="nlpkit_bert.resolve:check",
         summary="A pretrained BERT or its kin, from a folder or the hub",
         extra="train",
     )

@@ -6,6 +6,7 @@ BERT's own names of sizes are used throughout; `named` says what another type ca
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlpkit.contracts import Resolution
@@ -13,8 +14,6 @@ from nlpkit.errors import ConfigError, Problem
 from nlpkit.pretrained import Pretrained
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from nlpkit_bert.config import BertOptions
 
 TYPES = ("bert", "distilbert", "electra", "modernbert", "roberta", "xlm-roberta")
@@ -117,7 +116,27 @@ def resolve(options: BertOptions) -> Resolution:
         options=options.model_copy(update={"description": description}),
         learning_rate=5e-5 * 768 / description[named("hidden_size", description)],
         max_length=_longest(description),
+        vocabulary=description.get("vocab_size"),
     )
+
+
+def check(options: BertOptions) -> list[Problem]:
+    """Looks at the weights in a local folder, without reading them.
+
+    Raises:
+        ConfigError: There are none, one of several files is missing, or one is not whole.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    here = Path(options.pretrained).is_dir()
+    paths = pretrained_model(options.pretrained).weights() if here else []
+    for path in paths:
+        try:
+            if path.suffix == ".safetensors":
+                safe_open(path, "np")
+        except SafetensorError as error:
+            raise unusable(f"{path} is damaged ({error})", "restore the file") from error
+    return []
 
 
 def kind_of(description: dict[str, Any]) -> str:

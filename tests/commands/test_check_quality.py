@@ -271,9 +271,12 @@ class TestDisk:
         self, folder: Path, monkeypatch: pytest.MonkeyPatch, weights: str
     ) -> None:
         (folder / "other.safetensors").write_bytes(bytes(30_000_000))
+        size = 60_000_000 - 88  # without the header and its length
+        part = {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}
         with (folder / weights).open("wb") as file:
+            file.write((80).to_bytes(8, "little") + json.dumps({"w": part}).ljust(80).encode())
             file.truncate(60_000_000)
-        sizes = dict.fromkeys(REQUIRED, 4)
+        sizes = {**dict.fromkeys(REQUIRED, 4), "vocab_size": 100}
         (folder / "config.json").write_text(json.dumps({**sizes, "model_type": "bert"}))
         tokenizer = vocabulary(folder, "text", "number", "A", *DIGITS)
         monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, 600_000_000))
