@@ -72,8 +72,8 @@ def vault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def signed(monkeypatch: pytest.MonkeyPatch, signature: str) -> None:
-    monkeypatch.setenv("ROWS_URL", f"vault://me:{PASSWORD}@train.jsonl?{query(signature)}")
+def signed(monkeypatch: pytest.MonkeyPatch, signature: str, name: str = "ROWS_URL") -> None:
+    monkeypatch.setenv(name, f"vault://me:{PASSWORD}@train.jsonl?{query(signature)}")
 
 
 def query(signature: str = SIGNATURE) -> str:
@@ -112,15 +112,18 @@ def leaks(folder: Path) -> list[str]:
     ]
 
 
-def test_no_secret_of_a_run_is_said_or_stored_and_it_goes_on_under_another_signature(
+def test_no_secret_of_a_run_is_said_or_stored_and_it_goes_on_under_other_ones(
     vault: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     run = vault / "run"
     with pytest.raises(nlpkit.Interrupted):
         nlpkit.train({**settings(), "observers": [stopper(5)]}, out=run)
     assert (vault / "there" / "backup" / "run" / "step-00000003").is_dir()
-    signed(monkeypatch, LATER)
-    nlpkit.train(settings(LATER), out=run, resume=True)
+    signed(monkeypatch, LATER, "OTHER_URL")
+    later = settings(LATER)
+    nlpkit.train(
+        {**later, "data": {**later["data"], "train": {"env": "OTHER_URL"}}}, out=run, resume=True
+    )
     url = f"vault://me:{PASSWORD}@test.jsonl?{query()}"
     assert main(["evaluate", str(run), url]) == 0
     assert main(["predict", str(run), "--input", url, "--output", "out.jsonl"]) == 0

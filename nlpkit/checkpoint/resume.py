@@ -71,7 +71,9 @@ def _fixed(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict) and (value or not path):
+    if isinstance(value, dict) and value.keys() == {"env"} and isinstance(value["env"], str):
+        yield path, "{env}"  # a secret, whatever its variable is called
+    elif isinstance(value, dict) and (value or not path):
         for key, each in value.items():
             yield from _flat(each, f"{path}.{key}" if path else str(key))
     else:

@@ -75,6 +75,7 @@ def config(**changes: Any) -> dict[str, Any]:
         "name": "x",
         "plugins": ["./stranger.py"],
         "device": "cpu",
+        "task": {"name": "sequence"},
         "data": {"train": "train.csv"},
         "model": {"name": "transformer", "layers": 2, "hidden": 8, "heads": 2},
         "train": {"max_steps": 1},
