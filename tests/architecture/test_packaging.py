@@ -26,10 +26,36 @@ def pins() -> dict[str, str]:
     return dict(line.split("==") for line in lines if line and not line.startswith("#"))
 
 
+def hashed(name: str) -> dict[str, tuple[str, set[str]]]:
+    """Version and hashes of each package in a file of requirements."""
+    lines = (REPOSITORY / name).read_text("utf-8").replace("\\\n", " ").splitlines()
+    found = {}
+    for pin, *hashes in (line.split() for line in lines if not line.startswith("#")):
+        package, version = pin.split("==")
+        found[package] = (version, {each.removeprefix("--hash=sha256:") for each in hashes})
+    return found
+
+
 def requirements() -> list[Requirement]:
     project = PYPROJECT["project"]
     lists = [project["dependencies"], *project["optional-dependencies"].values()]
     return [Requirement(text) for texts in lists for text in texts]
+
+
+def test_the_tested_set_has_its_hashes_but_for_torch():
+    found = hashed("constraints-hashed.txt")
+    versions = {name: version for name, (version, _) in found.items()}
+    expected = {canonicalize_name(name): version for name, version in pins().items()}
+    assert expected.pop("torch")
+    assert versions == expected, "constraints.txt has changed: make hashes"
+    for name, (_, hashes) in found.items():
+        assert hashes, name
+        assert all(re.fullmatch("[0-9a-f]{64}", each) for each in hashes), name
+
+
+def test_the_weights_of_the_tests_are_the_pinned_ones():
+    ((name, (version, hashes)),) = hashed("tests/weights.txt").items()
+    assert (version, hashes) == hashed("constraints-hashed.txt")[name]
 
 
 def test_every_plugin_folder_is_in_the_wheel():
