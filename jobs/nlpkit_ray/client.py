@@ -56,22 +56,22 @@ def connect(address: str | None, *, insecure: bool = False) -> Connection:
         InputError: It cannot be reached, wants another token, or lets everybody in.
     """
     url = _url(address or os.environ.get("RAY_ADDRESS", ""))
-    mode = _mode(url)
-    if mode != "token" and not insecure and not _is_loopback(url):
+    mode, parts, here = _mode(url), urlsplit(url), _is_loopback(url)
+    if mode != "token" and not insecure and not here:
         raise InputError(
             f"{url}: asks nobody who they are, so whoever reaches it runs code there; start it "
             "with RAY_AUTH_MODE=token, or say --insecure (insecure=True)"
         )
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
-    proxies = {"no_proxy": urlsplit(url).hostname} if _is_loopback(url) else {}
+    proxies = {"no_proxy": parts.hostname} if here else {}
     # An empty header, else Ray sends a token to who wants none; `auth`, else ~/.netrc replaces it.
     how = {"headers": {"Authorization": ""}, "auth": lambda request: request, "proxies": proxies}
     if mode == "token":
-        if url.startswith("http:") and not insecure and not _is_loopback(url):
+        if parts.scheme == "http" and not insecure and not here:
             raise InputError(
                 f"{url}: the token would go there in clear; go through a tunnel (ssh -N -L "
-                f"8265:{urlsplit(url).netloc} HOST, then --address {_EXAMPLE}) or https://, or "
+                f"8265:{parts.netloc} HOST, then --address {_EXAMPLE}) or https://, or "
                 "say --insecure (insecure=True)"
             )
         if not (token := _token()):
@@ -211,7 +211,7 @@ def _url(address: str) -> str:
             f"{address}: is where nodes join; its API is at the port of the dashboard, 8265 unless "
             "it was started with another --dashboard-port"
         )
-    return url.rstrip("/")
+    return parts.geturl().rstrip("/")  # the scheme in small letters, as Ray wants it
 
 
 def _mode(url: str) -> str:

@@ -73,8 +73,8 @@ def implied(section: str, options: Iterable[str], host: Host) -> str:
             return 0
         return len(set(options) & set(options_class.model_fields)) if options_class else 0
 
-    names = [entry.record.name for entry in host.entries(KINDS[section])]
-    return max([Config.model_fields[section].default.name, *names], key=known)
+    default: str = Config.model_fields[section].default.name
+    return max([default, *(each.record.name for each in host.entries(KINDS[section]))], key=known)
 
 
 def chosen(config: Config) -> Iterator[tuple[KeyPath, str, Component]]:

@@ -233,12 +233,13 @@ def test_the_address_that_is_named_is_the_only_one_that_is_asked(
     assert sent.count("") == 1
 
 
+@pytest.mark.parametrize("scheme", ["http://", "HTTP://", ""])
 def test_a_token_goes_to_another_machine_in_clear_only_where_that_is_said(
-    monkeypatch: pytest.MonkeyPatch,
+    scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN", SECRET)
     with server(TOKENS) as (port, sent):
-        elsewhere = f"http://0.0.0.0:{port}"  # reaches this machine, and is not loopback
+        elsewhere = f"{scheme}0.0.0.0:{port}"  # reaches this machine, and is not loopback
         with pytest.raises(InputError, match=r"in clear; .*ssh -N -L .*https://.*--insecure"):
             connect(elsewhere)
         assert sent == [""]

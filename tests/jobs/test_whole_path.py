@@ -53,6 +53,19 @@ def test_what_a_user_types_from_submitting_to_predicting(
     assert "label" in typed("predict", str(run.path), "where is my parcel?")
 
 
+def test_rows_in_memory_train_on_a_cluster(
+    pool: Cluster, config: Path, storage: Path, tmp_path: Path
+) -> None:
+    rows = [{"text": f"{word} {n}", "label": word} for n in range(20) for word in ("yes", "no")]
+    given = ["launch.gpus_per_worker=0", f"launch.storage={storage}", "train.max_steps=2"]
+    job = nlpkit.submit(
+        nlpkit.load_config(config, given), {"train": rows, "test": rows[:4]}, address=pool.address
+    )
+    assert job.wait(240) == "succeeded", job.logs()
+    run = job.fetch(tmp_path / "fetched")
+    assert run.result["data"]["rows"] == {"train": 36, "validation": 4, "test": 4}
+
+
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run of this machine."""
