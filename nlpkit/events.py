@@ -67,6 +67,9 @@ class CheckpointSaved:
 
 @dataclass(frozen=True, kw_only=True)
 class RunEnded:
-    """Training ended. `result` is what result.json holds."""
+    """Training ended. `result` is what result.json holds.
+
+    Where it failed, `result` has the `error`; where it was asked to stop, the step under `stopped`.
+    """
 
     result: Mapping[str, Any]

@@ -201,7 +201,7 @@ def submit(
 
 def _interrupted(folder: Path, number: int) -> Interrupted:
     name = signal.Signals(number).name
-    message = f"{folder}: ended by {name}, and saved; --resume (resume=True) goes on"
+    message = f"{folder}: ended by {name}, and saved; resume=True goes on"
     return Interrupted(message, signal=number, run=Run(folder))
 
 
@@ -223,7 +223,7 @@ def _claimed(name: str, out: str | Path | None) -> Iterator[Path]:
     try:
         folder, made = _given(out) if out is not None else (_numbered(name), True)
     except OSError as error:
-        raise InputError(f"{error.filename}: {error.strerror}; choose another --out") from error
+        raise InputError(f"{error.filename}: {error.strerror}; choose another out=DIR") from error
     folder = folder.absolute()
     try:
         yield folder
@@ -242,14 +242,14 @@ def _given(out: str | Path) -> tuple[Path, bool]:
     """The folder that was asked for, and whether it is new. Two runs cannot both get it."""
     folder = Path(os.path.expanduser(out))
     if not str(out):
-        raise InputError("--out: names no folder")
-    if (folder / "config.yaml").exists():
-        remedy = "go on with it (--resume), choose another --out, or remove it"
+        raise InputError("out=DIR: names no folder")
+    if all((folder / name).exists() for name in ("config.yaml", "environment.json")):
+        remedy = "go on with it (resume=True), choose another out=DIR, or remove it"
         raise InputError(f"{folder}: there is a run already; {remedy}")
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
-        raise InputError(f"{folder}: is not empty; choose another --out")
+        raise InputError(f"{folder}: is not empty; choose another out=DIR")
     try:
         (folder / "environment.json").touch(exist_ok=False)
     except FileExistsError:

@@ -101,8 +101,8 @@ class Start:
         if not self.resume:
             if backup and backup.exists():
                 raise InputError(
-                    f"{backup}: has checkpoints of another run; go on with it (--resume), choose "
-                    "another --out, or remove them"
+                    f"{backup}: has checkpoints of another run; go on with it (resume=True), "
+                    "choose another out=DIR, or remove them"
                 )
             return None
         found = newest(checkpoints, lambda _: None)  # training names it

@@ -86,6 +86,12 @@ def test_runs_of_one_name_get_folders_of_their_own(tmp_path, monkeypatch):
     assert paths == [tmp_path / "mine" / "tiny", tmp_path / "mine" / "tiny-2"]
 
 
+def test_a_project_is_no_run_that_is_there_already(tmp_path):
+    (tmp_path / "config.yaml").write_text("name: mine\n")
+    with pytest.raises(nlpkit.InputError, match="is not empty; choose another out=DIR"):
+        nlpkit.train(CONFIG, data={"train": ROWS}, out=tmp_path)
+
+
 def test_an_existing_run_is_refused(tmp_path):
     nlpkit.train(CONFIG, data={"train": ROWS}, out=tmp_path / "run")
     with pytest.raises(nlpkit.InputError, match="there is a run already; go on with it"):
@@ -124,7 +130,7 @@ def test_a_folder_that_was_there_stays_and_is_empty_again(tmp_path):
 
 def test_a_folder_with_something_in_it_is_refused_and_keeps_it(tmp_path):
     (tmp_path / "plugins").mkdir()
-    with pytest.raises(nlpkit.InputError, match="is not empty; choose another --out"):
+    with pytest.raises(nlpkit.InputError, match="is not empty; choose another out=DIR"):
         nlpkit.train(CONFIG, data={"train": ROWS}, out=tmp_path)
     assert (tmp_path / "plugins").is_dir()
 
@@ -141,9 +147,9 @@ def test_a_second_run_cannot_take_a_folder_that_is_being_used(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_an_error_with_its_path(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(nlpkit.InputError, match="file/run: .*choose another --out"):
+    with pytest.raises(nlpkit.InputError, match="file/run: .*choose another out=DIR"):
         nlpkit.train(CONFIG, data={"train": ROWS}, out=tmp_path / "file" / "run")
-    with pytest.raises(nlpkit.InputError, match="--out: names no folder"):
+    with pytest.raises(nlpkit.InputError, match="out=DIR: names no folder"):
         nlpkit.train(CONFIG, data={"train": ROWS}, out="")
 
 
@@ -175,6 +181,27 @@ def build(options, head, vocabulary, *, weights):
 def nlpkit_models():
     yield nlpkit.ModelRecord(name="bag", target="{stem}:build")
 """
+OBSERVER = """
+
+class Options(nlpkit.ComponentConfig):
+    file: str
+
+
+class Teller(nlpkit.contracts.Observer):
+    def __init__(self, options, terminal):
+        self.file = options.file
+
+    def run_ended(self, event):
+        with open(self.file, "w") as file:
+            file.write(str(event.result))
+
+
+@nlpkit.hookimpl
+def nlpkit_observers():
+    yield nlpkit.ObserverRecord(
+        name="teller", target="bag_told:Teller", config="bag_told:Options"
+    )
+"""
 WHOLE = "self.head(self.embedding(input_ids), attention_mask)"
 
 
@@ -205,6 +232,16 @@ def test_a_faulty_model_is_named_with_its_fault(tmp_path, stem, forward, built, 
     config = {**CONFIG, "model": "bag", "plugins": [str(tmp_path / f"{stem}.py")]}
     with pytest.raises(nlpkit.PluginError, match=message):
         nlpkit.train(config, data={"train": ROWS}, out=tmp_path / "run")
+
+
+def test_observers_are_told_why_a_run_failed(tmp_path):
+    text = PLUGIN.format(forward="self.nothing(input_ids)", built="pass", stem="bag_told")
+    (tmp_path / "bag_told.py").write_text(text + OBSERVER)
+    config = {**CONFIG, "model": "bag", "plugins": [str(tmp_path / "bag_told.py")]}
+    config |= {"observers": [{"name": "teller", "file": str(tmp_path / "told")}]}
+    with pytest.raises(nlpkit.PluginError) as caught:
+        nlpkit.train(config, data={"train": ROWS}, out=tmp_path / "run")
+    assert (tmp_path / "told").read_text() == str({"error": str(caught.value)})
 
 
 @pytest.mark.parametrize(

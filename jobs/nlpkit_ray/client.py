@@ -60,7 +60,7 @@ def connect(address: str | None, *, insecure: bool = False) -> Connection:
     if mode != "token" and not insecure and not here:
         raise InputError(
             f"{url}: asks nobody who they are, so whoever reaches it runs code there; start it "
-            "with RAY_AUTH_MODE=token, or say --insecure (insecure=True)"
+            "with RAY_AUTH_MODE=token, or say insecure=True"
         )
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -72,7 +72,7 @@ def connect(address: str | None, *, insecure: bool = False) -> Connection:
             raise InputError(
                 f"{url}: the token would go there in clear; go through a tunnel (ssh -N -L "
                 f"8265:{parts.netloc} HOST, then --address {_EXAMPLE}) or https://, or "
-                "say --insecure (insecure=True)"
+                "say insecure=True"
             )
         if not (token := _token()):
             raise InputError(f"{url}: wants a token; {_TOKEN}")

@@ -143,7 +143,7 @@ class Job:
 
         target = Path(os.path.expanduser(out)) if out else runs_folder() / self.id
         if target.exists() and any(target.iterdir()):
-            raise InputError(f"{target}: is not empty; choose another --out")
+            raise InputError(f"{target}: is not empty; choose another out=DIR")
         target.parent.mkdir(parents=True, exist_ok=True)
         with self._fetched([self.id], beside=target.parent) as folder:
             if target.exists():

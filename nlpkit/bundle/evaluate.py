@@ -109,13 +109,13 @@ def _values(
 def _checked(path: Path, data: Any) -> Path:
     """The file of the output. Raises InputError where it cannot be one."""
     if path.suffix != ".jsonl":
-        raise InputError(f"output {path}: must end in .jsonl")
+        raise InputError(f"{path}: output=FILE must end in .jsonl")
     if path.is_dir() or not path.parent.is_dir():
         what = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
-        raise InputError(f"output {path}: {what}; name a file in a folder that is there")
+        raise InputError(f"{path}: {what}; name a file in a folder that is there")
     if isinstance(data, str | Path) and path.exists() and Path(data).exists():
         if path.samefile(data):
-            raise InputError(f"output {path}: is the data; name another file")
+            raise InputError(f"{path}: is the data; name another output=FILE")
     return path
 
 

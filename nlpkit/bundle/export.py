@@ -53,6 +53,7 @@ def export(
     *,
     out: str | Path | None = None,
     trust_plugins: bool = False,
+    terminal: Terminal | None = None,
     **options: Any,
 ) -> Artifact:
     """Writes a trained model in another format, if a fresh process gets the same out of it.
@@ -66,6 +67,7 @@ def export(
         format: Name of an exporter.
         out: The folder; None: `<format>` in the bundle.
         trust_plugins: Whether plugins that a bundle brings are executed.
+        terminal: Where it is said that it begins.
         options: Of the exporter.
 
     Raises:
@@ -83,6 +85,8 @@ def export(
     folder = (Path(os.path.expanduser(out)) if out is not None else bundle.path / format).resolve()
     _check_place(folder)
     rows = _validation_rows(bundle, host)
+    if terminal:
+        terminal.note(f"{format}: written, then compared with the model by a fresh process")
     # What an exporter does to the model must not reach the one that it is compared with.
     model, given = (
         load(run, device="cpu", trust_plugins=trust_plugins, backend="torch") for _ in range(2)
@@ -156,11 +160,11 @@ def _refusal(format: str, failures: list[str], report: Path) -> str:
 def _check_place(folder: Path) -> None:
     """Raises InputError where something else would be lost, or no folder can be."""
     if folder == working_folder():
-        raise InputError(f"{folder}: is the working directory; name a folder in it with --out")
+        raise InputError(f"{folder}: is the working directory; name a folder in it with out=DIR")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{error.filename}: {error.strerror}; choose another --out") from error
+        raise InputError(f"{error.filename}: {error.strerror}; choose another out=DIR") from error
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     description = folder / DESCRIPTION
@@ -170,7 +174,7 @@ def _check_place(folder: Path) -> None:
         if not others:
             return
         raise InputError(f"{folder}: also holds {others}, which no export wrote; move it")
-    raise InputError(f"{folder}: holds something that is no export; choose another --out")
+    raise InputError(f"{folder}: holds something that is no export; choose another out=DIR")
 
 
 def _sample(model: Model) -> dict[str, np.ndarray]:

@@ -112,7 +112,7 @@ def _check_trust(bundle: Bundle, host: Host) -> None:
     if not record.inert and not trusted(bundle.path / DESCRIPTION):  # it has every file's hash
         raise BundleError(
             f"{bundle.path}: is code that was not written here ({name}), which is not executed "
-            "unless you trust it: use --trust-plugins or trust_plugins=True"
+            "unless you trust it: use trust_plugins=True"
         )
 
 
@@ -167,8 +167,7 @@ def host_of(
     if strange:
         raise BundleError(
             f"{bundle.path}: brings code that was not trained with here ({', '.join(strange)}), "
-            "which is not executed unless you trust it: read it, then use --trust-plugins or "
-            "trust_plugins=True"
+            "which is not executed unless you trust it: read it, then use trust_plugins=True"
         )
     host = Host.discover()
     host.bring(brought, bundle.path)

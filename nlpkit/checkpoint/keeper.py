@@ -149,7 +149,7 @@ class Keeper:
         except Exception as error:
             raise RunError(
                 f"{self._folder / folder_name(step)}: the checkpoint could not be saved "
-                f"({reason_of(error)}); make room or mend it, then go on with --resume"
+                f"({reason_of(error)}); make room or mend it, then go on with resume=True"
             ) from error
 
     def _retain(self, newest: int, best: int | None) -> None:

@@ -19,7 +19,7 @@ _FIXED = ("seed", "task", "data", "tokenizer", "model", "train", "precision")
 _FREE = ("train.micro_batch_size",)
 _ALSO_FIXED = ("loader.bucketing", "eval.every", "eval.monitor")
 _LOCATIONS = ("data.train", "data.validation", "data.test")
-_REMEDY = "set it back, or start a new run with another --out"
+_REMEDY = "set it back, or start a new run with another out=DIR"
 
 
 def differences(

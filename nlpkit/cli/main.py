@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 import nlpkit
-from nlpkit.cli.render import Terminal
+from nlpkit.cli.render import Terminal, typed
 from nlpkit.environment import working_folder
 from nlpkit.errors import InputError, Interrupted, NlpkitError, PluginError, RunError
 from nlpkit.plugin.host import Host, load
@@ -58,7 +58,7 @@ def _code(run: Callable[[Terminal], int], terminal: Terminal) -> int:
         return 2
     except Interrupted as error:
         try:
-            terminal.note(str(error))
+            terminal.note(typed(str(error)))
         except OSError:  # its terminal was closed; else it would fail once more at the exit
             _silence(sys.stderr)
         return 128 + error.signal

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -43,17 +44,19 @@ class Bar:
         self.done, self.detail = done, ""
         self._before = done
         self._view, self._started = view, time.monotonic()
+        self._last = self._started
 
     def advance(self, amount: int = 1, detail: str = "") -> None:
         """Counts `amount` more as done; `detail` replaces what is said beside the bar."""
         self.done += amount
+        self._last = time.monotonic()
         self.detail = detail or self.detail
         self._view.show(self)
 
     @property
     def elapsed(self) -> float:
-        """Seconds since it began."""
-        return time.monotonic() - self._started
+        """Seconds from its beginning to the last advance: what follows is other work."""
+        return self._last - self._started
 
     def __str__(self) -> str:
         total = "" if self.total is None else f"/{self.total:,}"
@@ -117,7 +120,7 @@ class Terminal:
             lines = [("error", str(error))]
         for severity, text in lines:
             color = "1;31" if severity == "error" else "1;33"
-            fitted = _fitted(f"{severity}: {text}", sys.stderr).removeprefix(severity)
+            fitted = _fitted(f"{severity}: {typed(text)}", sys.stderr).removeprefix(severity)
             _write(sys.stderr, _styled(severity, color, sys.stderr) + fitted)
 
     def restore(self) -> None:
@@ -137,6 +140,14 @@ class Terminal:
             yield bar
         finally:
             self._view.close(bar)
+
+
+def typed(text: str) -> str:
+    """A message of the library, which names arguments of Python, in the command line's words."""
+    return _ARGUMENT.sub(lambda found: f"--{found[1].replace('_', '-')}", text)
+
+
+_ARGUMENT = re.compile(r"\b(resume|trust_plugins|insecure|out|output)=(True|DIR|FILE)\b")
 
 
 def _fitted(text: str, file: TextIO) -> str:

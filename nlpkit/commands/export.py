@@ -53,11 +53,12 @@ def command(
     if problems:
         raise ConfigError(problems)
     values = {".".join(map(str, override.path)): override.value for override in overrides}
-    if taken := values.keys() & {"run", "format", "out", "trust_plugins"}:
+    if taken := values.keys() & {"run", "format", "out", "trust_plugins", "terminal"}:
         raise click.UsageError(f"{', '.join(taken)}: a format has no such option; see --help")
-    terminal.note(f"{format_name}: written, then compared with the model by a fresh process")
     with interruptible():
-        artifact = export(run, format_name, out=out, trust_plugins=trust_plugins, **values)
+        artifact = export(
+            run, format_name, out=out, trust_plugins=trust_plugins, terminal=terminal, **values
+        )
     for path in artifact.files:
         terminal.say(str(path))
     terminal.note(told(artifact))

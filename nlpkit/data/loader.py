@@ -250,7 +250,7 @@ def _ends_named(steps: object) -> Iterator[None]:
             killed = f"was killed by signal {number} ({signal.strsignal(number)})"
             raise RunError(
                 f"a loader worker {killed if number else 'left'}, as when memory runs out: "
-                "--resume (resume=True) goes on from the last checkpoint; fewer loader.workers "
+                "resume=True goes on from the last checkpoint; fewer loader.workers "
                 "(0: none) take less memory"
             ) from error
         raise

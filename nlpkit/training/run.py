@@ -25,7 +25,7 @@ from nlpkit.files import as_json, replacing, write_json
 from nlpkit.metrics import monitor_of
 from nlpkit.nn import StepModule, input_names
 from nlpkit.plugin.host import Host
-from nlpkit.plugin.imports import blaming
+from nlpkit.plugin.imports import blaming, named
 from nlpkit.training import predictions
 from nlpkit.training.evaluation import Evaluation, evaluate
 from nlpkit.training.precision import Precision, device_name, resolve_precision
@@ -102,13 +102,16 @@ class Session:
         """
         with self.saving.alone():
             trainer = self._trainer()
-            ended: dict[str, Any] = {"error": "did not finish"}
+            ended: dict[str, Any] = {}
             try:
                 self.saving.resume(trainer)
                 trainer.start_clock()
                 self._started(trainer.progress.step)
                 result = self._fitted(trainer)
                 ended = {"stopped": trainer.progress.step} if result is None else result
+            except BaseException as error:
+                ended = {"error": str(error) if isinstance(error, NlpkitError) else named(error)}
+                raise
             finally:
                 try:
                     self.saving.close()

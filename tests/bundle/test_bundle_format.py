@@ -154,7 +154,8 @@ def test_a_run_that_did_not_finish_is_told_from_a_damaged_one(tmp_path: Path) ->
 
 def test_a_run_without_a_bundle_did_not_finish(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("name: x\n")
-    with pytest.raises(nlpkit.BundleError, match="the run did not finish"):
+    (tmp_path / "environment.json").touch()
+    with pytest.raises(nlpkit.BundleError, match="the run did not finish, so it has no bundle"):
         read_bundle(tmp_path)
 
 
@@ -181,3 +182,13 @@ def test_reading_a_bundle_imports_no_torch(run: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_project_is_told_from_a_run_that_did_not_finish(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("name: mine\n")
+    message = rf"is a project, not a run; train it: nlpkit train {tmp_path}/config\.yaml"
+    with pytest.raises(nlpkit.BundleError, match=message):
+        read_bundle(tmp_path)
+    make_run(tmp_path / "runs" / "cards")
+    with pytest.raises(nlpkit.BundleError, match=r"is a project, not a run; runs in .*: cards"):
+        read_bundle(tmp_path)

@@ -248,7 +248,7 @@ def test_no_place_makes_plugins_trusted(
     (plugin,) = (given / "plugins").iterdir()
     with pytest.raises(
         nlpkit.BundleError,
-        match=rf"plugins/{plugin.name}.*--trust-plugins or trust_plugins=True",
+        match=rf"plugins/{plugin.name}.*trust_plugins=True",
     ):
         load(tmp_path / "given")
     assert load(given, trust_plugins=True).predict(TEXTS)

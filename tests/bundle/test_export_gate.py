@@ -305,7 +305,7 @@ def test_a_place_that_cannot_be_is_said_before_anything_is_done(
     monkeypatch.chdir(tmp_path / "empty")
     with pytest.raises(nlpkit.InputError, match="is the working directory"):
         nlpkit.export(run, "jitter", trust_plugins=True, out=".")
-    with pytest.raises(nlpkit.InputError, match="choose another --out"):
+    with pytest.raises(nlpkit.InputError, match="choose another out=DIR"):
         nlpkit.export(run, "jitter", trust_plugins=True, out=run / "config.yaml" / "x")
     with pytest.raises(nlpkit.InputError, match='has no option "faults"; did you mean "fault"'):
         nlpkit.export(run, "jitter", trust_plugins=True, faults="off")

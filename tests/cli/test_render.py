@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from nlpkit.cli.render import Terminal, duration
-from nlpkit.errors import ConfigError, PluginError, Problem
+from nlpkit.errors import ConfigError, InputError, PluginError, Problem
 
 PROGRAM = """
 import sys, time
@@ -104,6 +104,23 @@ def test_in_a_pipe_a_long_bar_speaks_now_and_then(capsys, monkeypatch):
     assert lines[0] == "training: 5/36,000  1/s  9:59:55 left"
     assert lines[-1] == "training: 36,000/36,000  1/s  in 10:00:00"
     assert 500 < len(lines) < 800
+
+
+def test_what_follows_the_last_advance_is_no_time_of_a_bar(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    with Terminal().bar("training", 60, "steps") as bar:
+        now[0] = 3.0
+        bar.advance(60)
+        now[0] = 22.0  # an export, say
+    assert capsys.readouterr().err.splitlines()[-1] == "training: 60/60 steps  20/s  in 0:03"
+
+
+def test_errors_name_pythons_arguments_and_the_command_line_its_options(capsys):
+    text = "x: go on (resume=True), choose another out=DIR, or trust_plugins=True; insecure=True"
+    Terminal().error(InputError(text))
+    expected = "x: go on (--resume), choose another --out, or --trust-plugins; --insecure"
+    assert capsys.readouterr().err == f"error: {expected}\n"
 
 
 def test_a_bar_that_fails_is_closed(capsys):

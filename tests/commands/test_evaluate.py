@@ -112,7 +112,7 @@ def test_an_output_that_cannot_be_written_is_said_before_anything_is_computed(
     for output, message in (
         (tmp_path / "said.txt", "must end in .jsonl"),
         (tmp_path / "no" / "said.jsonl", "there is no folder"),
-        (data, "is the data; name another file"),
+        (data, "is the data; name another output=FILE"),
     ):
         with pytest.raises(nlpkit.InputError, match=message):
             nlpkit.evaluate(run, data, output=output)

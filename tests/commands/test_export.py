@@ -41,6 +41,20 @@ def test_options_that_the_format_does_not_have_are_refused(
         nlpkit.export(run, "state_dict", name="x")
 
 
+def test_nothing_is_announced_before_run_and_format_are_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run(tmp_path / "cards")
+    capsys.readouterr()
+    for given in ([str(tmp_path / "no"), "onnx"], [str(run), "onx"], [str(run), "onnx", "a=1"]):
+        assert main(["export", *given]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("error: ")
+        assert "written, then compared" not in said
+    assert main(["export", str(run), "state_dict", "--out", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().err.startswith("state_dict: written, then compared with the model")
+
+
 @pytest.mark.parametrize("name", ["../..", "/tmp", "state_dct"])
 def test_an_unknown_format_is_named_and_is_no_folder(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str

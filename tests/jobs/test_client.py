@@ -131,14 +131,14 @@ def test_the_port_where_nodes_join_is_told_from_the_api(pool: Cluster) -> None:
 
 def test_an_open_cluster_off_this_machine_is_refused_unless_insecure(pool: Cluster) -> None:
     elsewhere = f"http://0.0.0.0:{pool.dashboard}"  # reaches this machine, and is not loopback
-    with pytest.raises(InputError, match="RAY_AUTH_MODE=token.*--insecure"):
+    with pytest.raises(InputError, match="RAY_AUTH_MODE=token.*insecure=True"):
         connect(elsewhere)
     assert connect(elsewhere, insecure=True).jobs() == connect(pool.address).jobs()
 
 
 def test_a_server_that_knows_no_authentication_counts_as_open() -> None:
     with server({"/api/version": {"ray_version": "2.40.0"}}) as (port, _):
-        with pytest.raises(InputError, match="--insecure"):
+        with pytest.raises(InputError, match="insecure=True"):
             connect(f"http://0.0.0.0:{port}")
         assert connect(f"http://127.0.0.1:{port}")
 
@@ -240,7 +240,7 @@ def test_a_token_goes_to_another_machine_in_clear_only_where_that_is_said(
     monkeypatch.setenv("RAY_AUTH_TOKEN", SECRET)
     with server(TOKENS) as (port, sent):
         elsewhere = f"{scheme}0.0.0.0:{port}"  # reaches this machine, and is not loopback
-        with pytest.raises(InputError, match=r"in clear; .*ssh -N -L .*https://.*--insecure"):
+        with pytest.raises(InputError, match=r"in clear; .*ssh -N -L .*https://.*insecure=True"):
             connect(elsewhere)
         assert sent == [""]
         assert connect(elsewhere, insecure=True)
