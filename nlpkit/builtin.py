@@ -15,6 +15,7 @@ _SUMMARIES = {
     "check": "Find every problem of a config, before training",
     "train": "Train what a config describes",
     "evaluate": "Measure a run or a bundle on other data",
+    "runs": "List the runs, and how they stand",
     "predict": "Predict texts, or a file of them",
     "export": "Write a run's model in another format",
     "plugins": "List every component, and who gives it",

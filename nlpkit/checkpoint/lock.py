@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from nlpkit.errors import RunError
@@ -34,3 +34,15 @@ def alone(run_dir: Path, say: Callable[[str], None]) -> Iterator[None]:
             except TimeoutError:
                 raise RunError(f"{run_dir}: another process is training this run") from None
         yield
+
+
+def is_held(run_dir: Path) -> bool:
+    """Whether a process trains in a run folder now."""
+    lock = run_dir / ".lock"
+    try:
+        with locked(lock) if lock.exists() else nullcontext():
+            return False
+    except TimeoutError:
+        return True
+    except OSError:  # of somebody else's, who may be training
+        return False
