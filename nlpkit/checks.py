@@ -7,6 +7,8 @@ only where devices are in question.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
 from nlpkit.checkpoint.backup import backup_of
@@ -14,6 +16,7 @@ from nlpkit.config.load import load_config
 from nlpkit.config.resolve import build, chosen, options_of, resolve
 from nlpkit.config.schema import Config, Secret, dotted
 from nlpkit.contracts import Row
+from nlpkit.data.memory import on_files, write_splits
 from nlpkit.data.prepare import Texts, locations
 from nlpkit.data.rows import BadRows, Rows, remarks, scan, split_off
 from nlpkit.data.windows import problems as window_problems
@@ -34,7 +37,6 @@ from nlpkit.resources import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     import numpy as np
     from tokenizers import Tokenizer
@@ -68,15 +70,30 @@ class Findings:
 
 
 def check(
-    config: Config | Mapping[str, Any] | str | Path, host: Host | None = None
+    config: Config | Mapping[str, Any] | str | Path,
+    data: Mapping[str, Any] | None = None,
+    *,
+    host: Host | None = None,
 ) -> list[Problem]:
     """Every problem of a config, its components, its files, rows and labels.
 
     Args:
         config: A config from `load_config`, or what that takes.
+        data: Rows in memory by split, as `train` takes them.
         host: Gives the components; None: all that are installed.
     """
-    return examine(config, host).problems
+    if data is None:
+        return examine(config, host).problems
+    try:
+        host = host or Host.discover()
+        config = config if isinstance(config, Config) else load_config(config)
+        with TemporaryDirectory(prefix="nlpkit-") as folder:
+            write_splits(data, Path(folder), config, host)
+            return examine(on_files(config, Path(folder)), host).problems
+    except ConfigError as error:
+        return list(error.problems)
+    except InputError as error:
+        return [Problem(message=str(error))]
 
 
 def examine(config: Config | Mapping[str, Any] | str | Path, host: Host | None = None) -> Findings:

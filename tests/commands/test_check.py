@@ -253,3 +253,23 @@ def test_no_torch_is_imported(folder: Path) -> None:
         "sys.exit('torch' in sys.modules)\n"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_rows_in_memory_are_checked_like_those_of_files():
+    rows = [{"text": f"{word} {at}", "label": word} for at in range(6) for word in ("a", "b")]
+    given = {"name": "x", "model": "transformer", "precision": "fp32"}
+    assert nlpkit.check(given, {"train": rows}) == []
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(
+        [*rows, {"text": "", "label": "a"}], index=[f"T-{at}" for at in range(13)]
+    )
+    found = nlpkit.check(given, data={"train": frame, "validation": rows[:2]})
+    (problem,) = [each for each in found if each.severity == "error"]
+    assert problem.address == "train row 12 (index 'T-12')"
+    assert problem.message == 'column "text": the text is empty'
+    (problem,) = nlpkit.check(given, {"train": [*rows, {"text": "c", "label": "c"}, 7]})
+    assert str(problem).startswith("train row 13: is int, not a mapping")
+    (problem,) = nlpkit.check(given, {"trian": rows})
+    assert "data: 'trian' is no split; give rows by split" in str(problem)
+    (problem,) = nlpkit.check({**given, "modle": 1}, {"train": rows})
+    assert problem.key == "modle"
