@@ -23,6 +23,7 @@ from nlpkit.config.schema import Component, Config
 from nlpkit.data.memory import on_files, write_splits
 from nlpkit.environment import runs_folder
 from nlpkit.errors import BundleError, InputError, Interrupted
+from nlpkit.notebook import of_run
 from nlpkit.plugin.host import Host, load
 from nlpkit.signals import interruptible
 from nlpkit.start import Start
@@ -49,6 +50,12 @@ class Run(os.PathLike[str]):
 
     def __fspath__(self) -> str:
         return os.fspath(self.path)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    def _repr_html_(self) -> str:
+        return of_run(self)
 
     @property
     def result(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from nlpkit.data.plan import evaluation_plan
 from nlpkit.data.rows import texts_of
 from nlpkit.data.windows import counts_of, pooled, windowed
 from nlpkit.errors import BundleError, DataError, InputError
+from nlpkit.notebook import facts, of_model
 
 if TYPE_CHECKING:
     from nlpkit.bundle.format import Bundle
@@ -66,6 +67,13 @@ class Model:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _loaded, (self._again, self.bundle.description["seal"])
+
+    def __repr__(self) -> str:
+        known = facts(self)
+        return f"<Model {', '.join(f'{name}: {known[name]}' for name in known)}>"
+
+    def _repr_html_(self) -> str:
+        return of_model(self)
 
     @property
     def labels(self) -> list[Any]:

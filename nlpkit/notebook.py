@@ -1,0 +1,86 @@
+"""How a run and a model show themselves in a notebook: small tables of HTML."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from nlpkit.bundle.predict import Model
+    from nlpkit.runs import Run
+
+_LABELS = 30
+"""Labels that are shown in a table; a matrix of more is not."""
+
+
+def of_run(run: Run) -> str:
+    """Metrics by split; of each split its labels, and what was taken for what; where things are."""
+    places = {"run": run.path.absolute(), "bundle": run.path.absolute() / "bundle"}
+    if not (run.path / "result.json").exists():
+        return _pairs({"state": "not finished", "run": places["run"]})
+    metrics, details = run.metrics, run.result["details"]
+    names = list(dict.fromkeys(name for values in metrics.values() for name in values))
+    rows = [[name, *(values.get(name) for values in metrics.values())] for name in names]
+    parts = [_table(["", *metrics], rows)]
+    for split, found in details.items():
+        if labels := (found or {}).get("per_class"):
+            shown = [list(each.values()) for each in labels[:_LABELS]]
+            more = f", {len(labels) - _LABELS:,} more are in result.json"
+            title = f"{split}: labels{more if len(labels) > _LABELS else ''}"
+            parts.append(_folded(title, _table(list(labels[0]), shown)))
+        matrix = (found or {}).get("confusion_matrix", {})
+        if "rows" in matrix and len(matrix["labels"]) <= _LABELS:
+            named = zip(matrix["labels"], matrix["rows"], strict=True)
+            shown = _table(["", *matrix["labels"]], [[label, *counts] for label, counts in named])
+            parts.append(
+                _folded(f"{split}: confusion matrix, truth down, prediction across", shown)
+            )
+    return "".join([*parts, _pairs(places)])
+
+
+def of_model(model: Model) -> str:
+    """What it predicts, with what, and where it was loaded from."""
+    return _pairs(facts(model))
+
+
+def facts(model: Model) -> dict[str, Any]:
+    """What is worth knowing of a model, by name."""
+    labels, bundle = list(map(str, model.labels)), model.bundle
+    more = f", … ({len(labels):,})" if len(labels) > _LABELS else ""
+    found = {
+        "task": bundle.task.name,
+        "labels": ", ".join(labels[:_LABELS]) + more,
+        "model": bundle.model.name,
+        "longest text": f"{bundle.vocabulary.max_length} tokens",
+        "runs with": bundle.exported.name if bundle.exported else "torch",
+        "bundle": bundle.path.absolute(),
+    }
+    return {name: fact for name, fact in found.items() if fact}
+
+
+def _pairs(pairs: Mapping[str, Any]) -> str:
+    rows = (
+        f"<tr><th>{_cell(name)}</th><td>{_cell(value)}</td></tr>" for name, value in pairs.items()
+    )
+    return f"<table>{''.join(rows)}</table>"
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    head = "".join(f"<th>{_cell(name)}</th>" for name in columns)
+    body = (
+        f"<tr><th>{_cell(first)}</th>{''.join(f'<td>{_cell(each)}</td>' for each in rest)}</tr>"
+        for first, *rest in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+
+
+def _folded(title: str, content: str) -> str:
+    return f"<details><summary>{_cell(title)}</summary>{content}</details>"
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return "" if value is None else escape(str(value))
