@@ -129,9 +129,12 @@ def test_no_secret_of_a_run_is_said_or_stored_and_it_goes_on_under_other_ones(
     assert main(["predict", str(run), "--input", url, "--output", "out.jsonl"]) == 0
     assert main(["evaluate", str(run), url.replace("test", "none")]) == 2
     assert main(["export", str(run), "state_dict"]) == 2
+    monkeypatch.setenv("NLPKIT_RUNS", str(vault))
+    assert main(["runs"]) == 0
     written = capfd.readouterr()
     said = written.out + written.err
     assert "resumes after step" in said
+    assert "{env: OTHER_URL}" in written.out
     assert "vault://me:…@none.jsonl?…: there is no such file" in said
     assert "cannot be read: vault://validation.jsonl?…: its query is not stored with a run" in said
     assert "vault://me:…@train.jsonl?…:61" in (run / "rejected.jsonl").read_text()

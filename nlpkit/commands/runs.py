@@ -12,6 +12,7 @@ import click
 from nlpkit.checkpoint.lock import is_held
 from nlpkit.commands.train import shown
 from nlpkit.config.load import load_config
+from nlpkit.config.schema import Secret
 from nlpkit.environment import runs_folder
 from nlpkit.errors import NlpkitError
 from nlpkit.runs import Run
@@ -69,8 +70,8 @@ def _data(config: Config, folder: Path) -> str:
     place = config.data.train
     if place is None:
         return config.data.name
-    if "://" in place:
-        return place
+    if isinstance(place, Secret) or "://" in place:
+        return str(place)
     return "in memory" if Path(place).parent == folder.absolute() / "inputs" else shown(Path(place))
 
 
