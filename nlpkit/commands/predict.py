@@ -137,7 +137,7 @@ def command(
             return
         lines = _save(terminal, draft, rows, source, file=file, resume=resume)
     for remark in asked.remarks:
-        terminal.note(f"warning: {remark}")
+        terminal.note(remark)
     if lines.bad:
         terminal.note(f"{lines.bad} of {lines.total} texts could not be predicted; see their error")
     if output is not None:

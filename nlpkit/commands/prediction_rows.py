@@ -101,7 +101,8 @@ def _file_rows(model: Model, location: str, given: Asked) -> Iterator[Row | Data
     options = {"encoding": given.encoding, "sheet": given.sheet}
     options |= {"delimiter": given.delimiter, "quotes": given.quotes}
     files: Source = build(Component(name="files", **options), "source", model.host)
-    checked = False
+    table = Path(path_of(location).lower().removesuffix(".gz")).suffix in (".csv", ".tsv")
+    checked, several, first = False, 0, ""
     for row in files.rows(location):
         if isinstance(row, DataError):
             yield row
@@ -113,10 +114,16 @@ def _file_rows(model: Model, location: str, given: Asked) -> Iterator[Row | Data
         values, kept = ([row.values.get(name) for name in names] for names in (columns, given.keep))
         if bad := next((each for each in (*values, *kept) if isinstance(each, DataError)), None):
             yield bad
-        else:
-            texts = dict(zip(wanted, values, strict=True))
-            yield KeptRow(texts, row.address, dict(zip(given.keep, kept, strict=True)))
-    given.remarks.update(dict.fromkeys(_named(str(each)) for each in remarks(files)))
+            continue
+        if table and any("\n" in value for value in values if value):
+            first, several = first or row.address, several + 1
+        texts = dict(zip(wanted, values, strict=True))
+        yield KeptRow(texts, row.address, dict(zip(given.keep, kept, strict=True)))
+    for remark in remarks(files):
+        given.remarks[f"warning: {_named(str(remark))}"] = None
+    if several:
+        count = "1 text has" if several == 1 else f"{several:,} texts have"
+        given.remarks[f"{count} several lines, the first at {first}"] = None
 
 
 def _check_columns(row: Row, columns: tuple[str, ...], location: str, choose: str) -> None:

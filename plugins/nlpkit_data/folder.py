@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nlpkit.contracts import Row
-from nlpkit.data.encoding import lines
+from nlpkit.data.encoding import LONGEST, lines
 from nlpkit.data.opening import opened
 from nlpkit.errors import DataError, closest
 from nlpkit_data.files import shown
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nlpkit_data.config import FolderConfig
 
 _SUFFIX = ".txt"
+_LARGEST = 4 * LONGEST  # bytes
 _SHAPE = "texts are .txt files in folders named after their labels"
 
 
@@ -121,6 +122,8 @@ def _is_text(path: Path) -> bool:
 
 def _row(path: Path, encoding: str) -> Row:
     address = _shown(path)
+    if path.stat().st_size > _LARGEST:
+        raise DataError(address, problem=f"has more than {_LARGEST:,} bytes", remedy="is it text?")
     with opened(str(path), address) as file:
         text = "".join(lines(file, address, encoding)).rstrip("\r\n")
     if "\0" in text:

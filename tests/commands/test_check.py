@@ -124,6 +124,13 @@ class TestProblems:
         ]
         assert found[0].remedy.startswith("2 such rows")
 
+    def test_what_is_odd_about_a_file_is_a_warning(self, folder: Path) -> None:
+        path = folder / "train.csv"
+        path.write_text(path.read_text().replace(",", ";"))
+        (problem,) = (each for each in check(config()) if "semicolons" in each.message)
+        assert problem.severity == "warning"
+        assert problem.remedy == 'data.delimiter: ";" says it for good'
+
     def test_options_that_need_validation_rows_are_warned_of_without_them(
         self, folder: Path
     ) -> None:

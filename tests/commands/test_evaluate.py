@@ -43,6 +43,14 @@ def test_columns_that_the_task_does_not_read_may_hold_anything(run: Path) -> Non
     assert nlpkit.evaluate(run, rows) == nlpkit.evaluate(run, ROWS)
 
 
+def test_what_is_odd_about_a_file_is_said(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pd.DataFrame(ROWS).to_csv(tmp_path / "rows.csv", index=False, sep=";")
+    assert nlpkit.evaluate(run, tmp_path / "rows.csv") == nlpkit.evaluate(run, ROWS)
+    assert "rows.csv: its beginning says that semicolons separate" in capsys.readouterr().err
+
+
 def test_command_prints_a_table_or_json(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -161,7 +161,19 @@ def test_rows_that_two_quotes_made_one_are_named(
         "4",
         '"',
     ]
-    assert "warning" not in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "warning" not in said
+    assert "several" not in said
+
+
+def test_texts_of_several_lines_are_counted_where_no_column_tells_whether_they_are_rows(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "a.csv"
+    source.write_text('text\na\n"b\nc\nd"\ne\n"f\ng"\n')
+    assert len(predicted(run, source)) == 4
+    said = capsys.readouterr().err.splitlines()
+    assert said[-2] == f"2 texts have several lines, the first at {source}:3"
 
 
 def test_what_separates_values_is_said_or_named(

@@ -114,6 +114,14 @@ def test_a_file_that_is_no_text_is_a_bad_row_with_its_line(top: Path) -> None:
     assert len(rows) == 5
 
 
+def test_a_file_that_is_too_large_to_be_a_text_is_a_bad_row(
+    top: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nlpkit_data.folder._LARGEST", 12)
+    found = [str(each) for each in source().rows("train") if isinstance(each, DataError)]
+    assert found == ["train/pos/0_8.txt: has more than 12 bytes (is it text?)"]
+
+
 def test_a_folder_of_another_shape_is_an_error(top: Path) -> None:
     assert error("trian") == 'trian: there is no such folder; did you mean "train"?'
     assert (

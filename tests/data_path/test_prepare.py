@@ -323,3 +323,16 @@ def test_real_rows_are_prepared_with_a_pretrained_tokenizer(real_data: Path) -> 
     prepared = prepare(resolve(config, host), host, Terminal())
     assert prepared.report["rows"] == {"train": 9003, "validation": 1000, "test": 3080}
     assert len(prepared.schema["labels"]) == 77
+
+
+def test_what_is_odd_about_a_file_is_said_also_where_its_tokens_are_kept(shop: Shop) -> None:
+    path = shop.folder / "train.csv"
+    path.write_text(path.read_text().replace('",', '";').replace("text,", "text;"))
+    for _ in range(2):
+        shop.terminal.notes.clear()
+        assert shop.prepare().report["rows"]["train"] == 54
+        (warning,) = (note for note in shop.terminal.notes if note.startswith("warning"))
+        assert warning.startswith("warning: train.csv: its beginning says that semicolons separate")
+    path.rename("moved.csv")
+    shop.prepare(data={"train": str(shop.folder / "moved.csv")})
+    assert shop.terminal.notes[-1].startswith("warning: moved.csv: its beginning")
