@@ -55,8 +55,12 @@ def read_csv(
         delimiter = options.delimiter
     elif delimiter != usual:
         say(_separated(address, delimiter))
-    quoting = csv.QUOTE_NONE if options.quotes == "none" else csv.QUOTE_MINIMAL
-    table = csv.reader(chain(head, text), delimiter=delimiter, quoting=quoting, strict=True)
+    table = csv.reader(
+        chain(head, text),
+        delimiter=delimiter,
+        quoting=csv.QUOTE_NONE if options.quotes == "none" else csv.QUOTE_MINIMAL,
+        strict=True,
+    )
     names: list[str] = []
     width = look = 0
     for line, last, cells in _limited(_numbered(table, skipped), cut):
