@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from nlpkit.bundle.format import read_bundle
 from nlpkit.bundle.publish import publish
+from nlpkit.checkpoint.lock import alone
 from nlpkit.cli.render import Terminal
 from nlpkit.config.load import load_config
 from nlpkit.config.resolve import build, resolve
@@ -25,7 +26,7 @@ from nlpkit.environment import runs_folder
 from nlpkit.errors import BundleError, InputError, Interrupted
 from nlpkit.notebook import of_run
 from nlpkit.plugin.host import Host, load
-from nlpkit.signals import interruptible
+from nlpkit.signals import Stop, interruptible
 from nlpkit.start import Start
 from nlpkit.training.predictions import place
 
@@ -134,7 +135,9 @@ def train(
     with interruptible() as stop:
         folder = find_run(loaded.name, out) if resume else None
         if folder and (folder / "result.json").exists():
-            terminal.note(f"{folder}: this run is finished; there is nothing to resume")
+            with stop.deferred():
+                if not _exported(folder, loaded, stop, terminal):
+                    raise _interrupted(folder, stop.signal or signal.SIGINT)
             publish(folder, terminal.note)
             return Run(folder)
         with nullcontext(folder) if folder else _claimed(loaded.name, out) as folder:
@@ -204,6 +207,22 @@ def submit(
         return build(loaded.launch, "launcher", host).submit(
             loaded, host, address=address, insecure=insecure, resume=resume, say=terminal.note
         )
+
+
+def _exported(folder: Path, config: Config, stop: Stop, terminal: Terminal) -> bool:
+    """Whether a trained run has all that `config` exports; what it lacks is written now."""
+    lacks = []
+    if config.export:
+        from nlpkit.bundle.export import export_found, write_exports  # torch
+
+        lacks = [each.name for each in config.export if not export_found(folder, each)]
+    if not lacks:
+        terminal.note(f"{folder}: this run is finished; there is nothing to resume")
+        return True
+    terminal.note(f"{folder}: is trained; writes its exports: {', '.join(lacks)}")
+    with alone(folder, terminal.note):
+        result = json.loads((folder / "result.json").read_bytes())
+        return write_exports(folder, result, config.export, stop)
 
 
 def _interrupted(folder: Path, number: int) -> Interrupted:

@@ -84,10 +84,11 @@ def _train(order: Order, stopping: threading.Event) -> bool:
     storage = Storage(order.storage) if order.storage else None
     if storage:
         storage.bring_tokens(run_dir) if storage.is_shared else storage.bring(run_dir)
-    finished = work(run_dir, stopping.is_set)
-    if storage and not storage.is_shared and dist.get_rank() == 0:
-        storage.give(run_dir)
-    return finished
+    try:
+        return work(run_dir, stopping.is_set)
+    finally:  # a run whose export was refused is trained all the same
+        if storage and not storage.is_shared and dist.get_rank() == 0:
+            storage.give(run_dir)
 
 
 @contextmanager

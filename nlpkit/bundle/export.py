@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +15,7 @@ from nlpkit.bundle.format import (
     DESCRIPTION,
     PARITY,
     REFUSED,
+    WEIGHTS,
     describe_export,
     read_bundle,
     seal,
@@ -27,12 +30,13 @@ from nlpkit.config.resolve import build, options_of
 from nlpkit.config.schema import Component
 from nlpkit.data.prepare import held_out
 from nlpkit.environment import working_folder
-from nlpkit.errors import BundleError, InputError, RunError, closest
-from nlpkit.files import fault_of, hashes, put, write_json
+from nlpkit.errors import BundleError, InputError, NlpkitError, RunError, closest
+from nlpkit.files import fault_of, hashes, locked, put, write_json
+from nlpkit.plugin.imports import blaming
 from nlpkit.plugin.trust import remember
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     import numpy as np
 
@@ -45,6 +49,7 @@ if TYPE_CHECKING:
 
 _SAMPLE = ("a short text", "another text, which is longer than the first one")
 _SHOWN = 3
+_LOCK = ".lock"
 
 
 def export(
@@ -94,7 +99,11 @@ def export(
     gate = Gate(model, rows)
     exporter: Exporter = build(component, "exporter", model.host)
     refused = folder.with_name(folder.name + REFUSED)
-    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as work:
+    _remove_leftovers(folder)
+    with (
+        TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as work,
+        locked(Path(work, _LOCK)),  # it is nobody's leftover
+    ):
         written, judged = Path(work, "written"), Path(work, "judged")
         written.mkdir()
         describe_export(bundle, written, component, model.host)
@@ -117,6 +126,77 @@ def export(
     if out is None:
         publish(bundle.path.parent, Terminal().note)
     return replace(artifact, path=folder, files=[folder / each for each in files], parity=report)
+
+
+def write_exports(
+    run_dir: Path, result: dict[str, Any], exporters: Iterable[Component], stop: Callable[[], bool]
+) -> bool:
+    """Writes what a trained run lacks of its `export`; one that fails costs no other.
+
+    Args:
+        run_dir: The run folder; its result.json is told at once what came of each format.
+        result: What result.json holds; its "exports" are filled in.
+        exporters: The formats that are asked for.
+        stop: Polled before and after each.
+
+    Returns:
+        Whether all were tried; false: it was asked to stop, and the rest can be written later.
+
+    Raises:
+        RunError: A format could not be written.
+    """
+    failed = []
+    for exporter in exporters:
+        outcome = export_found(run_dir, exporter)
+        if not outcome and not stop():
+            outcome = _tried(run_dir, exporter)
+        if (not outcome or "error" in outcome) and stop():  # a signal ends the gate's process too
+            return False
+        failed += [outcome["error"]] if "error" in outcome else []
+        result["exports"][exporter.name] = outcome
+        write_json(run_dir / "result.json", result)
+    if failed:
+        remedy = "--resume (resume=True) tries again"
+        raise RunError("\n".join([f"{run_dir}: is trained, but not exported; {remedy}", *failed]))
+    return True
+
+
+def export_found(run_dir: Path, exporter: Component) -> dict[str, Any]:
+    """What the gate said of an export that is there, of these weights and options; else nothing."""
+    try:
+        bundle, made = read_bundle(run_dir), read_bundle(run_dir / "bundle" / exporter.name)
+        host, there = host_of(bundle, trust_plugins=True), cast("Component", made.exported)
+        _check_options(exporter, exporter.options, host)
+        weights = bundle.description["files"][WEIGHTS]["sha256"]
+        if made.description["export"]["weights"] != weights or not (
+            options_of(there, "exporter", host) == options_of(exporter, "exporter", host)
+        ):
+            return {}
+        return _told(json.loads((made.path / PARITY).read_bytes()))
+    except (NlpkitError, OSError):
+        return {}
+
+
+def _tried(run_dir: Path, exporter: Component) -> dict[str, Any]:
+    """What came of writing a format."""
+    try:
+        with blaming(exporter.name, NlpkitError):  # a plugin's, or a full disk
+            made = export(run_dir, exporter.name, trust_plugins=True, **exporter.options)
+    except NlpkitError as error:
+        return {"error": str(error)}
+    return _told(made.parity)
+
+
+def _told(parity: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: parity[key] for key in ("difference", "agreement")}
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Removes what exports of this place were killed over."""
+    for left in folder.parent.iterdir():
+        if left.name.startswith(f".{folder.name}.") and left.is_dir():
+            with suppress(TimeoutError), locked(left / _LOCK):
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _check_options(component: Component, options: Mapping[str, Any], host: Host) -> None:

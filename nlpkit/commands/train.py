@@ -68,8 +68,8 @@ def report(run: Run, terminal: Terminal) -> None:
     if "windows" in data:
         windows, several = data["windows"]["train"], data["windowed"]["train"]
         facts["windows"] = f"{windows:.2f} a training row; {several:.1%} have more than one"
-    if result["exports"]:
-        facts["exports"] = ", ".join(result["exports"])
+    if exports := [name for name, found in result["exports"].items() if "error" not in found]:
+        facts["exports"] = ", ".join(exports)
     for name, fact in facts.items():
         terminal.say(f"{name:<{max(map(len, facts))}}  {fact}")
     for name, account in result["observers"].items():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from nlpkit.bundle.export import export
+from nlpkit.bundle.export import write_exports
 from nlpkit.bundle.format import seal, vocabulary_of, write_description
 from nlpkit.bundle.torch_engine import load_weights
 from nlpkit.config.load import load_config
@@ -19,13 +19,13 @@ from nlpkit.data.loader import evaluation_batches, training_steps
 from nlpkit.data.plan import mix
 from nlpkit.data.prepare import Prepared, stores
 from nlpkit.environment import versions
-from nlpkit.errors import NlpkitError, PluginError, RunError
+from nlpkit.errors import NlpkitError, PluginError
 from nlpkit.events import Evaluated, RunEnded, RunStarted
 from nlpkit.files import as_json, replacing, write_json
 from nlpkit.metrics import monitor_of
 from nlpkit.nn import StepModule, input_names
 from nlpkit.plugin.host import Host
-from nlpkit.plugin.imports import blaming, named
+from nlpkit.plugin.imports import named
 from nlpkit.training import predictions
 from nlpkit.training.evaluation import Evaluation, evaluate
 from nlpkit.training.precision import Precision, device_name, resolve_precision
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from nlpkit.cli.render import Terminal
-    from nlpkit.config.schema import Component, Config
+    from nlpkit.config.schema import Config
     from nlpkit.contracts import Strategy, Task
     from nlpkit.data.store import TokenStore
     from nlpkit.plugin.records import StrategyRecord
@@ -98,7 +98,7 @@ class Session:
             Whether it came to an end; false: it was asked to stop, and its state is saved.
 
         Raises:
-            RunError: A format of `export` could not be written; the run is finished all the same.
+            RunError: A format of `export` could not be written; it is trained all the same.
         """
         with self.saving.alone():
             trainer = self._trainer()
@@ -109,18 +109,20 @@ class Session:
                 self._started(trainer.progress.step)
                 result = self._fitted(trainer)
                 ended = {"stopped": trainer.progress.step} if result is None else result
+                if not result:  # it was stopped, or the exports are another rank's
+                    return result is not None
+                return write_exports(self.run_dir, result, self.config.export, self.stop)
             except BaseException as error:
-                ended = {"error": str(error) if isinstance(error, NlpkitError) else named(error)}
+                if "metrics" not in ended:  # else it is trained, and says what was not exported
+                    ended = {
+                        "error": str(error) if isinstance(error, NlpkitError) else named(error)
+                    }
                 raise
             finally:
                 try:
                     self.saving.close()
                 finally:
                     self._ended(ended, trainer)
-        exports = (result or {}).get("exports", {})
-        if failed := [found["error"] for found in exports.values() if "error" in found]:
-            raise RunError("\n".join([f"{self.run_dir}: is trained, but not exported", *failed]))
-        return result is not None
 
     def _ended(self, ended: dict[str, Any], trainer: Trainer) -> None:
         """Tells observers, and says what went wrong with them, then too."""
@@ -136,7 +138,7 @@ class Session:
                 self.saving.terminal.note(note)
 
     def _fitted(self, trainer: Trainer) -> dict[str, Any] | None:
-        """The result; None where it was asked to stop."""
+        """The result, on rank 0; None where it was asked to stop."""
         if not trainer.run():
             self.saving.wait()
             self.strategy.broadcast(None)  # nobody leaves before: it may end the others
@@ -149,28 +151,9 @@ class Session:
             return {}
         self.saving.close()
         seal(self.bundle)
-        result = self._result(trainer, evaluations)
-        exports = result["exports"] = {}
-        write_json(
-            self.run_dir / "result.json", as_json(result)
-        )  # the run is finished, whatever follows
-        for component in self.config.export:
-            exports[component.name] = self._export(component)
-            write_json(self.run_dir / "result.json", as_json(result))
+        result: dict[str, Any] = as_json(self._result(trainer, evaluations))
+        write_json(self.run_dir / "result.json", result)  # it is trained, whatever follows
         return result
-
-    def _export(self, exporter: Component) -> dict[str, Any]:
-        """What came of writing a format; what fails costs neither the others nor the run."""
-        if self.stop():
-            return {"error": f"{exporter.name}: a signal came; nlpkit export writes it"}
-        try:
-            with blaming(exporter.name, NlpkitError):  # a plugin's, or a full disk
-                artifact = export(
-                    self.run_dir, exporter.name, trust_plugins=True, **exporter.options
-                )
-        except NlpkitError as error:
-            return {"error": str(error)}
-        return {key: artifact.parity[key] for key in ("difference", "agreement")}
 
     def log(self, line: Mapping[str, Any]) -> None:
         """Adds a line to metrics.jsonl."""
@@ -314,6 +297,7 @@ class Session:
             "checkpoints": self.saving.report(),
             "data": self.prepared.report,
             "observers": self.watchers.report(seconds - trainer.seconds_before),
+            "exports": {},
         }
 
 
