@@ -85,13 +85,16 @@ class Answer:
     batch: Batch | None = None
 
 
-def questions(model: Model, texts: Sequence[Row], *, alone: int) -> Questions:
-    """A grid of batch sizes and lengths (law 6), and every text beside others of about its length.
+def questions(
+    model: Model, texts: Sequence[Row], lengths: Sequence[int], *, alone: int
+) -> Questions:
+    """A grid of batch sizes and lengths (law 6), and texts, alone and beside others like them.
 
     Args:
         model: Says which columns hold the text, and what the longest input is.
         texts: Real rows, at least one.
-        alone: How many of them, at most, are asked one by one as well.
+        lengths: Their tokens.
+        alone: How many of them, at most, are asked one by one as well; 0: one of each length.
     """
     columns = model.task.text_columns
     rows = [{column: row.values[column] for column in columns} for row in texts]
@@ -108,13 +111,16 @@ def questions(model: Model, texts: Sequence[Row], *, alone: int) -> Questions:
         for size in BATCHES
         for length in sorted({*(min(each, longest) for each in _LENGTHS), longest})
     ]
+    edges = [Case(rows=[count], length=length) for length in _edges(longest)]
     ordered = sorted(range(count), key=lambda place: len(str(rows[place])))
     windows = model.windows([Row(row, "") for row in rows])
     pieces = cut(np.array(ordered), _TOGETHER, windows)
     others = [Case(rows=piece.tolist()) for piece in pieces]
-    chosen = ordered[:: -(-count // alone)] if alone else []
+    chosen = (
+        ordered[:: -(-count // alone)] if alone else {lengths[at]: at for at in ordered}.values()
+    )
     single = [Case(rows=[place], alone=True) for place in chosen]
-    return Questions(rows=[*rows, *joined], cases=[*grid, *others, *single])
+    return Questions(rows=[*rows, *joined], cases=[*grid, *edges, *others, *single])
 
 
 def answers(model: Model, asked: Questions) -> Iterator[Answer]:
@@ -158,6 +164,13 @@ def _fitted(array: np.ndarray, length: int) -> np.ndarray:
     cut = array[:, :length]
     rest = [(0, 0)] * (array.ndim - 2)
     return np.pad(cut, [(0, 0), (0, length - cut.shape[1]), *rest])
+
+
+def _edges(longest: int) -> list[int]:
+    """Lengths below the longest where code is most likely to branch: about the powers of 2."""
+    powers = [1 << power for power in range(longest.bit_length() + 1)]
+    near = {power + by for power in powers for by in (-1, 0, 1)}
+    return sorted(length for length in near if 0 < length < longest)
 
 
 def _joined(

@@ -130,7 +130,7 @@ def test_the_gate_asks_a_grid_of_single_windows_and_whole_texts_in_batches_with_
     model: Model,
 ) -> None:
     rows = [Row(row, "") for row in ROWS] * 8
-    asked = questions(model, rows, alone=0)
+    asked = questions(model, rows, [1] * len(rows), alone=0)
     for case, answer in zip(asked.cases, answers(model, asked), strict=True):
         assert answer.batch is not None
         shape, windows = answer.batch.inputs["input_ids"].shape, answer.batch.inputs[WINDOWS]
@@ -140,7 +140,7 @@ def test_the_gate_asks_a_grid_of_single_windows_and_whole_texts_in_batches_with_
         else:
             assert shape == (len(case.rows), case.length)
             assert windows.tolist() == [1] * len(case.rows)
-    whole = [case.rows for case in asked.cases if case.length is None]
+    whole = [case.rows for case in asked.cases if case.length is None and not case.alone]
     assert sorted(place for places in whole for place in places) == list(range(len(rows)))
     assert len(whole) > len(rows) // 64 + 1
 
@@ -148,12 +148,12 @@ def test_the_gate_asks_a_grid_of_single_windows_and_whole_texts_in_batches_with_
 def test_the_gate_compares_windows_and_decodes_texts(model: Model) -> None:
     rows = [Row(row, "") for row in ROWS]
     gate = Gate(model, rows)
-    asked = questions(model, rows, alone=0)
+    asked = questions(model, rows, [1] * len(rows), alone=0)
     said = list(answers(model, asked))
     pairs = [
         gate._compared(case, each, each)[0] for case, each in zip(asked.cases, said, strict=True)
     ]
-    texts = [pair for pair in pairs if pair is not None and pair.case.length is None]
+    texts = [pair for pair in pairs if pair and pair.case.length is None and not pair.case.alone]
     assert sum(len(pair.labels) for pair in texts) == len(ROWS)
     predicted = {place: each.label for place, each in enumerate(model.predict(TEXTS_))}
     for pair in texts:
