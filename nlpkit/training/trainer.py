@@ -294,7 +294,7 @@ class Trainer:
     def _judge(self, evaluation: Evaluation) -> bool:
         """Takes a validation into account and reports it; whether it is the best so far."""
         progress = self.progress
-        before = self.best and self.best.values
+        before = self.best.values if self.best else None
         improved = is_better(evaluation.values, before, self.monitor)
         best = is_better(evaluation.values, before, self.monitor, ("loss", "lower"))
         progress.evaluated = progress.step
