@@ -19,8 +19,10 @@ Names = dict[str, "Sequence[str]"]
 
 
 def of_dataset(rows: Any) -> Names:
-    """The classes of a datasets.Dataset; of other rows, which have none, nothing."""
-    features = getattr(rows, "features", None)
+    """The classes of a datasets.Dataset, or of its pyarrow Table; of other rows nothing."""
+    if hasattr(rows, "to_batches"):
+        return of_metadata(rows.schema.metadata)
+    features: Any = getattr(rows, "features", None)
     return _classes(features.to_dict()) if hasattr(features, "to_dict") else {}
 
 

@@ -248,10 +248,10 @@ class Session:
 
     def _final_evaluations(self, trainer: Trainer) -> dict[str, Evaluation] | None:
         """The best model's: its validation, and the test rows; None once it is asked to stop."""
-        evaluations, best = {}, trainer.best
+        evaluations: dict[str, Evaluation] = {}
         if "validation" in self.prepared.stores:
-            known = best is not None and best.details is not None  # else it was lost, or resumed
-            if not known or self.config.eval.predictions:
+            best = trainer.best  # None: it was lost; without details: it was resumed
+            if best is None or best.details is None or self.config.eval.predictions:
                 found = self._evaluate_best("validation")
                 if found is None:
                     return None

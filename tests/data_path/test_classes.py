@@ -44,7 +44,14 @@ NAMED = [
     {"text": "y", "label": "差评", "topics": [], "pair": ["a", "b"], "number": 1},
     {"text": "z", "label": None, "topics": ["a"], "pair": ["b", "b"], "number": -1},
 ]
-HOW = ["saved to a folder", "a folder of parquet", "parquet", "in memory", "in memory, as numpy"]
+HOW = [
+    "saved to a folder",
+    "a folder of parquet",
+    "parquet",
+    "in memory",
+    "in memory, as numpy",
+    "in memory, as arrow",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -59,8 +66,8 @@ def source(dataset: Dataset, how: str, folder: Path) -> tuple[Any, str]:
         dataset.save_to_disk(str(folder / "saved"))
         return Huggingface(HuggingfaceConfig()), str(folder / "saved")
     if how.startswith("in memory"):
-        rows = dataset.with_format("numpy") if how.endswith("numpy") else dataset
-        write_rows(rows, folder / "train.jsonl", "train")
+        ways = {"numpy": dataset.with_format("numpy"), "arrow": dataset.with_format("arrow")[:]}
+        write_rows(ways.get(how.rpartition(" ")[2], dataset), folder / "train.jsonl", "train")
         return files, str(folder / "train.jsonl")
     path.parent.mkdir()
     dataset.to_parquet(str(path))
