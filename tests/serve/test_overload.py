@@ -121,7 +121,9 @@ def test_too_many_connections_are_refused_and_those_that_are_there_served(server
 
 def test_more_connections_at_once_than_files_may_be_open_are_refused_and_not_logged(server):
     before = server.log.read_text()
-    assert asyncio.run(held(server, 300, 0.4)) == {"nothing": 12, REFUSED: 288}
+    told = asyncio.run(held(server, 300, 2))
+    assert told.keys() <= {REFUSED, "HTTP/1.1 408 Request Timeout"}  # those that are taken are late
+    assert told[REFUSED] > 200
     assert server.log.read_text() == before
 
 
@@ -156,10 +158,10 @@ def test_texts_of_clients_that_have_left_are_not_computed(server):
 
 
 def test_a_client_that_sends_no_more_and_listens_gets_its_answers(server):
+    bodies = [json.dumps({"text": text}).encode() for text in (SLOW, GOOD)]
+    both = b"".join(HEAD + b"Content-Length: %d\r\n\r\n%s" % (len(body), body) for body in bodies)
     with server.connect() as connection:
-        for text in (SLOW, GOOD):
-            body = json.dumps({"text": text}).encode()
-            connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+        connection.sendall(both)
         connection.shutdown(socket.SHUT_WR)
         started, answer = time.monotonic(), b""
         while part := connection.recv(65536):
