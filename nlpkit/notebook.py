@@ -26,16 +26,16 @@ def of_run(run: Run) -> str:
     parts = [_table(["", *metrics], rows)]
     for split, found in details.items():
         if labels := (found or {}).get("per_class"):
-            shown = [list(each.values()) for each in labels[:_LABELS]]
+            cells = [list(each.values()) for each in labels[:_LABELS]]
             more = f", {len(labels) - _LABELS:,} more are in result.json"
             title = f"{split}: labels{more if len(labels) > _LABELS else ''}"
-            parts.append(_folded(title, _table(list(labels[0]), shown)))
+            parts.append(_folded(title, _table(list(labels[0]), cells)))
         matrix = (found or {}).get("confusion_matrix", {})
         if "rows" in matrix and len(matrix["labels"]) <= _LABELS:
             named = zip(matrix["labels"], matrix["rows"], strict=True)
-            shown = _table(["", *matrix["labels"]], [[label, *counts] for label, counts in named])
+            table = _table(["", *matrix["labels"]], [[label, *counts] for label, counts in named])
             parts.append(
-                _folded(f"{split}: confusion matrix, truth down, prediction across", shown)
+                _folded(f"{split}: confusion matrix, truth down, prediction across", table)
             )
     return "".join([*parts, _pairs(places)])
 

@@ -309,11 +309,10 @@ def _find(path: Path) -> Path:
         near = f"did you mean {path.parent / meant}?" if meant else _listed(path.parent, runs)
         raise BundleError(f"{path}: there is no such folder; {near}")
     if (path / "config.yaml").is_file() and not (path / "environment.json").exists():
-        runs, train = path / "runs", f"train it: nlpkit train {path / 'config.yaml'}"
-        found = _runs_in(runs)
-        raise BundleError(
-            f"{path}: is a project, not a run; {_listed(runs, found) if found else train}"
-        )
+        found = _runs_in(path / "runs")
+        train = f"train it: nlpkit train {path / 'config.yaml'}"
+        remedy = _listed(path / "runs", found) if found else train
+        raise BundleError(f"{path}: is a project, not a run; {remedy}")
     if (path / "config.yaml").is_file():
         raise BundleError(f"{path}: the run did not finish, so it has no bundle; train again")
     raise BundleError(

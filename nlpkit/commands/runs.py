@@ -55,7 +55,7 @@ def _row(mark: Path) -> dict[str, Any]:
     with suppress(NlpkitError, OSError, ValueError, KeyError, TypeError):
         config = load_config(run.path / "config.yaml")
         row |= {"data": _data(config, run.path), "model": _model(config)}
-        monitor, evaluated = config.eval.monitor, []
+        monitor, evaluated = str(config.eval.monitor), []
         if (run.path / "result.json").exists():
             row["state"], evaluated = "finished", [*run.metrics.values()]
         else:

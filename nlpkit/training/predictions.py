@@ -96,8 +96,8 @@ def put_in_order(path: Path, *, ranks: int, rows: int) -> None:
                     part = parts[ranks_of[row]]
                     part.seek(starts[row])
                     file.write(part.readline().partition(b" ")[2])
-    for part in path.parent.glob(f".{path.name}.*.part"):
-        part.unlink()
+    for old in path.parent.glob(f".{path.name}.*.part"):
+        old.unlink()
 
 
 def _text(line: Mapping[str, Any]) -> str:
