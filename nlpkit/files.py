@@ -82,6 +82,14 @@ def as_json(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def from_json(text: str | bytes, **options: Any) -> Any:
+    """`json.loads` for what others wrote: a ValueError is all that it raises, of a depth too."""
+    try:
+        return json.loads(text, **options)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def sync(path: Path) -> None:
     """Returns when a file, or the entries of a folder, would survive a power cut."""
     opened = os.open(path, os.O_RDONLY)

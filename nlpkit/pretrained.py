@@ -6,13 +6,13 @@ read by the hub's own library.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 
 from nlpkit.environment import hub_folder
 from nlpkit.errors import ConfigError, Problem, shorten
+from nlpkit.files import from_json
 
 LIMIT = 20.0
 """Seconds in which the hub has to say whether it has a file; fetching it may take longer."""
@@ -77,7 +77,7 @@ class Pretrained:
 
     def _parts(self, index: Path) -> list[str]:
         try:
-            named = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+            named = from_json(index.read_text(encoding="utf-8"))["weight_map"].values()
             if any(Path(part).name != part for part in named):
                 raise ValueError("it names a file of another folder")
         except (ValueError, LookupError, TypeError, AttributeError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from nlpkit.bundle.format import read_bundle
 from nlpkit.bundle.publish import publish
+from nlpkit.checkpoint.files import reason_of
 from nlpkit.checkpoint.lock import alone
 from nlpkit.cli.render import Terminal
 from nlpkit.config.load import load_config
@@ -24,6 +24,7 @@ from nlpkit.config.schema import Component, Config
 from nlpkit.data.memory import on_files, write_splits
 from nlpkit.environment import runs_folder
 from nlpkit.errors import BundleError, InputError, Interrupted
+from nlpkit.files import from_json
 from nlpkit.notebook import of_run
 from nlpkit.plugin.host import Host, load
 from nlpkit.signals import Stop, interruptible
@@ -64,7 +65,8 @@ class Run(os.PathLike[str]):
         path = self.path / "result.json"
         if not path.exists():
             raise BundleError(f"{self.path}: the run did not finish; result.json is missing")
-        result: dict[str, Any] = json.loads(path.read_bytes(), object_hook=_numbers)
+        with _readable(path):
+            result: dict[str, Any] = from_json(path.read_bytes(), object_hook=_numbers)
         return result
 
     @property
@@ -76,8 +78,10 @@ class Run(os.PathLike[str]):
     @property
     def history(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl."""
-        lines = (self.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        return [json.loads(line, object_hook=_numbers) for line in lines]
+        path = self.path / "metrics.jsonl"
+        with _readable(path):
+            lines = path.read_text(encoding="utf-8").splitlines()
+            return [from_json(line, object_hook=_numbers) for line in lines]
 
     @property
     def bundle(self) -> Path:
@@ -100,8 +104,8 @@ class Run(os.PathLike[str]):
                 f"{path}: is missing: eval.predictions was false, or the run is older than it; "
                 "nlpkit.evaluate(run, data, output=FILE) writes such a file"
             )
-        with path.open(encoding="utf-8") as file:
-            return [json.loads(line) for line in file]
+        with _readable(path), path.open(encoding="utf-8") as file:
+            return [from_json(line) for line in file]
 
 
 def train(
@@ -221,7 +225,7 @@ def _exported(folder: Path, config: Config, stop: Stop, terminal: Terminal) -> b
         return True
     terminal.note(f"{folder}: is trained; writes its exports: {', '.join(lacks)}")
     with alone(folder, terminal.note):
-        result = json.loads((folder / "result.json").read_bytes())
+        result = from_json((folder / "result.json").read_bytes())
         return write_exports(folder, result, config.export, stop)
 
 
@@ -294,6 +298,16 @@ def _numbered(name: str) -> Path:
             (folder / "environment.json").touch()
             break
     return folder
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Surrounds the reading of a run's file. Raises BundleError where it cannot be read."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        remedy = "restore it from a copy; the bundle works without it"
+        raise BundleError(f"{path}: cannot be read ({reason_of(error)}); {remedy}") from error
 
 
 def _numbers(values: dict[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from nlpkit.config.resolve import build
 from nlpkit.config.schema import Component
 from nlpkit.contracts import HeadSpec, Vocabulary
 from nlpkit.errors import BundleError, closest
-from nlpkit.files import fault_of, hashes, is_inside, seal_of, write_json
+from nlpkit.files import fault_of, from_json, hashes, is_inside, seal_of, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -248,12 +248,12 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
         raise BundleError(
             f"{folder}: the run did not finish, so its bundle is not whole; train again"
         )
-    if description["seal"] != seal_of(description):
-        raise BundleError(f"{folder / DESCRIPTION}: was changed or is damaged; {_AGAIN}")
     bundle = Bundle(folder, description)
     try:
+        if description["seal"] != seal_of(description):
+            raise BundleError(f"{folder / DESCRIPTION}: was changed or is damaged; {_AGAIN}")
         _check(bundle)
-    except (AttributeError, KeyError, TypeError, ValidationError) as error:
+    except (AttributeError, KeyError, TypeError, ValidationError, RecursionError) as error:
         raise BundleError(
             f"{folder / DESCRIPTION}: is not as nlpkit writes it ({type(error).__name__}: {error})"
         ) from None
@@ -282,10 +282,15 @@ def _check(bundle: Bundle) -> None:
     for name in sorted({*files, TOKENIZER, *model, *code}):
         _verify(bundle.path / name, files[name], content=name not in model)
     parts = (bundle.task, bundle.model, bundle.inputs, bundle.head, bundle.vocabulary)
+    sizes = (bundle.head.size, bundle.vocabulary.size, bundle.vocabulary.max_length)
     if not all(parts) or not isinstance(bundle.schema, dict):
         raise TypeError("a part is empty or of a wrong kind")
+    if not all(isinstance(each, int) and 0 < each <= _LARGEST for each in sizes):
+        raise TypeError(f"a size is no whole number from 1 to {_LARGEST:,}")
 
 
+_LARGEST = 2**24
+"""Of labels, tokens of a vocabulary, and tokens of a text; a table of them is made at once."""
 _EXPORT = ("name", "plugin", "distribution", "weights")
 
 
@@ -369,7 +374,7 @@ def _verify(path: Path, expected: Mapping[str, Any], *, content: bool) -> None:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = from_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise BundleError(f"{path}: is damaged ({error}); {_AGAIN}") from None
     if not isinstance(value, dict):

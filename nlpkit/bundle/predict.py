@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from tokenizers import Tokenizer
 
+from nlpkit.bundle.format import DESCRIPTION
 from nlpkit.config.resolve import build
 from nlpkit.contracts import WINDOWS, Batch, Example, Prediction, Row
 from nlpkit.data.plan import evaluation_plan
 from nlpkit.data.rows import texts_of
 from nlpkit.data.windows import counts_of, pooled, windowed
-from nlpkit.errors import BundleError, DataError, InputError
+from nlpkit.errors import BundleError, DataError, InputError, PluginError
 from nlpkit.notebook import facts, of_model
+from nlpkit.plugin.imports import blaming
 
 if TYPE_CHECKING:
     from nlpkit.bundle.format import Bundle
@@ -63,7 +65,15 @@ class Model:
     ) -> None:
         self.bundle, self.host, self.engine, self._again = bundle, host, engine, again
         self.task: Task = build(bundle.task, "task", host)
-        self.tokenizer = Tokenizer.from_file(str(bundle.tokenizer_path))
+        self.tokenizer = _tokenizer(bundle)
+        try:
+            with blaming(""):
+                head: object = self.task.head(bundle.schema)
+        except PluginError as error:
+            head = error
+        if head != bundle.head:
+            problem = f"what it says of the labels does not fit its model: {head}, {bundle.head}"
+            raise BundleError(f"{bundle.path / DESCRIPTION}: {problem}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _loaded, (self._again, self.bundle.description["seal"])
@@ -235,6 +245,27 @@ def _python(value: Any) -> Any:
         if hasattr(value, name):
             return getattr(value, name)()
     return value
+
+
+def _tokenizer(bundle: Bundle) -> Tokenizer:
+    """Its tokenizer. Raises BundleError where it is none, or cuts texts as the model was not made.
+
+    Nothing of it is believed: it panics, once a text is long, where windows overlap too much.
+    """
+    path, longest = bundle.tokenizer_path, bundle.vocabulary.max_length
+    try:
+        with blaming(""):
+            tokenizer = Tokenizer.from_file(str(path))
+    except PluginError as error:
+        raise BundleError(f"{path}: is no tokenizer ({error})") from None
+    cut = tokenizer.truncation or {"max_length": longest, "stride": 0}
+    room = cut["max_length"] - tokenizer.num_special_tokens_to_add(False)
+    if cut["max_length"] != longest or room <= cut["stride"]:
+        raise BundleError(
+            f"{path}: cuts texts at {cut['max_length']} tokens, {cut['stride']} of them shared; "
+            f"its model takes {longest}"
+        )
+    return tokenizer
 
 
 def _absent(value: object) -> bool:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import errno
+import math
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import safetensors.torch
 import torch
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
-from nlpkit.bundle.format import WEIGHTS
+from nlpkit.bundle.format import DESCRIPTION, WEIGHTS
 from nlpkit.config.resolve import build
 from nlpkit.errors import BundleError
 from nlpkit.files import replacing
@@ -16,7 +23,7 @@ from nlpkit.nn import call
 from nlpkit.training.precision import resolve_device, resolve_precision
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     import numpy as np
@@ -99,9 +106,10 @@ class TorchEngine:
         self.device = resolve_device(device)
         self.precision = resolve_precision(precision, self.device)
         bundle.verified(WEIGHTS)
-        self.model = build(
-            bundle.model, "model", host, bundle.head, bundle.vocabulary, weights=False
-        )
+        with _bounded(bundle):
+            self.model = build(
+                bundle.model, "model", host, bundle.head, bundle.vocabulary, weights=False
+            )
         load_weights(bundle.path, self.model)
         self.model.eval().to(self.device)
 
@@ -114,6 +122,38 @@ class TorchEngine:
             )
         values: np.ndarray = logits.float().cpu().numpy()
         return values
+
+
+@contextmanager
+def _bounded(bundle: Bundle) -> Iterator[None]:
+    """Ends the building of a model that is far larger than its weights.
+
+    A tensor is counted when it becomes a part of a module, before memory is put into it.
+
+    Raises:
+        BundleError: Saying so; else memory would, or the end of the day, before both are compared.
+    """
+    with safetensors.safe_open(bundle.path / WEIGHTS, "pt") as file:
+        sizes = [math.prod(file.get_slice(name).get_shape()) for name in file.keys()]
+    room = {"parameters": 4 * sum(sizes) + 1_000, "buffers": 4 * sum(sizes) + 2**26}
+
+    def count(kind: str, module: nn.Module, name: str, tensor: Tensor | None) -> None:
+        room[kind] -= 1 if tensor is None else tensor.numel() + 1
+        if room[kind] < 0:
+            raise BundleError(
+                f"{bundle.path / DESCRIPTION}: describes another model than {WEIGHTS} holds, one "
+                "that is far larger"
+            )
+
+    hooks = [
+        register_module_parameter_registration_hook(partial(count, "parameters")),
+        register_module_buffer_registration_hook(partial(count, "buffers")),
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _first_names(model: nn.Module) -> dict[str, str]:

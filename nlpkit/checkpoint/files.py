@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nlpkit.errors import CheckpointError
-from nlpkit.files import fault_of, hashes, seal_of, sync
+from nlpkit.files import fault_of, from_json, hashes, seal_of, sync
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -161,9 +161,9 @@ def verify(path: Path) -> Checkpoint:
 def parsed(content: bytes, address: str) -> dict[str, Any]:
     """What a manifest.json holds. Raises as `verify` does."""
     try:
-        manifest: dict[str, Any] = json.loads(content)
+        manifest: dict[str, Any] = from_json(content)
         whole = manifest["seal"] == seal_of(manifest)
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         whole = False
     if not whole:
         raise CheckpointError(f"{address}: is damaged (its seal is broken)")

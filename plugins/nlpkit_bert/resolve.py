@@ -5,12 +5,12 @@ BERT's own names of sizes are used throughout; `named` says what another type ca
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlpkit.contracts import Resolution
 from nlpkit.errors import ConfigError, Problem
+from nlpkit.files import from_json
 from nlpkit.pretrained import Pretrained
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def _describe(name: str) -> dict[str, Any]:
     remedy = "save the model with save_pretrained"
     path = pretrained_model(name).file("config.json", remedy=remedy)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = from_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise unusable(f"{path} is not JSON ({error})", "restore the file") from error
     kind = found.get("model_type") if isinstance(found, dict) else None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from nlpkit.errors import Problem
+from nlpkit.files import from_json
 from nlpkit.pretrained import Pretrained
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def _settings(model: Pretrained) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = from_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise model.unusable(f"{path} is not JSON ({error})", "restore the file") from None
     return found if isinstance(found, dict) else {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from nlpkit.errors import DataError, closest
+from nlpkit.files import from_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -174,7 +174,7 @@ def _listed(text: str) -> list[Any] | None:
         return None
     if text[0] == "[":
         with suppress(ValueError):
-            return list(json.loads(text))
+            return list(from_json(text))
     elif text[1:].lstrip()[:1] not in ("'", '"', ")"):  # "(other)" is a label
         return None
     items, at, end = [], len(text) - len(text[1:].lstrip()), len(text) - 1

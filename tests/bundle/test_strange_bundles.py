@@ -1,0 +1,132 @@
+"""A bundle that a stranger wrote has a valid seal whatever it holds: a message, and at once."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import nlpkit
+from nlpkit.errors import BundleError, NlpkitError
+from nlpkit.files import hashes, seal_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def sealed(run: Path, description: dict[str, Any]) -> None:
+    bundle = run / "bundle"
+    found = hashes(bundle, {bundle / "tokenizer.json"})
+    description["files"] = {**description["files"], **found}
+    text = json.dumps({**description, "seal": seal_of(description)})
+    (bundle / "nlpkit.json").write_text(text)
+
+
+def described(run: Path) -> dict[str, Any]:
+    description: dict[str, Any] = json.loads((run / "bundle" / "nlpkit.json").read_bytes())
+    return description
+
+
+def write(run: Path, path: str, value: object) -> None:
+    description = described(run)
+    *parents, key = path.split(".")
+    place = description
+    for parent in parents:
+        place = place[parent]
+    place[key] = value
+    sealed(run, description)
+
+
+LARGER = "describes another model than model.safetensors holds, one that is far larger"
+LABELS = "what it says of the labels does not fit its model: "
+SIZE = "a size is no whole number from 1 to 16,777,216"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("schema.labels", ["arrival"], LABELS),
+        ("schema.labels", ["a", "b", "c", "d"], LABELS),
+        ("schema.labels", None, LABELS),
+        ("schema", {}, LABELS),
+        ("head.level", "galaxy", LABELS),
+        ("head.size", 10**9, SIZE),
+        ("head.size", -1, SIZE),
+        ("head.size", 10**7, LARGER),
+        ("vocabulary.size", "many", SIZE),
+        ("vocabulary.size", 10**7, LARGER),
+        ("vocabulary.size", 3, "does not fit the model"),
+        ("vocabulary.max_length", 10**12, SIZE),
+        (
+            "vocabulary.max_length",
+            3,
+            "cuts texts at 16 tokens, 0 of them shared",
+        ),
+        ("model.options.layers", 10**9, LARGER),
+        ("task.name", 5, "is not as nlpkit writes it"),
+    ],
+)
+def test_a_value_that_fits_nothing_is_named_at_once(run, path, value, said):
+    write(run, path, value)
+    with pytest.raises(BundleError) as caught:
+        nlpkit.load(run)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("option", ["hidden", "feed_forward"])
+def test_a_tensor_that_is_too_large_is_refused_before_it_is_filled(run, option):
+    write(run, f"model.options.{option}", 10**9)
+    with pytest.raises(NlpkitError, match="far larger|can't allocate memory"):
+        nlpkit.load(run)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ("{}", "is no tokenizer (Exception: Model missing."),
+        ("[]", "is no tokenizer"),
+        ("[" * 100_000, "is no tokenizer"),
+        ({"max_length": 0}, "cuts texts at 0 tokens"),
+        ({"max_length": 2}, "cuts texts at 2 tokens"),
+        ({"max_length": 16, "stride": 14}, "cuts texts at 16 tokens, 14 of them shared"),
+    ],
+)
+def test_a_tokenizer_that_is_none_or_panics_is_named(run, changes, said):
+    path = run / "bundle" / "tokenizer.json"
+    if isinstance(changes, dict):
+        tokenizer = json.loads(path.read_bytes())
+        tokenizer["truncation"].update(changes)
+        changes = json.dumps(tokenizer)
+    path.write_text(changes)
+    sealed(run, described(run))
+    with pytest.raises(BundleError) as caught:
+        nlpkit.load(run)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert said in str(caught.value)
+
+
+def test_a_description_of_brackets_alone_is_damaged(run):
+    path = run / "bundle" / "nlpkit.json"
+    path.write_text("[" * 100_000)
+    with pytest.raises(BundleError, match="is damaged .it is nested too deeply"):
+        nlpkit.load(run)
+
+
+def test_options_that_are_nested_deeply_are_an_input_error(run):
+    description = described(run)
+    description["task"]["options"]["text"] = json.loads("[" * 900 + "]" * 900)
+    sealed(run, description)
+    with pytest.raises(NlpkitError):
+        nlpkit.load(run)
+
+
+@pytest.mark.parametrize("name", ["result.json", "metrics.jsonl"])
+@pytest.mark.parametrize("content", [None, "[" * 100_000, "no JSON", b"\xff"])
+def test_a_file_of_a_run_that_cannot_be_read_is_named(run, name, content):
+    if content is None:
+        (run / name).mkdir()
+    else:
+        (run / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(BundleError, match=f"{name}: cannot be read .*; restore it"):
+        _ = nlpkit.Run(run).result if name == "result.json" else nlpkit.Run(run).history
