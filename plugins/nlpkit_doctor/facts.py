@@ -96,6 +96,7 @@ class Facts:
         files: How many files a process may open, and how many it could be allowed.
         caches: What is kept there, the folder, and its bytes.
         plugins: How many plugins work, and what is wrong with the others.
+        faults: What could not be found out, and why.
         ray: The address of a Ray dashboard and what is wrong with it, "" for nothing; None where
             no cluster is named.
     """
@@ -121,6 +122,7 @@ class Facts:
     caches: tuple[tuple[str, str, int], ...] = ()
     plugins: tuple[int, tuple[str, ...]] = (0, ())
     ray: tuple[str, str] | None = None
+    faults: tuple[str, ...] = ()
 
 
 State = Literal["ok", "warning", "failure"]

@@ -37,6 +37,7 @@ def judge(facts: Facts) -> list[Finding]:
             Finding(topic=what, value=f"{gigabytes(size)} in {path}")
             for what, path, size in facts.caches
         ),
+        *_faults(facts),
     ]
 
 
@@ -146,6 +147,13 @@ def _plugins(facts: Facts) -> Finding:
         meaning="What they should give cannot be used.",
         remedy="update or uninstall them, or name them in NLPKIT_DISABLED_PLUGINS",
     )
+
+
+def _faults(facts: Facts) -> Iterator[Finding]:
+    for fault in facts.faults:
+        topic, _, reason = fault.partition(": ")
+        meaning = "It could not be looked at; the rest of this report is whole."
+        yield Finding(topic=topic, state="warning", value=reason, meaning=meaning)
 
 
 def _ray(facts: Facts) -> Finding:

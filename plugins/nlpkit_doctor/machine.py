@@ -13,7 +13,9 @@ import tempfile
 import urllib.error
 import urllib.request
 from contextlib import suppress
+from http.client import HTTPException
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from nlpkit.environment import (
@@ -26,7 +28,13 @@ from nlpkit.environment import (
 )
 from nlpkit.errors import NlpkitError, shorten
 from nlpkit.plugin.host import Host
+from nlpkit.plugin.imports import named
 from nlpkit_doctor.facts import Driver, Facts, Gpu, Torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
 
 _PATIENCE = 30  # seconds for nvidia-smi, which waits for a driver that starts
 _TORCH = 180  # seconds for torch: its first import from a cold network disk is slow
@@ -40,31 +48,41 @@ _MEMORY_LIMITS = (
 
 
 def look() -> Facts:
-    """What there is to know; what cannot be found out is left at its default."""
-    torch, fault = _torch()
-    driver, driver_fault = _driver()
+    """What there is to know; what cannot be found out is left at its default, and said."""
+    faults: list[str] = []
+
+    def found(look_at: Callable[[], T], otherwise: T) -> T:
+        try:
+            return look_at()
+        except Exception as error:  # whatever the machine is, there is a report in the end
+            faults.append(f"{look_at.__name__.strip('_')}: {named(error)}")
+            return otherwise
+
+    torch, fault = found(_torch, (None, "could not be asked"))
+    driver, driver_fault = found(_driver, (None, ""))
     return Facts(
         system=f"{platform.system()} {platform.release()}, {platform.machine()}",
         python=f"{platform.python_version()}, {sys.executable}",
-        packages=versions("torchvision", "torchaudio", "onnxruntime", "ray"),
-        container=_in_container(),
+        packages=found(_packages, {}),
+        container=found(_in_container, False),
         wsl="microsoft" in platform.release().lower(),
-        devices=any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists(),
-        module=_module(),
+        devices=found(_devices, False),
+        module=found(_module, ""),
         driver=driver,
         driver_fault=driver_fault,
         hidden=os.environ.get("CUDA_VISIBLE_DEVICES"),
         torch=torch,
         torch_fault=fault,
-        cores=(usable_cores(), os.cpu_count() or 1),
+        cores=found(_cores, (1, 1)),
         threads=os.environ.get("OMP_NUM_THREADS"),
-        memory=_memory(),
-        shared=_shared(),
-        disks=_disks(),
-        files=_files(),
-        caches=_caches(),
-        plugins=_plugins(),
-        ray=_ray(),
+        memory=found(_memory, None),
+        shared=found(_shared, None),
+        disks=found(_disks, ()),
+        files=found(_files, None),
+        caches=found(_caches, ()),
+        plugins=found(_plugins, (0, ("could not be listed",))),
+        ray=found(_ray, None),
+        faults=tuple(faults),
     )
 
 
@@ -76,7 +94,8 @@ def _torch() -> tuple[Torch | None, str]:
             command,
             env={**os.environ, "PYTHONPATH": import_path()},
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=_TORCH,
             check=False,
         )
@@ -90,11 +109,26 @@ def _torch() -> tuple[Torch | None, str]:
             return None, ""
         ended = f"signal {-run.returncode}" if run.returncode < 0 else f"code {run.returncode}"
         return None, f"ended with {ended}: {shorten(last, 200)}"
-    found = json.loads(run.stdout.splitlines()[-1])
+    lines = run.stdout.splitlines()
+    if not lines or not lines[-1].startswith("{"):
+        return None, f"said nothing of use: {shorten(' '.join(lines), 200)}"
+    found = json.loads(lines[-1])
     found["gpus"] = [{**gpu, "capability": tuple(gpu["capability"])} for gpu in found["gpus"]]
     found["gpus"] = tuple(Gpu(**gpu) for gpu in found["gpus"])
     lists = {name: tuple(found[name]) for name in ("architectures", "faults")}
     return Torch(**found | lists), ""
+
+
+def _packages() -> dict[str, str]:
+    return versions("torchvision", "torchaudio", "onnxruntime", "ray")
+
+
+def _cores() -> tuple[int, int]:
+    return usable_cores(), os.cpu_count() or 1
+
+
+def _devices() -> bool:
+    return any(Path("/dev").glob("nvidia[0-9]*")) or os.path.exists("/dev/dxg")
 
 
 def _in_container() -> bool:
@@ -103,7 +137,7 @@ def _in_container() -> bool:
 
 def _module() -> str:
     """The version of the kernel's driver, which a container sees too that got no GPU."""
-    with suppress(OSError):
+    with suppress(OSError, ValueError):
         words = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8").split()
         return next((word for word in words if word.replace(".", "").isdigit()), "")
     return ""
@@ -111,15 +145,15 @@ def _module() -> str:
 
 def _driver() -> tuple[Driver | None, str]:
     """What nvidia-smi says; else why it says nothing."""
-    gpus, fault = _smi("--query-gpu=name,memory.total,memory.used,driver_version")
+    gpus, fault = _smi("--query-gpu=memory.total,memory.used,driver_version,name")
     if not gpus:
         return None, fault
     used, _ = _smi("--query-compute-apps=pid,used_memory")
     driver = Driver(
-        version=gpus[0][3],
+        version=gpus[0][2],
         gpus=tuple(
             Gpu(name=name, memory=_number(total) * _MIB, used=_number(busy) * _MIB)
-            for name, total, busy, _ in gpus
+            for total, busy, _, name in gpus
         ),
         processes=tuple((_number(pid), _number(memory) * _MIB) for pid, memory in used),
     )
@@ -127,19 +161,28 @@ def _driver() -> tuple[Driver | None, str]:
 
 
 def _smi(query: str) -> tuple[list[list[str]], str]:
-    """Rows of the values asked for, and what else it said; warnings stand between the rows."""
+    """Rows of the values asked for, and what else it said; warnings stand between the rows.
+
+    The last value may hold commas, and any bytes: a name does.
+    """
     command = ["nvidia-smi", query, "--format=csv,noheader,nounits"]
     try:
         run = subprocess.run(
-            command, capture_output=True, text=True, timeout=_PATIENCE, check=False
+            command,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_PATIENCE,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         return [], f"nvidia-smi did not answer within {_PATIENCE} s"
     except OSError:
         return [], ""
-    rows = [line.split(", ") for line in run.stdout.splitlines()]
     width = query.count(",") + 1
-    fitting = [row for row in rows if len(row) == width] if not run.returncode else []
+    rows = [line.split(", ", width - 1) for line in run.stdout.splitlines()]
+    whole = [row for row in rows if len(row) == width and re.match(r"\d|\[", row[0])]
+    fitting = [] if run.returncode else whole
     said = " ".join((run.stdout + run.stderr).split())
     return fitting, "" if fitting else shorten(f"nvidia-smi: {said}", 200)
 
@@ -177,7 +220,7 @@ def _disks() -> tuple[tuple[str, str, int], ...]:
         "temporary files": Path(tempfile.gettempdir()),
     }
     for what, folder in folders.items():
-        nearest = next(each for each in (folder, *folder.parents) if each.exists())
+        nearest = next(each for each in (folder, *folder.parents) if os.path.exists(each))
         found.append((what, str(folder), shutil.disk_usage(nearest).free))
     return tuple(found)
 
@@ -236,16 +279,16 @@ def _ray() -> tuple[str, str] | None:
     if not address.startswith(("http://", "https://")):
         host = urlsplit(address if "://" in address else f"//{address}").hostname
         address = f"http://{'127.0.0.1' if host == 'auto' else host}:8265"
-    request = urllib.request.Request(f"{address}/api/version")
-    if token := _token():
-        request.add_header("Authorization", f"Bearer {token}")
     try:
+        request = urllib.request.Request(f"{address}/api/version")
+        if token := _token():
+            request.add_header("Authorization", f"Bearer {token}")
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(request, timeout=_RAY):
             return address, ""
     except urllib.error.HTTPError as error:
         return address, "wants another token" if error.code in (401, 403) else str(error)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         return address, f"does not answer ({getattr(error, 'reason', error)})"
 
 

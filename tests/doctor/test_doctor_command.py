@@ -90,8 +90,9 @@ def test_a_torch_that_crashes_or_hangs_is_named(crash, said, tmp_path, monkeypat
 
 SMI = """#!/bin/sh
 case "$1" in
-  *gpu=*) echo "WARNING: infoROM is corrupted at gpu 0000:00:1E.0"
-    echo "NVIDIA T4, 15360, 512, 535.104.05"; echo "NVIDIA T4, 15360, [N/A], 535.104.05" ;;
+  *gpu=*) echo "WARNING: infoROM is corrupted, badly, at, gpu 0000:00:1E.0"
+    echo "15360, 512, 535.104.05, NVIDIA T4"
+    printf '15360, [N/A], 535.104.05, NVIDIA, Tesla\\302\\256 \\256, T4\\n' ;;
   *) echo "4711, 500" ;;
 esac
 """
@@ -107,7 +108,7 @@ def test_the_driver_is_asked_through_its_own_program(tmp_path, monkeypatch):
     assert driver.version == "535.104.05"
     assert [(gpu.name, gpu.memory, gpu.used) for gpu in driver.gpus] == [
         ("NVIDIA T4", 15360 * 2**20, 512 * 2**20),
-        ("NVIDIA T4", 15360 * 2**20, 0),
+        ("NVIDIA, Tesla® \ufffd, T4", 15360 * 2**20, 0),
     ]
     assert driver.processes == ((4711, 500 * 2**20),)
 
@@ -163,6 +164,43 @@ def test_a_dashboard_that_is_not_there_does_not_answer(address, monkeypatch):
     asked, fault = machine._ray() or ("", "")
     assert asked == (address if address.startswith("http") else "http://127.0.0.1:8265")
     assert fault.startswith("does not answer")
+
+
+@pytest.mark.parametrize("address", ["http://[::1", "http://a b", "http://127.0.0.1:x"])
+def test_an_address_that_is_none_does_not_answer(address, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    _, fault = machine._ray() or ("", "")
+    assert fault.startswith("does not answer")
+
+
+def test_a_report_comes_whatever_the_machine_is(tmp_path, monkeypatch, capsys):
+    """Each look may fail: a folder that may not be looked into, a file that is no text."""
+
+    def refuse(*_args, **_kwargs):
+        raise PermissionError(13, "Permission denied", "/root")
+
+    monkeypatch.setattr(machine.shutil, "disk_usage", refuse)
+    monkeypatch.setattr(machine.os, "walk", refuse)
+    monkeypatch.setattr(machine, "Host", None)
+    monkeypatch.setattr(machine, "_torch", lambda: (None, ""))
+    main(["doctor"])
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "warning disks PermissionError: [Errno 13] Permission denied: '/root'" in lines
+    assert "warning plugins AttributeError: 'NoneType' object has no attribute 'discover'" in lines
+    assert "failure plugins could not be listed" in lines
+    assert "failure" in lines[-1]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
+def test_a_folder_that_may_not_be_looked_into_is_on_the_disk_above(tmp_path, monkeypatch):
+    monkeypatch.setenv("NLPKIT_RUNS", str(tmp_path / "closed" / "runs"))
+    (tmp_path / "closed").mkdir(mode=0o700)
+    os.seteuid(65534)
+    try:
+        found = machine._disks()
+    finally:
+        os.seteuid(0)
+    assert found[0][:2] == ("runs", str(tmp_path / "closed" / "runs"))
 
 
 def test_a_cache_counts_each_file_once(tmp_path):
