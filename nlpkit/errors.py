@@ -167,6 +167,13 @@ def closest(value: str, choices: Iterable[str]) -> str | None:
     return folded[found[0]] if found else None
 
 
+def of_system(error: OSError) -> str:
+    """What the system refused, and where: of a rename, what was to be replaced."""
+    place = error.filename2 or error.filename
+    reason = error.strerror or str(error)
+    return f"{place}: {reason}" if place else reason
+
+
 def shorten(text: str, limit: int = 60) -> str:
     """`text` on one line, cut at `limit` characters."""
     line = " ".join(text.split())

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from nlpkit import errors
 from nlpkit.cli.render import Terminal
-from nlpkit.errors import InputError, NlpkitError, RunError
+from nlpkit.errors import InputError, NlpkitError, RunError, of_system
 from nlpkit.signals import SIGNALS, interruptible
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _text(error: BaseException) -> str:
     if isinstance(error, NlpkitError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        return of_system(error)
     return f"{type(error).__name__}: {error}"
 
 

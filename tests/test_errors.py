@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nlpkit.errors import ConfigError, DataError, Interrupted, NlpkitError, Problem
+from nlpkit.errors import ConfigError, DataError, Interrupted, NlpkitError, Problem, of_system
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +33,15 @@ def made(kind: type[NlpkitError]) -> NlpkitError:
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 @pytest.mark.parametrize("kind", list(tree(NlpkitError)))
+def test_what_the_system_refuses_has_its_place_of_a_rename_the_one_to_be_replaced(tmp_path):
+    (tmp_path / "metrics.jsonl").mkdir()
+    (tmp_path / "partial").touch()
+    with pytest.raises(OSError, match="metrics") as caught:
+        (tmp_path / "partial").replace(tmp_path / "metrics.jsonl")
+    assert of_system(caught.value) == f"{tmp_path / 'metrics.jsonl'}: Is a directory"
+    assert of_system(OSError("odd")) == "odd"
+
+
 def test_every_error_survives_pickling(kind: type[NlpkitError], protocol: int) -> None:
     error = made(kind)
     for again in (pickle.loads(pickle.dumps(error, protocol)), copy.copy(error)):

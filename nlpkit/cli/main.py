@@ -18,7 +18,7 @@ import click
 import nlpkit
 from nlpkit.cli.render import Terminal, typed
 from nlpkit.environment import working_folder
-from nlpkit.errors import InputError, Interrupted, NlpkitError, PluginError, RunError
+from nlpkit.errors import InputError, Interrupted, NlpkitError, PluginError, RunError, of_system
 from nlpkit.plugin.host import Host, load
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ def exit_code(run: Callable[[Terminal], int]) -> int:
         except OSError:  # it is the output itself; else it would fail once more at the exit
             _silence(sys.stdout)
         if not isinstance(error, BrokenPipeError):  # the reader of our output has left, `head` say
-            place = f"{error.filename}: " if error.filename else ""
-            terminal.error(RunError(f"{place}{error.strerror or error}"))
+            terminal.error(RunError(of_system(error)))
         return 1
 
 
