@@ -33,15 +33,6 @@ def made(kind: type[NlpkitError]) -> NlpkitError:
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 @pytest.mark.parametrize("kind", list(tree(NlpkitError)))
-def test_what_the_system_refuses_has_its_place_of_a_rename_the_one_to_be_replaced(tmp_path):
-    (tmp_path / "metrics.jsonl").mkdir()
-    (tmp_path / "partial").touch()
-    with pytest.raises(OSError, match="metrics") as caught:
-        (tmp_path / "partial").replace(tmp_path / "metrics.jsonl")
-    assert of_system(caught.value) == f"{tmp_path / 'metrics.jsonl'}: Is a directory"
-    assert of_system(OSError("odd")) == "odd"
-
-
 def test_every_error_survives_pickling(kind: type[NlpkitError], protocol: int) -> None:
     error = made(kind)
     for again in (pickle.loads(pickle.dumps(error, protocol)), copy.copy(error)):
@@ -60,3 +51,12 @@ def test_problems_come_by_file_and_line_and_those_without_a_line_after_them() ->
         "b.yaml",
         "",
     ]
+
+
+def test_what_the_system_refuses_has_its_place_of_a_rename_the_one_to_be_replaced(tmp_path):
+    (tmp_path / "metrics.jsonl").mkdir()
+    (tmp_path / "partial").touch()
+    with pytest.raises(OSError, match="metrics") as caught:
+        (tmp_path / "partial").replace(tmp_path / "metrics.jsonl")
+    assert of_system(caught.value) == f"{tmp_path / 'metrics.jsonl'}: Is a directory"
+    assert of_system(OSError("odd")) == "odd"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import unicodedata
+import textwrap
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import ModuleType
 
 _GAP = "  "
 
@@ -65,31 +66,20 @@ def _padded(text: str, width: int, at_right: bool) -> str:
 
 
 def _wrap(text: str, width: int) -> list[str]:
-    lines = [""]
-    for word in text.split():
-        joined = f"{lines[-1]} {word}".strip()
-        if _cells(joined) <= width:
-            lines[-1] = joined
-            continue
-        pieces = _pieces(word, width)
-        lines += pieces if lines[-1] else pieces[1:]
-        if not lines[-len(pieces)]:
-            lines[-len(pieces)] = pieces[0]
-    return lines
-
-
-def _pieces(word: str, width: int) -> list[str]:
-    pieces = [""]
-    for letter in word:
-        if _cells(pieces[-1] + letter) > width and pieces[-1]:
-            pieces.append("")
-        pieces[-1] += letter
-    return pieces
+    wrap = textwrap.wrap if _plain(text) else _wcwidth().wrap
+    return wrap(text, width, break_on_hyphens=False) or [""]
 
 
 def _cells(text: str) -> int:
     """How many cells of a terminal a text takes: Chinese letters take two, combining marks none."""
-    return sum(
-        0 if unicodedata.combining(letter) else 1 + (unicodedata.east_asian_width(letter) in "WF")
-        for letter in text
-    )
+    return len(text) if _plain(text) else _wcwidth().width(text)
+
+
+def _plain(text: str) -> bool:
+    return text.isascii() and text.isprintable()
+
+
+def _wcwidth() -> ModuleType:
+    import wcwidth  # a fifth of a second, which most tables need not wait for
+
+    return wcwidth

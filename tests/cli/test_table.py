@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import unicodedata
-
+import pytest
+import wcwidth
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nlpkit.cli.table import layout
-
-
-def cells(text):
-    return sum(1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text)
 
 
 def test_short_rows_are_aligned():
@@ -45,6 +41,30 @@ def test_chinese_takes_two_cells_a_letter():
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "cells"),
+    [
+        ("👩‍👩‍👧‍👦", 2),
+        ("👍🏽", 2),
+        ("🇩🇪", 2),
+        ("❤️", 2),
+        ("1️⃣", 2),
+        ("नमस्ते", 4),
+        ("தமிழ்", 4),
+        ("ที่นี่", 2),
+        ("e\N{COMBINING ACUTE ACCENT}", 1),
+        ("zero\N{ZERO WIDTH SPACE}width", 9),
+    ],
+)
+def test_a_column_is_as_wide_as_what_a_terminal_shows(text, cells):
+    assert layout(("a", "b"), [(text, "x")], None)[2] == f"{text}  x"
+    assert (
+        layout(("a", "b"), [(text, "x"), ("-" * 9, "y")], None)[2]
+        == text + " " * (11 - cells) + "x"
+    )
+    assert layout(("a",), [(text * 3,)], cells)[2:] == [text] * 3
+
+
 def test_numbers_keep_four_digits_whatever_their_size():
     lines = layout(("n",), [(0.0,), (1.0,), (5e-5,), (123456.7,), (float("nan"),), (3,)], None)
 
@@ -73,6 +93,6 @@ WORDS = st.text(st.sampled_from("abc def_我了0"), max_size=60)
 def test_no_line_is_wider_than_the_terminal_and_no_letter_is_lost(rows, width):
     lines = layout(("a", "b", "c"), rows, width)
 
-    assert max(map(cells, lines)) <= width
+    assert max(map(wcwidth.width, lines)) <= width
     letters = sorted("".join("".join(row) for row in rows).replace(" ", ""))
     assert sorted("".join(lines[2:]).replace(" ", "")) == letters
