@@ -71,6 +71,7 @@ def git_commit() -> str | None:
             ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"],
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=10,
             check=False,
         )

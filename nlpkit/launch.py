@@ -80,7 +80,7 @@ class _Rank:
             shown = number == 0 and _has_real_streams()
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", _MODULE, str(run_dir), str(folder)],
-                env=_environment(number, ranks),
+                env=_environment(number, ranks) | ({} if shown else {"PYTHONIOENCODING": "utf-8"}),
                 stdin=subprocess.PIPE,
                 stdout=None if shown else file,
                 stderr=None if shown else file,

@@ -92,7 +92,9 @@ def _built(distribution: importlib.metadata.Distribution) -> Path:
     with TemporaryDirectory(prefix="nlpkit-") as temporary:
         options = ["--no-build-isolation"] if here else []
         command = [sys.executable, "-m", "pip", "wheel", "--no-deps", *options, "-w", temporary]
-        run = subprocess.run([*command, source], capture_output=True, text=True, check=False)
+        run = subprocess.run(
+            [*command, source], capture_output=True, text=True, errors="replace", check=False
+        )
         wheels = list(Path(temporary).glob("*.whl"))
         if run.returncode or not wheels:
             lines = run.stderr.strip().splitlines() or ["pip wheel gave no wheel"]

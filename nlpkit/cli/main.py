@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 import nlpkit
-from nlpkit.cli.render import Terminal, typed
+from nlpkit.cli.render import Terminal, spell, typed
 from nlpkit.environment import working_folder
 from nlpkit.errors import InputError, Interrupted, NlpkitError, PluginError, RunError, of_system
 from nlpkit.plugin.host import Host, load
@@ -34,6 +34,7 @@ def exit_code(run: Callable[[Terminal], int]) -> int:
     """Runs something as a command is run, whatever it raises, and returns its exit code."""
     sys.stdout = sys.stdout or _nowhere()  # None where it was closed: `>&-`
     sys.stderr = sys.stderr or _nowhere()
+    spell(sys.stdout, sys.stderr)
     terminal = Terminal()
     try:
         return _code(run, terminal)

@@ -2,11 +2,14 @@
 
 Results go to stdout (`say`, `table`, `json`); what is going on goes to stderr (`note`, `bar`,
 `error`). Bars are live on a terminal (rich, imported then), lines now and then where stderr is
-piped, and one display that is updated in place in a notebook.
+piped, and one display that is updated in place in a notebook. A letter that a stream's encoding
+lacks is spelled in ASCII; JSON is ASCII as a whole there, so that it stays JSON.
 """
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
 import os
 import re
@@ -109,8 +112,9 @@ class Terminal:
             self.say(line)
 
     def json(self, value: object, *, indent: int | None = None) -> None:
-        """A JSON value on stdout, on one line unless indented."""
-        self.say(json.dumps(value, ensure_ascii=False, indent=indent))
+        """A JSON value on stdout, on one line unless indented; ASCII where that is not UTF-8."""
+        plain = codecs.lookup(sys.stdout.encoding or "utf-8").name != "utf-8"
+        self.say(json.dumps(value, ensure_ascii=plain, indent=indent))
 
     def error(self, error: NlpkitError) -> None:
         """What went wrong, on stderr: a line for each problem."""
@@ -148,6 +152,29 @@ def typed(text: str) -> str:
 
 
 _ARGUMENT = re.compile(r"\b(resume|trust_plugins|insecure|out|output)=(True|DIR|FILE)\b")
+
+
+_SPELLED = {"─": "-", "━": "=", "╌": "-", "…": "...", "→": "->", "×": "x", "÷": "/", "≥": ">="}
+
+
+def _spell(error: UnicodeError) -> tuple[str, int]:
+    """An error handler of codecs: our own signs as they are typed, other letters as escapes."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    letters = error.object[error.start : error.end]
+    escape = "backslashreplace"
+    parts = (_SPELLED.get(each) or each.encode("ascii", escape).decode() for each in letters)
+    return "".join(parts), error.end
+
+
+codecs.register_error("nlpkit.spell", _spell)
+
+
+def spell(*streams: TextIO) -> None:
+    """Lets streams take every letter, whatever their encoding is."""
+    for stream in streams:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="nlpkit.spell")
 
 
 def _fitted(text: str, file: TextIO) -> str:
