@@ -39,7 +39,9 @@ class RayConfig(ComponentConfig):
     max_failures: NonNegativeInt = Field(
         3, description="How often the processes are started again after one of them died."
     )
-    priority: Literal["low", "normal", "high"] = "normal"
+    priority: Literal["low", "normal", "high"] = Field(
+        "normal", description="Who waits goes by priority first, then by time."
+    )
     user: str | None = Field(None, description="null: NLPKIT_USER, else the login name.")
     max_hours: PositiveFloat | None = Field(
         None, description="Training is saved and stopped after this long."

@@ -24,6 +24,9 @@ def config_schema(host: Host) -> Json:
     """
     schema = Config.model_json_schema()
     definitions: Json = schema["$defs"]
+    for field in schema["properties"].values():
+        if "description" not in field:  # a section, whose class has the words
+            field["description"] = definitions[field["$ref"].rpartition("/")[2]]["description"]
     frames = {}
     for section, kind in KINDS.items():
         field = schema["properties"][section]
@@ -58,7 +61,8 @@ def _alternatives(
         every = [_options(entry.record, definitions) for entry in host.entries(kind)]
         properties: Json = {}
         for key, option in (pair for each in every for pair in each.get("properties", {}).items()):
-            properties[key] = {"anyOf": [*properties.get(key, {}).get("anyOf", ()), option]}
+            words = {"description": option.get("description", ""), **properties.get(key, {})}
+            properties[key] = {**words, "anyOf": [*words.get("anyOf", ()), option]}
         nameless = _mapping(frame, {"properties": properties}, {}, [])
         del nameless["properties"]["name"]
         alternatives.append(nameless)

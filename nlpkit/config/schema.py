@@ -187,12 +187,18 @@ class DataConfig(Component):
     """Where the rows come from; further keys are options of the source."""
 
     name: str = "files"
-    train: Location | Secret | None = None
+    train: Location | Secret | None = Field(
+        None, description="The training rows: a path or fsspec URL."
+    )
     validation: Annotated[float, Field(gt=0, lt=1)] | Location | Secret | None = Field(
         0.1, description="A path, or a fraction split off the training rows."
     )
-    test: Location | Secret | None = None
-    on_bad_rows: Literal["error", "skip", "quarantine"] = "error"
+    test: Location | Secret | None = Field(
+        None, description="Rows that the best model is measured on once."
+    )
+    on_bad_rows: Literal["error", "skip", "quarantine"] = Field(
+        "error", description="quarantine: left out, and written to rejected.jsonl."
+    )
 
 
 class TaskConfig(Component):
@@ -205,14 +211,18 @@ class TokenizerConfig(Component):
     """The tokenizer; further keys are its options. `resolve` finds a name that is not given."""
 
     name: str = ""
-    max_length: Annotated[int, Field(ge=3)] = 128
+    max_length: Annotated[int, Field(ge=3)] = Field(
+        128, description="In tokens, special ones included; longer texts are cut."
+    )
 
 
 class TrainConfig(Frame):
     """The loop: every number of steps counts optimizer steps."""
 
-    epochs: PositiveInt = 3
-    max_steps: PositiveInt | None = None
+    epochs: PositiveInt = Field(3, description="Times that every row is seen.")
+    max_steps: PositiveInt | None = Field(
+        None, description="Ends training after so many steps; the schedule counts to there."
+    )
     batch_size: PositiveInt = Field(32, description="Samples per optimizer step over all devices.")
     micro_batch_size: PositiveInt | None = Field(
         None, description="Samples per forward pass on one device; null: the device's whole share."
@@ -220,12 +230,22 @@ class TrainConfig(Frame):
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         None, description="null: the model's own."
     )
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
-    warmup_ratio: Annotated[float, Field(ge=0, le=1)] = 0.1
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
-    max_grad_norm: PositiveFloat = 1.0
-    nonfinite: Literal["stop", "skip"] = "stop"
-    log_every: PositiveInt = 10
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        0.01, description="Of matrices; not of embeddings, biases and norms."
+    )
+    warmup_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.1, description="The share of all steps in which the rate rises from 0."
+    )
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        "linear", description="How the rate goes on after it: down to 0, or constant."
+    )
+    max_grad_norm: PositiveFloat = Field(1.0, description="A longer gradient is shortened to this.")
+    nonfinite: Literal["stop", "skip"] = Field(
+        "stop", description="What becomes of a step whose loss or gradient is no number."
+    )
+    log_every: PositiveInt = Field(
+        10, description="Steps between the training lines of metrics.jsonl."
+    )
     early_stopping: PositiveInt | None = Field(
         None, description="Stop after this many evaluations without improvement."
     )
@@ -234,8 +254,12 @@ class TrainConfig(Frame):
 class EvalConfig(Frame):
     """When validation runs, and which of its values selects the best model."""
 
-    every: Literal["epoch"] | PositiveInt = "epoch"
-    batch_size: PositiveInt = 64
+    every: Literal["epoch"] | PositiveInt = Field(
+        "epoch", description="epoch, or a number of steps; also after the last one."
+    )
+    batch_size: PositiveInt = Field(
+        64, description="Samples that go through the model at once; it changes no number."
+    )
     monitor: str | None = Field(None, description="null: the task's first metric.")
     predictions: bool = Field(
         True, description="Whether the run folder gets what was predicted of each held-out row."
@@ -245,16 +269,23 @@ class EvalConfig(Frame):
 class LoaderConfig(Frame):
     """How batches reach the device."""
 
-    workers: NonNegativeInt = 2
-    pin_memory: Literal["auto"] | bool = "auto"
-    prefetch: PositiveInt = 2
-    bucketing: bool = True
+    workers: NonNegativeInt = Field(2, description="Processes that make batches; 0: none.")
+    pin_memory: Literal["auto"] | bool = Field(
+        "auto", description="Page-locked memory; auto: with CUDA."
+    )
+    prefetch: PositiveInt = Field(2, description="Steps that each worker is ahead.")
+    bucketing: bool = Field(
+        True, description="Whether texts of like length meet in a batch: less padding."
+    )
 
 
 class CheckpointConfig(Frame):
     """When the state of training is saved, and where copies go."""
 
-    every: Literal["epoch"] | PositiveInt = "epoch"
+    every: Literal["epoch"] | PositiveInt = Field(
+        "epoch",
+        description="epoch, or a number of steps; also after the best evaluation and at the end.",
+    )
     keep: PositiveInt = Field(2, description="How many of the newest stay, besides the best one.")
     backup: Location | Secret | None = Field(
         None, description="A folder or fsspec URL that every checkpoint is copied to."
@@ -271,7 +302,9 @@ class Config(Frame):
             description="a name that can be a folder's: no slash, no dot in front",
         ),
     ]
-    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 13
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = Field(
+        13, description="All randomness follows from it."
+    )
     plugins: tuple[str, ...] = Field(
         (), description="Plugin files or modules of this config alone."
     )
@@ -284,16 +317,25 @@ class Config(Frame):
     task: Annotated[TaskConfig, BeforeValidator(_named)] = TaskConfig()
     data: Annotated[DataConfig, BeforeValidator(_named)] = DataConfig()
     tokenizer: Annotated[TokenizerConfig, BeforeValidator(_named)] = TokenizerConfig()
-    model: Choice
+    model: Choice = Field(description="What is trained.")
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()
     loader: LoaderConfig = LoaderConfig()
-    strategy: Choice = Component(name="single")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    strategy: Choice = Field(
+        Component(name="single"), description="How a step is spread over devices."
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto",
+        description="auto: bf16 where the device computes it fast, else fp16 on CUDA, else fp32.",
+    )
     checkpoint: CheckpointConfig = CheckpointConfig()
-    export: tuple[Choice, ...] = ()
-    observers: tuple[Choice, ...] = (Component(name="progress"),)
-    launch: Choice = Component(name="local")
+    export: tuple[Choice, ...] = Field(
+        (), description="Formats that the model is written in after training."
+    )
+    observers: tuple[Choice, ...] = Field(
+        (Component(name="progress"),), description="What watches the run."
+    )
+    launch: Choice = Field(Component(name="local"), description="Where the processes run.")
 
     _origin: Origin = PrivateAttr(default_factory=Origin)
 

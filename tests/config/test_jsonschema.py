@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import pytest
@@ -8,6 +8,9 @@ import pytest
 from nlpkit.config.jsonschema import config_schema
 from nlpkit.config.load import load_config
 from nlpkit.plugin.host import Host
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 BASE: dict[str, Any] = {"name": "x", "model": "transformer"}
 
@@ -87,3 +90,19 @@ def test_descriptions_of_options_are_in_it() -> None:
     text = str(config_schema(Host.discover()))
     assert "Width of the residual stream" in text
     assert "An encoder trained from scratch" in text
+
+
+def properties(part: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every property in a schema, however deep, with its path."""
+    children = enumerate(part) if isinstance(part, list) else part.items()
+    for key, child in children:
+        if key == "properties":
+            yield from ((f"{path}.{name}", each) for name, each in child.items())
+        if isinstance(child, dict | list):
+            yield from properties(child, f"{path}.{key}")
+
+
+def test_every_property_has_its_words(validator: jsonschema.Draft202012Validator) -> None:
+    found = dict(properties(validator.schema))
+    assert len(found) > 130
+    assert [path for path, each in found.items() if not each.get("description")] == []
