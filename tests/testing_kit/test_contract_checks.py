@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import cross_entropy
 
 from nlpkit.contracts import Row
 from nlpkit.errors import PluginError
@@ -65,6 +66,22 @@ class MeanObjective(SequenceObjective):
 def test_an_objective_that_gives_a_mean_is_refused():
     with pytest.raises(PluginError, match=r"objective MeanObjective: .* never a mean"):
         check_task(SequenceTask(options()), rows(), objective=lambda s: MeanObjective(options(), s))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_loss_of_few_bits_is_a_sum_all_the_same_and_its_mean_none(dtype):
+    class Narrow(SequenceObjective):
+        def total(self, logits, targets):
+            losses_B = cross_entropy(logits.to(dtype), targets["label"], reduction="none")
+            return losses_B.sum()
+
+    class NarrowMean(Narrow):
+        def total(self, logits, targets):
+            return super().total(logits, targets) / len(logits)
+
+    check_task(SequenceTask(options()), rows(), objective=lambda s: Narrow(options(), s))
+    with pytest.raises(PluginError, match="never a mean"):
+        check_task(SequenceTask(options()), rows(), objective=lambda s: NarrowMean(options(), s))
 
 
 class CountingTask(SequenceTask):
