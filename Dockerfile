@@ -27,7 +27,7 @@ RUN echo "${APT_MIRROR}" > /apt-mirror \
     && grep -E '^(torch|torchvision|torchaudio)==' /constraints.txt > /opt/nlpkit/constraints.txt
 COPY image/nlpkit_image /opt/nlpkit/image/nlpkit_image
 COPY jobs/head.sh jobs/worker.sh /opt/nlpkit/jobs/
-COPY examples/notebook/starter.ipynb /opt/nlpkit/share/
+COPY nlpkit/commands/starter/starter.ipynb /opt/nlpkit/share/
 RUN site="$(/opt/nlpkit/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
     && echo /opt/nlpkit/image > "${site}/nlpkit_image.pth" \
     && /opt/nlpkit/bin/python -m compileall -q /opt/nlpkit/image

@@ -9,17 +9,25 @@ import nlpkit
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_SUMMARIES = {
-    "demo": "Train, evaluate and predict on the bundled sample",
-    "init": "Write a starter project",
-    "check": "Find every problem of a config, before training",
-    "train": "Train what a config describes",
-    "evaluate": "Measure a run or a bundle on other data",
-    "runs": "List the runs, and how they stand",
-    "predict": "Predict texts, or a file of them",
-    "export": "Write a run's model in another format",
-    "plugins": "List every component, and who gives it",
-    "schema": "Print the JSON Schema of a config, for editors",
+_COMMANDS = {
+    "Begin": {
+        "demo": ("Train, evaluate and predict on the bundled sample", ""),
+        "init": ("Write a starter project", "my-project"),
+    },
+    "Train": {
+        "check": ("Find every problem of a config, before training", "config.yaml"),
+        "train": ("Train what a config describes", "config.yaml train.epochs=5"),
+        "runs": ("List the runs, and how they stand", ""),
+    },
+    "Use": {
+        "evaluate": ("Measure a run or a bundle on other data", "runs/starter data/test.csv"),
+        "predict": ("Predict texts, or a file of them", 'runs/starter "where is my parcel?"'),
+        "export": ("Write a run's model in another format", "runs/starter onnx"),
+    },
+    "Look": {
+        "plugins": ("List every component, and who gives it", "--verify"),
+        "schema": ("Print the JSON Schema of a config, for editors", "> nlpkit.schema.json"),
+    },
 }
 
 
@@ -34,10 +42,13 @@ def nlpkit_launchers() -> Iterator[nlpkit.LauncherRecord]:
 @nlpkit.hookimpl
 def nlpkit_commands() -> Iterator[nlpkit.CommandRecord]:
     """The core's commands, in the order of a first visit."""
-    for name, summary in _SUMMARIES.items():
-        yield nlpkit.CommandRecord(
-            name=name,
-            target=f"nlpkit.commands.{name}:command",
-            summary=summary,
-            extra="train",  # where prediction alone is installed, the others need it
-        )
+    for group, commands in _COMMANDS.items():
+        for name, (summary, example) in commands.items():
+            yield nlpkit.CommandRecord(
+                name=name,
+                target=f"nlpkit.commands.{name}:command",
+                summary=summary,
+                extra="train",  # where prediction alone is installed, the others need it
+                group=group,
+                example=f"nlpkit {name} {example}".rstrip(),
+            )

@@ -10,13 +10,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _COMMANDS = {
-    "submit": ("submit:command", "Train on a Ray cluster what a config describes"),
-    "jobs": ("jobs:jobs", "List the jobs of a cluster"),
-    "status": ("jobs:status", "Say how a job stands"),
-    "logs": ("jobs:logs", "Show what a job writes"),
-    "stop": ("jobs:stop", "Have a job save and leave"),
-    "fetch": ("jobs:fetch", "Bring the run folder of a job here"),
-    "pool": ("pool:command", "Show a cluster's GPUs, and who waits for them"),
+    "submit": (
+        "submit:command",
+        "Train on a Ray cluster what a config describes",
+        "config.yaml --wait",
+    ),
+    "jobs": ("jobs:jobs", "List the jobs of a cluster", ""),
+    "status": ("jobs:status", "Say how a job stands", "ID"),
+    "logs": ("jobs:logs", "Show what a job writes", "ID --follow"),
+    "stop": ("jobs:stop", "Have a job save and leave", "ID"),
+    "fetch": ("jobs:fetch", "Bring the run folder of a job here", "ID"),
+    "pool": ("pool:command", "Show a cluster's GPUs, and who waits for them", "--watch"),
 }
 
 
@@ -36,7 +40,12 @@ def nlpkit_launchers() -> Iterator[nlpkit.LauncherRecord]:
 @nlpkit.hookimpl
 def nlpkit_commands() -> Iterator[nlpkit.CommandRecord]:
     """What is asked of a cluster."""
-    for name, (target, summary) in _COMMANDS.items():
+    for name, (target, summary, example) in _COMMANDS.items():
         yield nlpkit.CommandRecord(
-            name=name, target=f"nlpkit_ray.commands.{target}", summary=summary, extra="ray"
+            name=name,
+            target=f"nlpkit_ray.commands.{target}",
+            summary=summary,
+            extra="ray",
+            group="On a cluster",
+            example=f"nlpkit {name} {example}".rstrip(),
         )

@@ -20,6 +20,7 @@ from nlpkit.cli.render import Terminal, spell, typed
 from nlpkit.environment import working_folder
 from nlpkit.errors import InputError, Interrupted, NlpkitError, PluginError, RunError, of_system
 from nlpkit.plugin.host import Host, load
+from nlpkit.plugin.records import CommandRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -89,6 +90,9 @@ def _run(arguments: Sequence[str] | None, terminal: Terminal) -> int:
     return result if isinstance(result, int) else 0  # --help, --version and ctx.exit give a code
 
 
+_OTHERS = CommandRecord.group  # those of plugins that name no group come last
+
+
 class CommandGroup(click.Group):
     """All commands of a host; each is imported when it is called.
 
@@ -97,7 +101,8 @@ class CommandGroup(click.Group):
     """
 
     def __init__(self, host: Host) -> None:
-        version = click.version_option(nlpkit.__version__, message="nlpkit %(version)s")
+        options, message = ("-V", "--version"), "nlpkit %(version)s"
+        version = click.version_option(nlpkit.__version__, *options, message=message)
         super().__init__(
             name="nlpkit",
             help="Train Transformer NLP models exactly: one config, plugins for the rest.",
@@ -116,10 +121,20 @@ class CommandGroup(click.Group):
         command: Any = load(record, record.target)
         if not isinstance(command, click.Command):
             raise PluginError(f'command "{cmd_name}": {record.target} is no click command')
+        if not command.epilog and (example := getattr(record, "example", "")):
+            command.epilog = f"\b\nExample:\n  {example}"
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Writes names and summaries, from the records alone."""
-        summaries = {e.record.name: e.record.summary for e in self.host.entries("command")}
-        with formatter.section("Commands"):
-            formatter.write_dl(list(summaries.items()))
+        """Writes names, summaries and examples by group, from the records alone."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        records = {entry.record.name: entry.record for entry in self.host.entries("command")}
+        width = max(map(len, records))
+        for name, record in records.items():
+            lines = groups.setdefault(getattr(record, "group", ""), [])
+            lines.append((name.ljust(width), record.summary))
+            if example := getattr(record, "example", ""):
+                lines.append(("", example))
+        for group, lines in sorted(groups.items(), key=lambda each: each[0] == _OTHERS):
+            with formatter.section(group):
+                formatter.write_dl(lines)

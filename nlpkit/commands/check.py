@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nlpkit.checks import Findings, examine
+from nlpkit.cli.complete import keys
 from nlpkit.config.load import load_config
 from nlpkit.errors import ConfigError
 from nlpkit.secrets import shown
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path))
-@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=keys)
 @click.pass_obj
 def command(terminal: Terminal, config: Path, overrides: tuple[str, ...]) -> None:
     """Find every problem of CONFIG, of its data and its labels; KEY=VALUE replaces a value.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nlpkit.bundle.evaluate import evaluate
+from nlpkit.cli.complete import runs
 from nlpkit.secrets import shown
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command("evaluate")
-@click.argument("run")
+@click.argument("run", shell_complete=runs)
 @click.argument("data")
 @click.option("--output", metavar="FILE", help="jsonl: target, prediction and score of each row.")
 @click.option("--precision", type=click.Choice(["fp32", "auto"]), default="fp32")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nlpkit.bundle.export import export
+from nlpkit.cli.complete import formats, runs
 from nlpkit.config.overrides import parse
 from nlpkit.errors import ConfigError
 from nlpkit.signals import interruptible
@@ -31,8 +32,8 @@ def told(artifact: Artifact) -> str:
 
 
 @click.command("export")
-@click.argument("run")
-@click.argument("format_name", metavar="FORMAT")
+@click.argument("run", shell_complete=runs)
+@click.argument("format_name", metavar="FORMAT", shell_complete=formats)
 @click.argument("options", metavar="[KEY=VALUE]...", nargs=-1)
 @click.option("--out", metavar="DIR", help="Where to; default: bundle/FORMAT/ of the run.")
 @click.option("--trust-plugins", is_flag=True, help="Execute the plugins that a bundle brings.")

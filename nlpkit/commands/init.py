@@ -53,9 +53,9 @@ def command(terminal: Terminal, folder: Path) -> None:
 def _contents(name: str) -> dict[str, str]:
     """The text of every file, by its path."""
     starter = files("nlpkit") / "commands" / "starter"
-    config, readme, ignore, image, context = (
-        (starter / file).read_text(encoding="utf-8")
-        for file in ("config.yaml", "README.md", "gitignore", "Dockerfile", "dockerignore")
+    names = ("config.yaml", "README.md", "gitignore", "Dockerfile", "dockerignore", "starter.ipynb")
+    config, readme, ignore, image, context, notebook = (
+        (starter / name).read_text(encoding="utf-8") for name in names
     )
     if re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) and name not in ("true", "false", "null"):
         config = re.sub(r"^name: starter *", f"name: {name}".ljust(31), config, flags=re.MULTILINE)
@@ -68,6 +68,7 @@ def _contents(name: str) -> dict[str, str]:
         ".gitignore": ignore,
         "Dockerfile": image,
         ".dockerignore": context,
+        "notebooks/starter.ipynb": notebook.replace("data/raw", "data"),
         "data/train.csv": _csv(source, "train"),
         "data/test.csv": _csv(source, "test"),
     }

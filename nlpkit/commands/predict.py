@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nlpkit.bundle.load import load
+from nlpkit.cli.complete import runs
 from nlpkit.commands.prediction_draft import Draft, drafts
 from nlpkit.commands.prediction_lines import Lines, form_of
 from nlpkit.commands.prediction_rows import Asked, rows_of
@@ -35,7 +36,7 @@ _TABLE_ROWS = 1000
 
 
 @click.command("predict")
-@click.argument("run")
+@click.argument("run", shell_complete=runs)
 @click.argument("texts", metavar="[TEXT]...", nargs=-1)
 @click.option(
     "--input",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nlpkit.bundle.publish import published
+from nlpkit.cli.complete import keys
 from nlpkit.cli.render import duration
 from nlpkit.config.load import load_config
 from nlpkit.runs import Run, train
@@ -21,7 +22,7 @@ _SLOW = 0.05  # of the run's time: from here on an observer is named
 
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path))
-@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=keys)
 @click.option("--out", type=click.Path(path_type=Path), help="The run folder [runs/<name>].")
 @click.option("--resume", is_flag=True, help="Go on from the newest good checkpoint.")
 @click.pass_obj

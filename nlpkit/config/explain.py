@@ -19,6 +19,39 @@ if TYPE_CHECKING:
     from nlpkit.config.schema import KeyPath
 
 
+_ALIASES = {
+    alias: key
+    for key, aliases in {
+        "batch_size": "bs train_batch_size per_device_train_batch_size",
+        "dropout": "dropout_rate dropout_prob hidden_dropout_prob",
+        "early_stopping": "patience early_stopping_patience",
+        "epochs": "num_epochs n_epochs num_train_epochs max_epochs",
+        "feed_forward": "intermediate_size dim_feedforward d_ff ffn_dim",
+        "heads": "num_heads n_heads nhead num_attention_heads",
+        "hidden": "hidden_size d_model dim embed_dim hidden_dim",
+        "layers": "num_layers n_layers num_hidden_layers depth",
+        "learning_rate": "lr max_lr",
+        "log_every": "logging_steps log_interval",
+        "max_grad_norm": "clip grad_clip clip_grad_norm gradient_clip_val",
+        "max_length": "max_len maxlen max_seq_length max_seq_len seq_len",
+        "precision": "fp16 bf16 amp",
+        "pretrained": "model_name model_name_or_path checkpoint_path",
+        "schedule": "scheduler lr_scheduler lr_scheduler_type lr_schedule",
+        "seed": "random_seed random_state",
+        "validation": "val valid dev eval_file validation_file",
+        "train": "train_file train_path",
+        "test": "test_file test_path",
+        "vocab_size": "vocabulary_size n_vocab",
+        "warmup_ratio": "warmup warmup_proportion",
+        "weight_decay": "wd l2",
+        "workers": "num_workers dataloader_num_workers",
+        "devices": "gpus num_gpus n_gpu nproc_per_node",
+    }.items()
+    for alias in aliases.split()
+}
+"""What other programs call a key."""
+
+
 @dataclass(frozen=True)
 class Complaint:
     """One thing that is wrong at a path; `kind` is pydantic's name of it."""
@@ -43,10 +76,11 @@ def explain(error: ValidationError, model: type[BaseModel], data: Any) -> list[C
 
 def unknown_key(path: KeyPath, choices: Iterable[str]) -> Complaint:
     """The complaint about a key that its mapping does not know, with what was probably meant."""
-    key = str(path[-1])
-    elsewhere = [name for name in _frame_keys(key) if name != ".".join(map(str, path))]
-    guess = closest(key, choices)
-    if guess is not None and guess.casefold() == key.casefold():
+    key, choices = str(path[-1]), list(choices)
+    meant = _ALIASES.get(key.casefold().replace("-", "_"), key)
+    elsewhere = [name for name in _frame_keys(meant) if name != ".".join(map(str, path))]
+    guess = meant if meant in choices else closest(meant, choices)
+    if guess is not None and guess.casefold() == meant.casefold():
         elsewhere = []
     if elsewhere:
         remedy = f"the key is {' or '.join(elsewhere)}"

@@ -136,9 +136,17 @@ class ObserverRecord(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class CommandRecord(Record):
-    """A command of the command line; `target` is a click command, imported when it is called."""
+    """A command of the command line; `target` is a click command, imported when it is called.
+
+    Attributes:
+        group: The heading of `nlpkit --help` that it stands under.
+        example: A line that one would type.
+    """
 
     kind: ClassVar[str] = "command"
+
+    group: str = "More"
+    example: str = ""
 
 
 RECORDS: tuple[type[Record], ...] = (

@@ -17,4 +17,6 @@ def nlpkit_commands() -> Iterator[nlpkit.CommandRecord]:
         name="doctor",
         target="nlpkit_doctor.command:command",
         summary="Say what is wrong with this machine, and what to do",
+        group="Look",
+        example="nlpkit doctor",
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nlpkit.bundle.load import load
+from nlpkit.cli.complete import runs
 from nlpkit.errors import InputError, Interrupted
 from nlpkit_serve.app import Service
 from nlpkit_serve.server import BACKLOG, run
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @click.command("serve")
-@click.argument("run_folder", metavar="RUN")
+@click.argument("run_folder", metavar="RUN", shell_complete=runs)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
 @click.option(
     "--port",

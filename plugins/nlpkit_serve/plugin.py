@@ -18,4 +18,6 @@ def nlpkit_commands() -> Iterator[nlpkit.CommandRecord]:
         target="nlpkit_serve.command:command",
         summary="Answer requests for predictions over HTTP",
         extra="serve",
+        group="Use",
+        example="nlpkit serve runs/starter --port 8000",
     )

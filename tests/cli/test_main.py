@@ -14,6 +14,7 @@ import pytest
 import nlpkit
 from nlpkit.builtin import nlpkit_commands
 from nlpkit.cli.main import main
+from nlpkit.plugin.host import Host
 
 HEAVY = {"torch", "transformers", "ray", "numpy", "pyarrow", "pydantic", "rich", "tokenizers"}
 
@@ -158,9 +159,30 @@ def test_help_lists_every_command_with_its_summary(capsys):
     assert "  answer " in text
 
 
-def test_version(capsys):
-    assert main(["--version"]) == 0
+@pytest.mark.parametrize("option", ["--version", "-V"])
+def test_version(option, capsys):
+    assert main([option]) == 0
     assert capsys.readouterr().out == "nlpkit 0.1.0\n"
+
+
+@pytest.mark.usefixtures("commands")
+def test_commands_stand_in_groups_each_with_an_example_that_its_own_help_has_too(capsys):
+    assert main(["--help"]) == 0
+    groups: dict[str, list[str]] = {}
+    for line in capsys.readouterr().out.splitlines():
+        if line.endswith(":"):
+            groups[line.rstrip(":")] = lines = []
+        elif line:
+            lines.append(line.strip()) if groups else None
+    assert list(groups) == ["Options", "Begin", "Train", "Use", "Look", "On a cluster", "More"]
+    assert groups["Train"][-1] == "nlpkit train config.yaml train.epochs=5"
+    for entry in Host.discover().entries("command"):
+        record = entry.record
+        if entry.origin.distribution == "nlpkit-sdk":
+            assert record.example.startswith(f"nlpkit {record.name}")
+            assert record.example in groups[record.group]
+    assert main(["train", "--help"]) == 0
+    assert "Example:\n    nlpkit train config.yaml train.epochs=5\n" in capsys.readouterr().out
 
 
 def test_an_unknown_command_gets_a_guess(capsys):

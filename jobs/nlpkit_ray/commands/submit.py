@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 import nlpkit
+from nlpkit.cli.complete import keys
 from nlpkit.commands.train import report
 from nlpkit.config.load import load_config
 from nlpkit.errors import RunError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.command("submit")
 @click.argument("config", type=click.Path(path_type=Path))
-@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=keys)
 @click.option("--address", help="The cluster's API [RAY_ADDRESS]; without one, a Ray starts here.")
 @click.option("--wait", is_flag=True, help="Show what it writes until it ends; its exit code.")
 @click.option("--resume", metavar="ID", help="Go on with a job that ended before its run did.")
