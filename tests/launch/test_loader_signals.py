@@ -87,14 +87,16 @@ def test_a_worker_that_dies_is_named_where_it_is_waited_for(tmp_path, number, sa
     with pytest.raises(RunError) as caught:
         list(loading)
     assert str(caught.value) == (
-        f"a loader worker {said}, as when memory runs out: --resume (resume=True) goes on from the "
-        "last checkpoint; fewer loader.workers (0: none) take less memory"
+        f"a loader worker {said}, as when memory runs out: resume=True goes on from the last "
+        "checkpoint; fewer loader.workers (0: none) take less memory"
     )
 
 
 def test_the_end_of_a_worker_is_named_with_its_signal():
     steps = SimpleNamespace(_workers=[SimpleNamespace(exitcode=code) for code in (None, -9)])
-    with pytest.raises(RunError, match=r"worker was killed by signal 9 \(Killed\).* --resume .*"):
+    with pytest.raises(
+        RunError, match=r"worker was killed by signal 9 \(Killed\).* resume=True .*"
+    ):
         with _ends_named(steps):
             raise RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly")
 
