@@ -246,10 +246,12 @@ def _ends_named(steps: object) -> Iterator[None]:
         if -signal.SIGBUS in codes or re.search(r"bus error|shared memory", str(error), re.I):
             raise RunError(f"/dev/shm: {SHARED_MEMORY_FULL}; {MORE_SHARED_MEMORY}") from error
         if re.match(r"DataLoader worker \(pid", str(error)):
-            number = next((-code for code in codes if code and code < 0), 0)
-            killed = f"was killed by signal {number} ({signal.strsignal(number)})"
+            number = next((-code for code in codes if code and code < 0), None)
+            fate = "left"
+            if number:
+                fate = f"was killed by signal {number} ({signal.strsignal(number)})"
             raise RunError(
-                f"a loader worker {killed if number else 'left'}, as when memory runs out: "
+                f"a loader worker {fate}, as when memory runs out: "
                 "resume=True goes on from the last checkpoint; fewer loader.workers "
                 "(0: none) take less memory"
             ) from error

@@ -42,9 +42,10 @@ def blaming(who: str, *passing: type[BaseException], file: Path | None = None) -
     Raises:
         PluginError: What was raised, and at which line.
     """
+    passes = (KeyboardInterrupt, Interrupted, *passing)
     try:
         yield
-    except (KeyboardInterrupt, Interrupted, *passing):
+    except passes:
         raise
     except BaseException as error:
         raise PluginError(f"{who}: {describe(error, file)}".removeprefix(": ")) from error

@@ -15,7 +15,7 @@ import urllib.request
 from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from nlpkit.environment import (
@@ -51,12 +51,12 @@ def look() -> Facts:
     """What there is to know; what cannot be found out is left at its default, and said."""
     faults: list[str] = []
 
-    def found(look_at: Callable[[], T], otherwise: T) -> T:
+    def found(look_at: Callable[[], T], otherwise: Any) -> T:
         try:
             return look_at()
         except Exception as error:  # whatever the machine is, there is a report in the end
             faults.append(f"{look_at.__name__.strip('_')}: {named(error)}")
-            return otherwise
+            return cast("T", otherwise)
 
     torch, fault = found(_torch, (None, "could not be asked"))
     driver, driver_fault = found(_driver, (None, ""))

@@ -92,13 +92,13 @@ def test_a_worker_that_dies_is_named_where_it_is_waited_for(tmp_path, number, sa
     )
 
 
-def test_the_end_of_a_worker_is_named_with_its_signal():
-    steps = SimpleNamespace(_workers=[SimpleNamespace(exitcode=code) for code in (None, -9)])
-    with pytest.raises(
-        RunError, match=r"worker was killed by signal 9 \(Killed\).* resume=True .*"
-    ):
+@pytest.mark.parametrize(("code", "fate"), [(-9, "was killed by signal 9 (Killed)"), (143, "left")])
+def test_the_end_of_a_worker_is_named_with_its_signal(code, fate):
+    steps = SimpleNamespace(_workers=[SimpleNamespace(exitcode=each) for each in (None, code)])
+    with pytest.raises(RunError) as caught:
         with _ends_named(steps):
             raise RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly")
+    assert str(caught.value).startswith(f"a loader worker {fate}, as when memory runs out: ")
 
 
 def test_the_handler_of_ended_processes_stays_as_it_was(tmp_path):
