@@ -42,7 +42,7 @@ def blaming(who: str, *passing: type[BaseException], file: Path | None = None) -
     Raises:
         PluginError: What was raised, and at which line.
     """
-    passes = (KeyboardInterrupt, Interrupted, *passing)
+    passes: tuple[type[BaseException], ...] = (KeyboardInterrupt, Interrupted, *passing)
     try:
         yield
     except passes:
