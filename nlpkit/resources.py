@@ -54,7 +54,7 @@ def secret_problems(config: Config, host: Host) -> Iterator[Problem]:
     """Secrets of a resolved config whose environment variable is not set here."""
     for path, secret in secrets_of(config, host):
         try:
-            secret.reveal()
+            secret.value()
         except InputError as error:
             yield config.origin.problem(path, str(error))
 

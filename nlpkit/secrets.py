@@ -16,8 +16,24 @@ _PASSWORD = re.compile(rf"(\bs3a?://{_USER}|://{_USER}(?!{_PORT}))(.+)(?=@)")
 _QUERY = re.compile(r"(://[^\s?'\"<>]*\?)(?!…)([^\s'\"<>)]+)")
 
 
+_REVEALED: set[str] = set()
+_SHORTEST = 6  # characters of a value that is looked for; less is a word that stands anywhere
+
+
+def kept(value: str) -> str:
+    """A secret that somebody is given, who may say it where an error is told: none shows it."""
+    if len(value) >= _SHORTEST:
+        _REVEALED.add(value)
+    return value
+
+
 def shown(text: str) -> str:
-    """A URL, or a text with some, without passwords and queries: `https://me:…@host/a.csv?…`."""
+    """A URL, or a text with some, without passwords and queries: `https://me:…@host/a.csv?…`.
+
+    What `kept` was told is left out too.
+    """
+    for secret in sorted(_REVEALED, key=len, reverse=True):
+        text = text.replace(secret, "…")
     if "://" not in text:
         return text
     return _QUERY.sub(r"\1…", _PASSWORD.sub(r"\1…", text))

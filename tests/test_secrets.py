@@ -31,6 +31,9 @@ class Stopper(Observer):
     def __init__(self, options, terminal):
         self.token, self.at = options.token.reveal(), options.at
 
+    def run_started(self, event):
+        raise ValueError(f"no channel for {self.token}")
+
     def step_ended(self, event):
         if event.step == self.at:
             os.kill(os.getpid(), signal.SIGTERM)

@@ -245,9 +245,7 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
             else f"{folder / DESCRIPTION}: has no format that nlpkit knows ({found!r})"
         )
     if "seal" not in description:
-        raise BundleError(
-            f"{folder}: the run did not finish, so its bundle is not whole; train again"
-        )
+        raise BundleError(f"{folder}: the run did not finish, so its bundle is not whole; {_GO_ON}")
     bundle = Bundle(folder, description)
     try:
         if description["seal"] != seal_of(description):
@@ -261,6 +259,7 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
 
 
 _AGAIN = "copy it again from where it is whole, or train again"
+_GO_ON = "go on with it (nlpkit train CONFIG --resume), or train again"
 
 
 def _check(bundle: Bundle) -> None:
@@ -319,7 +318,7 @@ def _find(path: Path) -> Path:
         remedy = _listed(path / "runs", found) if found else train
         raise BundleError(f"{path}: is a project, not a run; {remedy}")
     if (path / "config.yaml").is_file():
-        raise BundleError(f"{path}: the run did not finish, so it has no bundle; train again")
+        raise BundleError(f"{path}: the run did not finish, so it has no bundle; {_GO_ON}")
     raise BundleError(
         f"{path}: is neither a run folder nor a bundle; {_listed(path, _runs_in(path))}"
     )

@@ -28,6 +28,7 @@ from pydantic import (
     model_validator,
 )
 
+from nlpkit import secrets
 from nlpkit.environment import working_folder
 from nlpkit.errors import InputError, Problem
 
@@ -114,7 +115,12 @@ class Secret(BaseModel):
     As an option's type it takes nothing else, and wherever the config goes it stays a name.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        json_schema_extra={"description": "{env: NAME}, the environment variable that holds it"},
+    )
 
     env: str = Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$", description="The name of the variable.")
 
@@ -127,11 +133,15 @@ class Secret(BaseModel):
             raise ValueError(IN_CLEAR) from None
 
     def reveal(self) -> str:
-        """What the variable holds.
+        """What the variable holds, for who needs it; no message of nlpkit shows it from then on.
 
         Raises:
             InputError: It is not set.
         """
+        return secrets.kept(self.value())
+
+    def value(self) -> str:
+        """What the variable holds, be it a location that messages name. Raises as `reveal`."""
         if value := os.environ.get(self.env):
             return value
         raise InputError(f"the environment variable {self.env} is not set; {self} takes its value")
@@ -143,7 +153,7 @@ class Secret(BaseModel):
 def revealed(value: str | Secret) -> str:
     """A location as it is used. Raises InputError where a variable, or a part of it, is missing."""
     if isinstance(value, Secret):
-        return value.reveal()
+        return value.value()
     if value.endswith("?…"):
         remedy = "put the whole URL into an environment variable, and write {env: NAME}"
         raise InputError(
