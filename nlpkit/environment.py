@@ -64,6 +64,18 @@ def threads_per_rank(ranks: int) -> int:
     return int(chosen) if chosen.isdigit() and int(chosen) else max(1, usable_cores() // ranks)
 
 
+def is_loopback(url: str) -> bool:
+    """Whether a URL's host is this machine, whatever a name may come to."""
+    import ipaddress  # starting up does without both
+    from urllib.parse import urlsplit
+
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def git_commit() -> str | None:
     """The commit of the working directory, with "+" where it has changes; None without git."""
     try:

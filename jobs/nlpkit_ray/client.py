@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import logging
 import os
@@ -23,6 +22,7 @@ import requests
 from ray.exceptions import AuthenticationError
 
 from nlpkit.cli.render import Terminal
+from nlpkit.environment import is_loopback
 from nlpkit.errors import InputError, RunError
 from nlpkit_ray.private import CHATTY, YOUNG, client
 
@@ -56,7 +56,7 @@ def connect(address: str | None, *, insecure: bool = False) -> Connection:
         InputError: It cannot be reached, wants another token, or lets everybody in.
     """
     url = _url(address or os.environ.get("RAY_ADDRESS", ""))
-    mode, parts, here = _mode(url), urlsplit(url), _is_loopback(url)
+    mode, parts, here = _mode(url), urlsplit(url), is_loopback(url)
     if mode != "token" and not insecure and not here:
         raise InputError(
             f"{url}: asks nobody who they are, so whoever reaches it runs code there; start it "
@@ -216,7 +216,7 @@ def _url(address: str) -> str:
 
 def _mode(url: str) -> str:
     """`token` or `disabled`. It needs no token to ask."""
-    direct = [urllib.request.ProxyHandler({})] if _is_loopback(url) else []
+    direct = [urllib.request.ProxyHandler({})] if is_loopback(url) else []
     ask = urllib.request.build_opener(*direct).open
     try:
         with ask(f"{url}/api/authentication_mode", timeout=_PATIENCE) as answer:
@@ -232,14 +232,6 @@ def _mode(url: str) -> str:
             f"{url}: cannot be reached ({reason}); is it the address of the dashboard, and the "
             "cluster up?"
         ) from None
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _token() -> str:

@@ -13,7 +13,7 @@ import tarfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -210,12 +210,14 @@ def unpack(path: Path, folder: Path) -> None:
     try:
         with tarfile.open(path, "r:") as tar:
             members = tar.getmembers()
-            names = {member.name for member in members}
+            places = [PurePosixPath(member.name) for member in members]
+            files = {place for place, each in zip(places, members, strict=True) if each.isfile()}
+            parents = {parent for place in places for parent in place.parents}
             for each in members:
                 plain = each.type in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE)
                 if not plain or each.issparse() or not is_inside(each.name):
                     raise RunError(f"{each.name!r}: is no file of a run; nothing of it was fetched")
-            if len(names) < len(members):
+            if len(set(places)) < len(places) or files & parents:
                 raise RunError("a file of the run came twice; nothing of it was fetched")
             for each in members:
                 place = folder / each.name
@@ -223,5 +225,5 @@ def unpack(path: Path, folder: Path) -> None:
                 if not each.isdir():
                     with place.open("xb") as written:
                         shutil.copyfileobj(cast("IO[bytes]", tar.extractfile(each)), written)
-    except (tarfile.TarError, ValueError) as error:
+    except (tarfile.TarError, ValueError, OSError) as error:
         raise RunError(f"what arrived is damaged: {error}; fetch it once more") from None

@@ -22,6 +22,7 @@ from nlpkit.environment import (
     cache_folder,
     hub_folder,
     import_path,
+    is_loopback,
     runs_folder,
     usable_cores,
     versions,
@@ -271,7 +272,7 @@ def _plugins() -> tuple[int, tuple[str, ...]]:
 def _ray() -> tuple[str, str] | None:
     """Whether the dashboard of RAY_ADDRESS answers; of another port than HTTP's, its host's.
 
-    No proxy is asked: it would be told the token.
+    The token goes over https or to this machine, and neither to a proxy nor where it is sent on to.
     """
     address = os.environ.get("RAY_ADDRESS", "").rstrip("/")
     if address in ("", "local"):
@@ -281,13 +282,16 @@ def _ray() -> tuple[str, str] | None:
         address = f"http://{'127.0.0.1' if host == 'auto' else host}:8265"
     try:
         request = urllib.request.Request(f"{address}/api/version")
-        if token := _token():
-            request.add_header("Authorization", f"Bearer {token}")
+        safe = address.startswith("https://") or is_loopback(address)
+        if safe and (token := _token()):
+            request.add_unredirected_header("Authorization", f"Bearer {token}")
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(request, timeout=_RAY):
             return address, ""
     except urllib.error.HTTPError as error:
-        return address, "wants another token" if error.code in (401, 403) else str(error)
+        if error.code not in (401, 403):
+            return address, str(error)
+        return address, "wants another token" if safe else "wants a token, which http would show"
     except (OSError, ValueError, HTTPException) as error:
         return address, f"does not answer ({getattr(error, 'reason', error)})"
 

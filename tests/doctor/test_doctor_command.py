@@ -156,6 +156,13 @@ def test_a_dashboard_is_asked_with_the_token(token, fault, dashboard, monkeypatc
     assert machine._ray() == (dashboard, fault)
 
 
+def test_no_token_goes_in_clear_to_another_machine(dashboard, monkeypatch):
+    elsewhere = dashboard.replace("127.0.0.1", "0.0.0.0")  # this machine, not loopback
+    monkeypatch.setenv("RAY_ADDRESS", elsewhere)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "right")
+    assert machine._ray() == (elsewhere, "wants a token, which http would show")
+
+
 @pytest.mark.parametrize(
     "address", ["http://127.0.0.1:1", "127.0.0.1:6379", "ray://127.0.0.1:10001", "auto"]
 )

@@ -71,6 +71,8 @@ def test_files_are_written(folder):
         [("out", LINK, ".."), ("out/outside", FILE, "")],
         OVERFLOW,
         [("run/config.yaml", FILE, "")],
+        [("run//config.yaml", FILE, "")],
+        [("run/config.yaml/a", FILE, "")],
     ],
 )
 def test_anything_else_is_refused_before_a_file_is_written(members, folder):
