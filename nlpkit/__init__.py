@@ -57,7 +57,7 @@ _SILENT = {
 """What keeps libraries from reporting to their makers, in this process and its children."""
 
 for _name, _value in _SILENT.items():
-    os.environ.setdefault(_name, _value)
+    os.environ[_name] = os.environ.get(_name) or _value  # empty says nothing
 
 _LAZY = {
     "ComponentConfig": "nlpkit.config.schema",

@@ -9,10 +9,10 @@ import re
 from urllib.parse import unquote
 
 # What follows `user:` up to the last @, for a password may hold any character itself. Digits that
-# end where a port may end are one, but on s3, which has no ports: keys may begin with `4/`.
+# end where a port may end are one, but in a store of objects: its keys may begin with `4/`.
 _USER = r"[^\s/:@\[]*:(?![:…])"
 _PORT = r"\d+(?:[/?#:,;)\]}>'\"\s]|$)"
-_PASSWORD = re.compile(rf"(\bs3a?://{_USER}|://{_USER}(?!{_PORT}))(.+)(?=@)")
+_PASSWORD = re.compile(rf"(\b(?:s3[an]?|gs)://{_USER}|://{_USER}(?!{_PORT}))(.+)(?=@)")
 _QUERY = re.compile(r"(://[^\s?'\"<>]*\?)(?!…)([^\s'\"<>)]+)")
 
 

@@ -231,6 +231,7 @@ def test_what_would_need_a_query_later_is_refused_before_training(vault: Path) -
     ("text", "expected"),
     [
         ("s3://AKIA5:4/cd+ef@bucket/x", "s3://AKIA5:…@bucket/x"),
+        ("gs://key:12/cd@bucket/x", "gs://key:…@bucket/x"),
         ("ftp://me:pass@word@host/x y", "ftp://me:…@host/x y"),
         ("redis://:pw@host", "redis://:…@host"),
         ("zip://a.csv::https://me:pw@host/a.zip", "zip://a.csv::https://me:…@host/a.zip"),

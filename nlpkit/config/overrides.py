@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -47,7 +48,7 @@ def parse(texts: Sequence[str]) -> tuple[list[Override], list[Problem]]:
     for text in texts:
         key, equals, written = text.partition("=")
         path = tuple(key.strip().split("."))
-        document = strict_yaml.read(written)
+        document = strict_yaml.read(json.dumps(written) if _is_sign(written) else written)
         problem = Override(text, path, None).problem
         if not equals or not all(path):
             address = Override(text, path, None).address
@@ -63,6 +64,11 @@ def parse(texts: Sequence[str]) -> tuple[list[Override], list[Problem]]:
                 else:
                     problems.append(problem(f"clashes with {clash.address}", "keep one of them"))
     return list(overrides.values()), problems
+
+
+def _is_sign(written: str) -> bool:
+    """Whether it is one sign, such as a delimiter, which is text though YAML wants quotes."""
+    return len(written) == 1 and not written.isalnum() and written != "~"
 
 
 def _spread(override: Override) -> list[Override]:

@@ -72,9 +72,10 @@ class TokenCounts:
         return list(islice(lacking, number)) or [word for word, _ in self.words.most_common(number)]
 
     def _words(self, text: TextInput, encoding: Encoding) -> Iterator[str]:
+        offsets = encoding.offsets  # each look at them makes the whole list
         for place, token in enumerate(encoding.ids):
             if token == self._id:
-                start, end = encoding.offsets[place]
+                start, end = offsets[place]
                 if isinstance(text, list):
                     whole = text[encoding.token_to_word(place) or 0]
                 else:

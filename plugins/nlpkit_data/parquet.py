@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nlpkit_data.config import FilesConfig
 
 _ROWS = 1024  # of a piece
+_FAULTS = (ValueError, OverflowError)  # of a value: text that is not UTF-8, a date out of range
 
 
 def read(file: IO[bytes], address: str, options: FilesConfig) -> Iterator[Row | DataError]:
@@ -43,25 +44,31 @@ def read(file: IO[bytes], address: str, options: FilesConfig) -> Iterator[Row | 
         raise DataError(address, problem=problem, remedy=remedy) from None
 
 
-def _mappings(piece: Any) -> Iterable[dict[str, Any] | ValueError]:
+def _mappings(piece: Any) -> Iterable[dict[str, Any]]:
     try:
         return list(piece.to_pylist())
-    except ValueError:  # such as text that is not UTF-8; whose?
-        return [_mapping(piece.slice(at, 1)) for at in range(piece.num_rows)]
+    except _FAULTS:  # whose?
+        columns = dict(zip(piece.schema.names, piece.columns, strict=True))
+        cells = ({name: _cell(columns[name], at) for name in columns} for at in range(len(piece)))
+        return list(cells)
 
 
-def _mapping(row: Any) -> dict[str, Any] | ValueError:
+def _cell(column: Any, at: int) -> Any:
     try:
-        return dict(row.to_pylist()[0])
-    except ValueError as error:
+        return column[at].as_py()
+    except _FAULTS as error:
         return error
 
 
-def _row(
-    values: dict[str, Any] | ValueError, names: classes.Names, address: str
-) -> Row | DataError:
-    if isinstance(values, UnicodeDecodeError):
-        return DataError(address, problem="holds text that is not UTF-8")
-    if isinstance(values, ValueError):
-        return DataError(address, problem=f"cannot be read ({values})")
-    return Row(classes.named(plain(values, address), names, address), address)
+def _row(values: dict[str, Any], names: classes.Names, address: str) -> Row:
+    faults = {name: value for name, value in values.items() if isinstance(value, Exception)}
+    known = plain({name: values[name] for name in values if name not in faults}, address)
+    for name, fault in faults.items():
+        known[name] = DataError(address, column=name, problem=_problem(fault))
+    return Row(classes.named(known, names, address), address)
+
+
+def _problem(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "holds text that is not UTF-8"
+    return f"cannot be read ({error})"

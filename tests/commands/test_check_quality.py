@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections import namedtuple
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from nlpkit.checks import Findings, examine
 from nlpkit.cli.main import main
+from nlpkit.data.counts import TokenCounts
 from nlpkit_bert.resolve import REQUIRED
 
 if TYPE_CHECKING:
@@ -326,3 +328,12 @@ def test_the_command_shows_how_many_windows_rows_have(
     out, _ = capsys.readouterr()
     assert "windows of a row  1.50; 50.0% of the rows have more than one" in out
     assert "max 16; 0.0% of the rows are cut" in out
+
+
+def test_a_long_text_of_unknown_words_is_counted_in_time_of_its_length() -> None:
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    text = "word " * 100_000
+    counts, started = TokenCounts(tokenizer), time.process_time()
+    counts.add(text, tokenizer.encode(text))
+    assert time.process_time() - started < 5

@@ -208,6 +208,7 @@ class TestOverrides:
 
     def test_naming_the_same_component_again_keeps_its_options(self, file: Path) -> None:
         assert load_config(file, ["model=bert"]) == load_config(file)
+        assert load_config(file, ["data.delimiter=,"]).data.options["delimiter"] == ","
         assert load_config(file, ["data.name=files"]).data.options == {"encoding": "auto"}
 
     def test_a_mapping_for_a_section_sets_its_keys_and_leaves_the_others(self, file: Path) -> None:

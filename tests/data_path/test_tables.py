@@ -106,9 +106,11 @@ class TestParquet:
         write_parquet("a.parquet", {"text": texts([b"ok", b"caf\xe9", b"fine"])})
         assert read("a.parquet") == [
             ("a.parquet:1", {"text": "ok"}),
-            "a.parquet:2: holds text that is not UTF-8",
+            ("a.parquet:2", {"text": ANY}),
             ("a.parquet:3", {"text": "fine"}),
         ]
+        (_, (_, values), _) = read("a.parquet")
+        assert str(values["text"]) == 'a.parquet:2: column "text": holds text that is not UTF-8'
         write_parquet("b.parquet", {"text": [b"x", None]})
         assert read("b.parquet") == [
             ("b.parquet:1", {"text": ANY}),
@@ -118,6 +120,13 @@ class TestParquet:
         assert str(values["text"]) == (
             'b.parquet:1: column "text": is bytes; give text, a number, a date, or a list of them'
         )
+
+    def test_a_value_that_python_lacks_is_the_fault_of_its_column_alone(self) -> None:
+        far = pyarrow.array([2**40, 0], pyarrow.timestamp("s"))
+        write_parquet("a.parquet", {"text": ["x", "y"], "when": far})
+        (_, first), (_, second) = read("a.parquet")
+        assert (first["text"], second["text"]) == ("x", "y")
+        assert str(first["when"]).startswith('a.parquet:1: column "when": cannot be read (')
 
     def test_damage_is_named(self, tmp_path: Path) -> None:
         write_parquet("a.parquet", {"text": [str(number) for number in range(5000)]})
