@@ -24,6 +24,7 @@ _ITEM = re.compile(  # of a list that Python or numpy wrote: text in quotes, or 
     r"""\s*(?:'(?P<one>(?:[^'\\]|\\.)*)'|"(?P<two>(?:[^"\\]|\\.)*)"|(?P<bare>[\w.+-]+))\s*,?\s*""",
     re.DOTALL,
 )
+_PRINTED = re.compile(r"(?:array|tensor)\((\[.*\])(?:,\s*\w+=[^\]]*)?\)", re.DOTALL)
 _BLANK = re.compile(r"[\s\u00ad\u200b-\u200f\u2060\ufeff]*")  # spaces, and what has no width
 
 
@@ -155,7 +156,7 @@ def _parts(row: Row, column: str) -> Sequence[Any]:
     value = cell(row, column)
     if isinstance(value, str):
         listed = _listed(value)
-        if listed is None and value.strip().startswith("["):
+        if listed is None and _is_torn(value.strip()):
             remedy = 'write ["a", "b"], or separate labels by commas'
             problem = "is no JSON list"
             raise DataError(row.address, column=column, value=value, problem=problem, remedy=remedy)
@@ -170,13 +171,15 @@ def _listed(text: str) -> list[Any] | None:
     text = text.strip()
     if text == "set()":
         return []
+    if printed := _PRINTED.fullmatch(text):
+        text = printed[1]
     if text[:1] + text[-1:] not in ("[]", "()", "{}"):
         return None
     if text[0] == "[":
         with suppress(ValueError):
             return list(from_json(text))
-    elif text[1:].lstrip()[:1] not in ("'", '"', ")"):  # "(other)" is a label
-        return None
+    elif "," not in text and not re.match(r"""\(\s*['")]|\{\s*['"\d]""", text):
+        return None  # "(other)" is a label, and so is "(1)"
     items, at, end = [], len(text) - len(text[1:].lstrip()), len(text) - 1
     while at < end:
         found = _ITEM.match(text, at, end)
@@ -190,15 +193,25 @@ def _listed(text: str) -> list[Any] | None:
     return items
 
 
+def _is_torn(text: str) -> bool:
+    """Whether a text that is no list begins one, which its commas would tear apart."""
+    first = text.partition(",")[0]
+    pair = {"(": "()", "{": "{}"}.get(first[:1])
+    torn = pair is not None and first.count(pair[0]) != first.count(pair[1])
+    return torn or text.startswith(("[", "array(", "tensor(", "{'", '{"'))
+
+
 def _item(found: re.Match[str]) -> Any:
-    """The value of an item; of a number in digits its text. Raises ValueError for other words."""
+    """The value of an item; of digits after a 0 their text. Raises ValueError for other words."""
     bare = found["bare"]
     if bare is None:
         quoted = found["one"] if found["two"] is None else found["two"]
         return re.sub(r"\\([\\'\"])", r"\1", quoted)
     if bare.lower() in _WORDS:
         return _WORDS[bare.lower()]
-    return bare if bare.isdecimal() else _float(bare)
+    if bare.isdecimal():
+        return int(bare) if bare == str(int(bare)) else bare
+    return _float(bare)
 
 
 def _flag(part: Any) -> bool | None:

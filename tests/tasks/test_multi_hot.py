@@ -25,6 +25,11 @@ LISTS = {
     "a tuple": (1, 0, 1),
     "numpy": "[1 0 1]",
     "numpy over lines": "[1.\n 0. 1.]",
+    "a tuple as text": "(1, 0, 1)",
+    "a tuple of booleans as text": "(True, False, True)",
+    "an array": "array([1, 0, 1])",
+    "an array with its type": "array([1., 0., 1.], dtype=float32)",
+    "a tensor": "tensor([1, 0, 1], device='cuda:0')",
     "commas": "1, 0, 1",
 }
 
@@ -66,8 +71,9 @@ def test_text_of_0_and_1_between_commas_is_no_list_of_labels_but_may_be_a_class(
 
 def test_numbers_of_labels_are_labels():
     of = task(target="multilabel")
-    rows = [row(label=value) for value in ([0, 1], [1], "[2]", "0,2", [], 1)]
-    assert of.fit_schema(rows)["counts"] == {"0": 2, "1": 3, "2": 2}
+    rows = [row(label=value) for value in ([0, 1], [1], "[2]", "0,2", [], 1, "(0, 1)", "{2}")]
+    assert of.fit_schema(rows)["counts"] == {"0": 3, "1": 4, "2": 3}
+    assert of.fit_schema([row(label="[007 12]")])["labels"] == ["007", "12"]
 
 
 def test_lists_of_two_places_are_told_from_labels_by_there_being_nothing_to_learn():
@@ -94,8 +100,11 @@ def test_brackets_may_be_part_of_a_label():
     of = task(target="multilabel")
     assert of.fit_schema([row(label="(other), {x: y}")])["labels"] == ["(other)", "{x: y}"]
     assert task().stratum(row(label="[other]")) == "[other]"
-    assert task().stratum(row(label="[12]")) == "[12]"
-    for cell in ("[a, b]", "[1 0 ... 0]", "['a"):
+    assert of.fit_schema([row(label="(1)")])["labels"] == ["(1)"]
+    for cell in ("[12]", "(1)", "{1}", "(0, 18)", "[0, 1]"):  # also intervals
+        assert task().stratum(row(label=cell)) == cell
+    torn = ("{'a': 1, 'b': 0}", "{'a': 1}", "{a: 1, b: 0}", "(1, 0", "(a, b)")
+    for cell in ("[a, b]", "[1 0 ... 0]", "['a", *torn, "array([1, ..., 0])", "tensor(1)"):
         with pytest.raises(DataError, match=r"is no JSON list \(write \[\"a\", \"b\"\], or sep"):
             of.stratum(row(label=cell))
 
