@@ -69,6 +69,11 @@ def label(row: Row, column: str) -> str:
     return name
 
 
+def lists_flags(label: str) -> bool:
+    """Whether a label is the text of a list of 0 and 1; it may be an interval as well."""
+    return _may_be_flags(_listed(label) or ())
+
+
 def types(value: Any) -> set[str]:
     """What a cell's labels are: "int" (1.0 too), "bool", or "text" for all else."""
     if isinstance(value, list | tuple):
@@ -135,7 +140,7 @@ def _float(value: Any) -> float:
 
 def _name(row: Row, column: str, value: Any) -> str:
     if isinstance(value, list | tuple | Mapping):
-        if isinstance(value, list | tuple) and _are_flags(value):
+        if isinstance(value, list | tuple) and _may_be_flags(value):
             raise _unnamed(row, column)
         raise DataError(
             row.address,
@@ -221,10 +226,13 @@ def _flag(part: Any) -> bool | None:
 
 def _are_flags(parts: Sequence[Any]) -> bool:
     """Whether parts can be nothing but 0 and 1 at the places of labels: no label stands twice."""
-    flags = [_flag(part) for part in parts]
-    if len(flags) < 2 or None in flags:
+    if not _may_be_flags(parts):
         return False
-    return len(set(flags)) < len(flags) or isinstance(parts[0], bool)
+    return len(set(map(_flag, parts))) < len(parts) or isinstance(parts[0], bool)
+
+
+def _may_be_flags(parts: Sequence[Any]) -> bool:
+    return len(parts) > 1 and None not in map(_flag, parts)
 
 
 def _unnamed(row: Row, column: str) -> DataError:

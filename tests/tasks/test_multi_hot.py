@@ -82,6 +82,19 @@ def test_lists_of_two_places_are_told_from_labels_by_there_being_nothing_to_lear
         task(target="multilabel").fit_schema(rows)
 
 
+def test_classes_that_are_lists_of_two_places_all_are_told_from_intervals():
+    with pytest.raises(DataError, match=r"is a list of 0 and 1 \(task.labels: "):
+        task().stratum(row(label=[1, 0]))
+    rows = [row(label=value) for value in ("[1, 0]", "[0, 1]")]
+    with pytest.raises(DataError, match=r"all labels are lists of 0 and 1 \(task.labels: "):
+        task().fit_schema(rows)
+    assert task().fit_schema([*rows, row(label="[1, 2]")])["labels"] == [
+        "[0, 1]",
+        "[1, 0]",
+        "[1, 2]",
+    ]
+
+
 @pytest.mark.parametrize(
     "cell",
     ["['b', \"a's\"]", "('b', \"a's\",)", "{'b', 'a\\'s'}", "['b' \"a's\"]", '["b", "a\'s"]'],

@@ -185,9 +185,14 @@ class SequenceTask:
             problem = f"the training rows have {'one label' if seen else 'no labels'}; "
             problem += f"at least {least} are needed"
             raise DataError("", column=self._column, problem=problem)
-        if not self._named and counts.keys() == {"0", "1"} and set(counts.values()) == {rows}:
+        problem = ""
+        if counts.keys() == {"0", "1"} and set(counts.values()) == {rows}:
             # of [0, 1] alone nobody can tell; but if every row has both, there is nothing to learn
-            problem, remedy = "all rows have the labels 0 and 1", cells.LIST_OF_FLAGS
+            problem = "all rows have the labels 0 and 1"
+        elif all(map(cells.lists_flags, counts)):
+            problem = "all labels are lists of 0 and 1"
+        if problem and not self._named:
+            remedy = cells.LIST_OF_FLAGS
             raise DataError("", column=self._column, problem=problem, remedy=remedy)
 
     def _row_weight(self, row: Row) -> float:
