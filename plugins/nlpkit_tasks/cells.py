@@ -74,6 +74,18 @@ def lists_flags(label: str) -> bool:
     return _may_be_flags(_listed(label) or ())
 
 
+def places(row: Row, column: str) -> int:
+    """How many places the list in a cell has; 0 where there is no list, or no such column."""
+    value = row.values.get(column)
+    return len(value) if isinstance(value, list | tuple) else 0
+
+
+def cast(column: str, *, lists: bool = False) -> str:
+    """A remedy: how a column of classes, which the library datasets names, becomes numbers."""
+    kind = 'List(Value("int64"))' if lists else 'Value("int64")'
+    return f'of a ClassLabel take the numbers: dataset.cast_column("{column}", {kind})'
+
+
 def types(value: Any) -> set[str]:
     """What a cell's labels are: "int" (1.0 too), "bool", or "text" for all else."""
     if isinstance(value, list | tuple):
@@ -102,6 +114,8 @@ def named(row: Row, column: str, names: Sequence[str]) -> tuple[str, ...]:
     value, remedy = row.values[column], "leave task.labels out where cells name their labels"
     if None in flags:
         problem = "is no list of 0 and 1"
+        if isinstance(value, list | tuple) and isinstance(value[0], str):
+            remedy += f"; {cast(column, lists=True)}"
         raise DataError(row.address, column=column, value=value, problem=problem, remedy=remedy)
     if len(flags) != len(names):
         problem = f"has {len(flags)} places, and task.labels {len(names)} names"
@@ -114,7 +128,9 @@ def flag(row: Row, column: str) -> bool:
     value = cell(row, column)
     found = _flag(value)
     if found is None:
-        raise DataError(row.address, column=column, value=value, problem="is neither 0 nor 1")
+        problem = "is neither 0 nor 1"
+        remedy = f"write 0 or 1; {cast(column)}" if isinstance(value, str) else ""
+        raise DataError(row.address, column=column, value=value, problem=problem, remedy=remedy)
     return found
 
 
@@ -123,12 +139,16 @@ def number(row: Row, column: str) -> float:
     value = cell(row, column)
     if value is None or value == "":
         raise DataError(row.address, column=column, problem="the number is missing")
+    remedy = ""
     try:
         result = math.nan if isinstance(value, bool) else _float(value)
     except (TypeError, ValueError, OverflowError):
         result = math.nan
+        if isinstance(value, str) and re.search("[^\\W\\d_]", value):  # words
+            remedy = cast(column)
     if not math.isfinite(result):
-        raise DataError(row.address, column=column, value=value, problem="is not a finite number")
+        problem = "is not a finite number"
+        raise DataError(row.address, column=column, value=value, problem=problem, remedy=remedy)
     return result
 
 

@@ -89,6 +89,58 @@ def test_the_same_rows_have_the_same_labels(how: str, tmp_path: Path) -> None:
     assert several.fit_schema(good)["counts"] == {"a": 1, "b": 1}
 
 
+NO_YES = ClassLabel(names=["no", "yes"])
+
+
+def learned(task: SequenceTask, rows: Any) -> None:
+    rows = list(rows)
+    for row in rows:
+        task.stratum(row)  # looks at the weight
+    task.fit_schema(rows)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"target": "multilabel", "label": ["a", "b"]},
+            '"yes" is neither 0 nor 1 (write 0 or 1; of',
+        ),
+        ({"target": "regression", "label": "a"}, '"yes" is not a finite number (of'),
+        ({"label": "b", "weight": "a"}, '"yes" is not a finite number (of'),
+        (
+            {"target": "multilabel", "label": "hot", "labels": ["x", "y", "z"]},
+            "is no list of 0 and 1 (leave task.labels out where cells name their labels; of",
+        ),
+        (
+            {"target": "multilabel", "label": "hot"},
+            "each row lists 3 or more labels, and they are only 2 (if they are no and yes, "
+            "task.labels: [a, b, c] names the places of such lists; of",
+        ),
+    ],
+)
+def test_where_numbers_are_asked_for_classes_can_be_cast_to_them(
+    options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    features = Features(
+        {"text": Value("string"), "a": NO_YES, "b": NO_YES, "hot": List(NO_YES)},
+    )
+    values = {"text": ["x", "y"], "a": [1, 0], "b": [0, 1], "hot": [[1, 0, 0], [0, 1, 1]]}
+    dataset = Dataset.from_dict(values, features=features)
+    task = SequenceTask(SequenceConfig(**options))
+    rows, location = source(dataset, "in memory", tmp_path)
+    with pytest.raises(DataError) as caught:
+        learned(task, rows.rows(location))
+    assert f"{message} a ClassLabel take the numbers: dataset.cast_column(" in str(caught.value)
+    for column in ("a", "b") if "hot" != options["label"] else ("hot",):
+        kind = List(Value("int64")) if column == "hot" else Value("int64")
+        dataset = dataset.cast_column(column, kind)
+    if message.startswith("each"):
+        task = SequenceTask(SequenceConfig(**options, labels=["x", "y", "z"]))
+    rows, location = source(dataset, "in memory", tmp_path)
+    learned(task, rows.rows(location))
+
+
 def test_a_number_without_a_class_is_a_bad_row(tmp_path: Path) -> None:
     """The library refuses such a row; other programs write them all the same."""
     names = {"label": ["no", "yes"]}

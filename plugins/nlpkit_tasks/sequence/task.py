@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from bisect import bisect_left
 from collections import Counter
@@ -67,19 +68,20 @@ class SequenceTask:
     def fit_schema(self, rows: Iterable[Row]) -> Schema:
         """Labels, their counts and their weights; the mean of numbers."""
         numbers, counts, total = array("d"), Counter(dict.fromkeys(self._named, 0)), 0
-        types = set[str]({"text"} if self._named else ())
+        types, least = set[str]({"text"} if self._named else ()), math.inf
         for row in rows:
             target, total = self._target(row), total + 1
             if isinstance(target, float):
                 numbers.append(target)
             else:
                 counts.update(target)
+                least = min(least, cells.places(row, self._column))
                 types.update(() if self._named else cells.types(row.values[self._column]))
         if not total:
             raise DataError("", problem="there are no training rows")
         if numbers:
             return {"labels": [], "counts": {}, "weights": {}, "mean": float(np.mean(numbers))}
-        self._check_counts(counts, total)
+        self._check_counts(counts, total, least)
         ordered = {label: counts[label] for label in sorted(counts)}
         weights = self._class_weights(ordered)
         known = {"type": types.pop()} if types in ({"int"}, {"bool"}) else {}
@@ -179,20 +181,23 @@ class SequenceTask:
             raise DataError(row.address, column=self._column, problem=problem, remedy=remedy)
         return names
 
-    def _check_counts(self, counts: Mapping[str, int], rows: int) -> None:
+    def _check_counts(self, counts: Mapping[str, int], rows: int, places: float) -> None:
+        """`places` is how many the shortest list has."""
         seen, least = sum(map(bool, counts.values())), 2 if self._options.target == "class" else 1
         if seen < least:
             problem = f"the training rows have {'one label' if seen else 'no labels'}; "
             problem += f"at least {least} are needed"
             raise DataError("", column=self._column, problem=problem)
-        problem = ""
+        problem, remedy = "", cells.LIST_OF_FLAGS
         if counts.keys() == {"0", "1"} and set(counts.values()) == {rows}:
             # of [0, 1] alone nobody can tell; but if every row has both, there is nothing to learn
             problem = "all rows have the labels 0 and 1"
         elif all(map(cells.lists_flags, counts)):
             problem = "all labels are lists of 0 and 1"
+        elif places > max(2, len(counts)):  # a ClassLabel of no and yes; of labels none need repeat
+            problem = f"each row lists {places} or more labels, and they are only {len(counts)}"
+            remedy = f"if they are no and yes, {remedy}; {cells.cast(self._column, lists=True)}"
         if problem and not self._named:
-            remedy = cells.LIST_OF_FLAGS
             raise DataError("", column=self._column, problem=problem, remedy=remedy)
 
     def _row_weight(self, row: Row) -> float:
