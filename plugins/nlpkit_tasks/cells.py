@@ -144,12 +144,19 @@ def number(row: Row, column: str) -> float:
         result = math.nan if isinstance(value, bool) else _float(value)
     except (TypeError, ValueError, OverflowError):
         result = math.nan
-        if isinstance(value, str) and re.search("[^\\W\\d_]", value):  # words
-            remedy = cast(column)
+        remedy = _remedy(column, value) if isinstance(value, str) else ""
     if not math.isfinite(result):
         problem = "is not a finite number"
         raise DataError(row.address, column=column, value=value, problem=problem, remedy=remedy)
     return result
+
+
+def _remedy(column: str, text: str) -> str:
+    """What helps where a text is no number."""
+    if comma := re.fullmatch(r"\s*([+-]?[\d.]*),(\d+)\s*", text):
+        point = f"{comma[1].replace('.', '')}.{comma[2]}"
+        return f"write {point}, the decimal sign is a point; what parts thousands is left out"
+    return cast(column) if re.search(r"[^\W\d_]", text) else ""
 
 
 def _float(value: Any) -> float:

@@ -189,6 +189,12 @@ def test_without_targets_no_label_is_needed():
         ({"target": "regression"}, {"label": 10**400}, "is not a finite number"),
         ({"target": "regression"}, {"label": "1_000"}, '"1_000" is not a finite number'),
         ({"weight": "w"}, {"label": "neutral", "w": "1_0"}, 'column "w": "1_0" is not a finite'),
+        (
+            {"target": "regression"},
+            {"label": "1,90"},
+            r'"1,90" is not a finite number \(write 1.90, the decimal sign is a point',
+        ),
+        ({"weight": "w"}, {"label": "neutral", "w": "-1.234,5"}, r"\(write -1234.5, the dec"),
         ({"target": "regression"}, {"label": True}, '"True" is not a finite number'),
         ({"target": "regression"}, {"label": ""}, "the number is missing"),
         ({"weight": "w"}, {"label": "neutral", "w": "-1"}, 'column "w": "-1.0" is below 0'),
