@@ -6,6 +6,7 @@ warning names are looked up once more.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from nlpkit.data.rows import BadRows, Rows
 
 _FEW = 5  # training rows of a label
+_JOINS = re.compile(r"[;|]")
+_JOINED = 2  # labels that hold others; one alone may be a name
 _MISSING = {"nan", "none", "null", "n/a", "na", "#n/a", "<na>", "-1"}
 _KEY = "tokenizer.max_length"
 _CUT = 0.05  # share of the rows from which truncation is worth a warning
@@ -264,6 +267,16 @@ def _oddities(counts: Mapping[str, int]) -> Iterator[tuple[Set[str], str, str]]:
         message = "labels that differ by capitals, blanks or the form of Unicode alone"
         watched = {label for label in counts if _visible(label) in rarest}
         yield watched, f"{message}: {ways}", "write each in one way, if both mean the same"
+    joined = {
+        label: count
+        for label, count in counts.items()
+        if len(parts := [part.strip() for part in _JOINS.split(label)]) > 1
+        and not counts.keys().isdisjoint(parts)
+    }
+    if len(joined) >= _JOINED:
+        message = f"labels that hold others, joined by ; or |: {_rarest(joined)}"
+        remedy = "if they are several labels, write a list or separate them by commas"
+        yield joined.keys(), message, f"{remedy} (task.target: multilabel)"
     if missing := {label: n for label, n in counts.items() if label.casefold() in _MISSING}:
         message = f"labels that often stand for a missing one: {_rarest(missing)}"
         yield missing.keys(), message, "if they do, leave the cells empty: they are bad rows then"

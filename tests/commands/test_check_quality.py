@@ -142,6 +142,19 @@ class TestLabels:
             "the same"
         )
 
+    @pytest.mark.parametrize("target", ["class", "multilabel"])
+    def test_labels_that_hold_others_are_named(self, target: str) -> None:
+        labels = ["a", "b", "a|b", "b ; c", "x;y"]
+        rows = [f"text {number},{labels[number % 5]}" for number in range(25)]
+        place, also = ("train.csv:4: ", " (also train.csv:5)") if target == "class" else ("", "")
+        assert str(only(found(rows, task={"target": target}))) == (
+            f"{place}labels that hold others, joined by ; or |: a|b (5), b ; c (5){also}; if "
+            "they are several labels, write a list or separate them by commas "
+            "(task.target: multilabel)"
+        )
+        one = [row for row in rows if ";" not in row]
+        assert found(one, task={"target": target}).problems == []
+
     def test_signs_set_labels_apart(self) -> None:
         labels = ["c", "c++", "c#", "ab", "a-b", "a_b", "1", "1.5", "é", "e"]
         assert found([f"text {n},{labels[n % 10]}" for n in range(50)]).problems == []
