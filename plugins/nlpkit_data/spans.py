@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from nlpkit.errors import Problem
@@ -15,12 +16,14 @@ BLANK_QUOTE = re.compile(r'\s+"')
 """What a value begins with whose quote quotes nothing."""
 
 _Fields = list[tuple[int, str]]  # values, each with the place of its column
+_BREAK = re.compile(r"\r\n?|\n")
 _DIGIT = re.compile(r"\d")
 _SHORT = 2  # characters of a number that says something only beside others
 _KNOWN = 10_000  # different values of a column that are remembered
 _LENGTH = 64  # characters of one
-_LINES = 50  # of a cell that are remembered
-_WAITING = 500  # cells, until the columns are known well
+_LINES = 500  # of a cell that are remembered
+_WAITING = 100  # cells, until the columns are known well
+_FEW = 3  # lines, which say nothing of columns
 _NAMED = 10  # cells in a warning
 
 
@@ -48,17 +51,16 @@ class Spans:
         """Looks at a row, which starts in a line and ends in another or the same."""
         if last > line:
             for place, cell in enumerate(cells):
-                if "\n" in cell and (fields := self._fields(cell, place)):
+                if _BREAK.search(cell) and (fields := self._fields(cell, place)):
                     self._waiting.append((f"{line} to {last}", fields))
-            if len(self._waiting) > _WAITING:
-                self._judge()
-            return
         self._rows += 1
         for values, cell in zip(self._values, cells, strict=True):
-            if len(cell) <= _LENGTH and len(values) < _KNOWN:
+            if len(cell) <= _LENGTH and len(values) < _KNOWN and not _BREAK.search(cell):
                 values[cell] += 1
             if not self._blank and BLANK_QUOTE.match(cell):
                 self._blank = line
+        if len(self._waiting) > _WAITING:
+            self._judge()
 
     def report(self, say: Callable[[Problem], None]) -> None:
         """Says what was found."""
@@ -81,31 +83,42 @@ class Spans:
     def _fields(self, cell: str, place: int) -> list[_Fields]:
         """By line the values that a cell has for other columns; [] where a line is no row's."""
         found, columns = list[_Fields](), len(self._values)
-        lines = [line for line in cell.split("\n") if line.strip()]
+        lines = [line for line in _BREAK.split(cell) if line.strip()]
         for number, line in enumerate(lines, 1):
             start = place if number == 1 else 0
-            parts = line.rstrip("\r").split(self._delimiter)
+            parts = line.split(self._delimiter)
             if start + len(parts) != (place + 1 if number == len(lines) else columns):
                 return []
             found.append([each for each in enumerate(parts, start) if each[0] != place])
         return [fields for fields in found if fields][:_LINES]
 
     def _judge(self) -> None:
-        labels = [2 * len(values) <= self._rows for values in self._values]
-        shapes = [{_shape(value) for value in values} for values in self._values]
-
-        def known(place: int, value: str, lines: int) -> bool:
-            if labels[place] and value.strip() and value in self._values[place]:
-                return True
-            alike = 2 * len(shapes[place]) <= len(self._values[place])
-            digits = alike and _shape(value) != value and (len(value) > _SHORT or lines > 1)
-            return digits and _shape(value) in shapes[place]
-
         for span, lines in self._waiting:
-            count = sum(any(known(*field, len(lines)) for field in fields) for fields in lines)
-            if 2 * count >= len(lines):
+            if 2 * self._alike(lines) >= len(lines):
                 self._found.append(span)
         self._waiting.clear()
+
+    def _alike(self, lines: list[_Fields]) -> int:
+        """How many lines have a value as its column has in other rows, or in other lines.
+
+        The lines count only where they outnumber the rows, of which too few are left to judge by.
+        """
+        seen, rows, own = self._values, self._rows, len(lines) > max(self._rows, _FEW)
+        if own:
+            seen, rows = [values.copy() for values in seen], rows + len(lines)
+            for place, value in chain.from_iterable(lines):
+                seen[place][value] += 1
+        shapes = [{_shape(value) for value in values} for values in seen]
+
+        def known(place: int, value: str) -> bool:
+            values = seen[place]
+            if 2 * len(values) <= rows and value.strip() and values[value] > own:
+                return True
+            alike = 2 * len(shapes[place]) <= len(values)
+            digits = alike and _shape(value) != value and (len(value) > _SHORT or len(lines) > 1)
+            return digits and _shape(value) in shapes[place]
+
+        return sum(any(known(*field) for field in fields) for fields in lines)
 
 
 def _shape(value: str) -> str:

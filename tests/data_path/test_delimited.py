@@ -136,6 +136,28 @@ class TestQuotes:
         assert [row["text"] for row in found] == [row["text"] for row in rows]
         assert remarks == []
 
+    @pytest.mark.parametrize(("rows", "first", "last"), [(40, 1, 38), (12, 2, 10), (40, 0, 39)])
+    @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+    @pytest.mark.parametrize("order", [1, -1])
+    def test_two_stray_quotes_that_leave_few_rows_are_named(
+        self, rows: int, first: int, last: int, end: str, order: int
+    ) -> None:
+        cells = [[LABELS[number % 3], f"where is {chr(97 + number)}"] for number in range(rows)]
+        cells[first][1] = f'"{cells[first][1]}'
+        cells[last][1] += '"'
+        lines = [",".join(each[::order]) for each in [["label", "text"], *cells]]
+        found, (remark,) = read("a.csv", end.join(lines))
+        assert len(found) == rows - (last - first)
+        assert (
+            f"1 quoted value holds what look like rows: lines {first + 2} to {last + 2};" in remark
+        )
+
+    def test_a_text_longer_than_its_file_has_rows_is_no_rows(self) -> None:
+        text = "Dear all,\nwell, yes\nso, no\nand, perhaps\nor, not\nbye"
+        for order in (1, -1):
+            rows = [["text", "label"], [text, "a"], [text.replace("e", "i"), "b"]]
+            assert read("a.csv", table([each[::order] for each in rows]))[1] == []
+
     def test_texts_of_several_lines_are_no_rows(self) -> None:
         letters = [
             "Hello,\nI cannot log in, please",
