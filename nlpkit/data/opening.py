@@ -5,11 +5,11 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import re
 import zlib
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
-from urllib.parse import urlsplit
 
 from nlpkit.errors import DataError, NlpkitError, closest
 from nlpkit.secrets import hidden
@@ -19,8 +19,17 @@ if TYPE_CHECKING:
 
 
 def path_of(location: str) -> str:
-    """A location without what a web address has behind its path, such as a signature."""
-    return urlsplit(location).path if location.startswith(("http://", "https://")) else location
+    """A location without what a URL has behind its path, such as a signature.
+
+    A # is a character like others, but on the web.
+    """
+    if "://" not in location:
+        return location
+    return re.split("[?#]" if _web(location) else "[?]", location, maxsplit=1)[0]
+
+
+def _web(location: str) -> bool:
+    return re.match(r"(\w+::)*https?://", location, re.IGNORECASE) is not None
 
 
 @contextmanager
@@ -39,7 +48,7 @@ def opened(location: str, address: str, *, unpack: bool = True) -> Iterator[IO[b
                 yield raw
     except FileNotFoundError as error:
         cause = error.__cause__  # fsspec's http says so too where a connection fails
-        if location.startswith("http") and cause and getattr(cause, "status", 0) != 404:
+        if _web(location) and cause and getattr(cause, "status", 0) != 404:
             problem = f"cannot be reached ({_reason(cause, location)})"
             raise DataError(address, problem=problem) from None
         folder = Path(location).parent
@@ -76,4 +85,7 @@ def _raw(location: str) -> IO[bytes]:
         return Path(location).open("rb")
     import fsspec  # type: ignore[import-untyped]  # takes 50 ms, and local paths do without
 
-    return io.BufferedReader(fsspec.open(location, "rb").open())  # its own reads few lines at once
+    # not fsspec.open, which has words of its own instead of the cause where a URL has a ? or *
+    protocol, sign, rest = location.partition("://")
+    files, path = fsspec.url_to_fs(f"{protocol.lower()}{sign}{rest}")
+    return io.BufferedReader(files.open(path, "rb"))  # its own reads few lines at once

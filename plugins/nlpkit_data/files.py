@@ -122,7 +122,8 @@ def reader(location: str) -> Reader:
         if "://" not in location:
             with opened(location, shown(location), unpack=False):
                 pass  # there is a file, so its suffix is at fault
-        problem = f'has the suffix "{suffix}", which names no kind of file that can be read'
+        named = re.sub(r"(?<!^)\W.*", "…", suffix, flags=re.DOTALL)  # it may be signed
+        problem = f'has the suffix "{named}", which names no kind of file that can be read'
         remedy = f"they are {', '.join(READERS)}, the first four also with .gz"
         raise DataError(shown(location), problem=problem, remedy=remedy)
     if suffix not in _TEXTS and path_of(location).lower().endswith(".gz"):

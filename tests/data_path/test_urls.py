@@ -19,9 +19,10 @@ import pytest
 from nlpkit.bundle.evaluate import evaluate
 from nlpkit.cli.main import main
 from nlpkit.contracts import Row
+from nlpkit.data.opening import path_of
 from nlpkit.errors import DataError
 from nlpkit_data.config import FilesConfig
-from nlpkit_data.files import READERS, Files
+from nlpkit_data.files import READERS, Files, reader
 from tests.bundle.bundles import ROWS, make_run
 
 if TYPE_CHECKING:
@@ -104,10 +105,37 @@ def test_a_signed_address_takes_its_suffix_from_its_path(web: str) -> None:
     assert source.fingerprint(url) == source.fingerprint(f"{web}/rows.csv.gz")
 
 
+def test_a_signed_address_is_one_in_whatever_letters_and_caches(web: str) -> None:
+    for url in (web.replace("http", "HTTP"), f"simplecache::{web}"):
+        assert values(f"{url}/signed.csv.gz{SIGNED}") == ROWS * 5
+
+
+@pytest.mark.parametrize(
+    ("location", "path"),
+    [
+        ("HTTPS://a/r.csv.gz?sig=x.y#z", "HTTPS://a/r.csv.gz"),
+        ("simplecache::http://a/r.csv#z", "simplecache::http://a/r.csv"),
+        ("abfs://c/r#1.csv?sig=x.y", "abfs://c/r#1.csv"),
+        ("what?/r.csv", "what?/r.csv"),
+    ],
+)
+def test_what_follows_the_path_of_a_url_is_no_part_of_it(location: str, path: str) -> None:
+    assert path_of(location) == path
+
+
+def test_a_signature_is_no_suffix(tmp_path: Path) -> None:
+    (tmp_path / "r.txt?sig=secret").touch()
+    for location in ("abfs://c/r.txt?sig=secret", str(tmp_path / "r.txt?sig=secret")):
+        with pytest.raises(DataError, match=r'has the suffix "\.txt…?", which names') as raised:
+            reader(location)
+        assert "secret" not in raised.value.problem
+
+
 def test_what_a_server_does_not_give_is_named(web: str) -> None:
     source = Files(FilesConfig())
-    with pytest.raises(DataError, match=r"nothing.csv: there is no such file$"):
-        source.fingerprint(f"{web}/nothing.csv")
+    for query in ("", SIGNED, "*"):
+        with pytest.raises(DataError, match=r"nothing.csv[?*…]*: there is no such file$"):
+            source.fingerprint(f"{web}/nothing.csv{query}")
     with pytest.raises(DataError, match=r"signed.csv.gz: cannot be read \(403 Forbidden\)$"):
         source.fingerprint(f"{web}/signed.csv.gz")
     with pytest.raises(DataError, match=r"broken.csv: cannot be read \(.*payload is not compl"):
@@ -117,8 +145,9 @@ def test_what_a_server_does_not_give_is_named(web: str) -> None:
 def test_a_host_that_cannot_be_reached_is_no_missing_file() -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), Served) as server:
         url = f"http://127.0.0.1:{server.server_port}/a.csv"
-    with pytest.raises(DataError, match=r"^http://127.* cannot be reached .*127.0.0.1"):
-        Files(FilesConfig()).fingerprint(url)
+    for query in ("", SIGNED):
+        with pytest.raises(DataError, match=r"^http://127.* cannot be reached .*127.0.0.1'"):
+            Files(FilesConfig()).fingerprint(f"{url}{query}")
 
 
 def check_commands(url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
