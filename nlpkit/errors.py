@@ -103,7 +103,7 @@ class DataError(InputError):
         if suggestion is not None:
             text += f'; did you mean "{suggestion}"?'
         parts = [address] if address else []
-        parts += [] if column is None else [f'column "{column}"']
+        parts += [] if column is None else [f'column "{column_name(column)}"']
         super().__init__(": ".join([*parts, text]) + (f" ({remedy})" if remedy else ""))
 
     def advising(self, remedy: str) -> DataError:
@@ -178,3 +178,9 @@ def shorten(text: str, limit: int = 60) -> str:
     """`text` on one line, cut at `limit` characters."""
     line = " ".join(text.split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def column_name(name: object) -> str:
+    """What messages call a column: its name as it is, unless that is long."""
+    text = str(name)
+    return text if len(text) <= 60 else shorten(text)

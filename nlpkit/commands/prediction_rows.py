@@ -17,7 +17,7 @@ from nlpkit.contracts import Row
 from nlpkit.data.encoding import AUTO, lines
 from nlpkit.data.opening import opened, path_of
 from nlpkit.data.rows import remarks
-from nlpkit.errors import DataError, InputError, closest
+from nlpkit.errors import DataError, InputError, closest, column_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -135,7 +135,7 @@ def _check_columns(row: Row, columns: tuple[str, ...], location: str, choose: st
                 column=column,
                 problem="does not exist",
                 suggestion=closest(column, names),
-                remedy=f"the columns are: {', '.join(names)}; {choose}",
+                remedy=f"the columns are: {', '.join(map(column_name, names))}; {choose}",
             )
 
 

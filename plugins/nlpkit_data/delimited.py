@@ -72,7 +72,7 @@ def read_csv(
             yield broken
         elif not names:
             if any(map(str.strip, cells)):  # else it is a blank line
-                names = checked_header(cells, here)
+                names = _header(cells, here, last)
                 width = len(names) if all(names) else -1
                 spans = Spans(address, delimiter, len(names))
         elif len(cells) == width and "\0" not in "".join(cells):
@@ -169,6 +169,14 @@ def _broken(error: str, address: str, line: int, last: int) -> tuple[DataError, 
     remedy = "quote whole values, and double the quotes in them"
     remedy += f"; {lost} are lost; {_NO_QUOTES}" if lost else ""
     return DataError(address, problem=f"is not valid ({error})", remedy=remedy), False
+
+
+def _header(cells: list[str], address: str, last: int) -> list[str]:
+    if any("\n" in cell or "\r" in cell for cell in cells):
+        problem = f"a quote opens in the header and goes on to line {last}"
+        remedy = f"close it, or double it; names of columns stand on one line; {_NO_QUOTES}"
+        raise DataError(address, problem=problem, remedy=remedy)
+    return checked_header(cells, address)
 
 
 def checked_header(header: list[str], address: str) -> list[str]:

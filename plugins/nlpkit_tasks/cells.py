@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from nlpkit.errors import DataError, closest
+from nlpkit.errors import DataError, closest, column_name
 from nlpkit.files import from_json
 
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ def cell(row: Row, column: str) -> Any:
             raise value
         return None if isinstance(value, float) and math.isnan(value) else value
     names = [str(name) for name in row.values]
-    remedy = f"the columns are: {', '.join(names)}"
+    remedy = f"the columns are: {', '.join(map(column_name, names))}"
     if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
-        remedy = f"the only column is {names[0]!r}: data.delimiter says what separates"
+        remedy = f"the only column is {column_name(names[0])!r}: data.delimiter says what separates"
     raise DataError(
         row.address,
         column=column,

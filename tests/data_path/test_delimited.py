@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nlpkit.contracts import Row
+from nlpkit.errors import DataError
 from nlpkit_data.config import FilesConfig
 from nlpkit_data.files import Files
+from nlpkit_tasks.cells import cell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -157,6 +159,27 @@ class TestQuotes:
         for order in (1, -1):
             rows = [["text", "label"], [text, "a"], [text.replace("e", "i"), "b"]]
             assert read("a.csv", table([each[::order] for each in rows]))[1] == []
+
+    @pytest.mark.parametrize("end", ["\n", "\r"])
+    def test_a_quote_that_opens_in_the_header_is_said_in_few_words(self, end: str) -> None:
+        rows = ["", 'label,"text', *["a,some words"] * 1000, 'b,the last"', "c,x"]
+        with pytest.raises(DataError) as raised:
+            read("a.csv", end.join(rows))
+        assert str(raised.value) == (
+            "a.csv:2: a quote opens in the header and goes on to line 1003 (close it, or double "
+            "it; names of columns stand on one line; data.quotes: none, if quotes mean nothing "
+            "here)"
+        )
+
+    def test_long_names_of_columns_are_shortened(self) -> None:
+        long = "long " * 1000
+        (row,), _ = read("a.csv", f"label,{long}\na,b\n")
+        with pytest.raises(DataError, match=r"the columns are: label, long .*…") as raised:
+            cell(Row(row, "a.csv:2"), "text")
+        assert len(str(raised.value)) < 200
+        with pytest.raises(DataError) as raised:
+            read("a.csv", f"{long},{long}\na,b\n")
+        assert len(str(raised.value)) < 200
 
     def test_texts_of_several_lines_are_no_rows(self) -> None:
         letters = [
