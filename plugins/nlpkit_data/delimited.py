@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import threading
+from contextlib import suppress
 from itertools import chain, islice
 from typing import IO, TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _ROWS = 16  # that are read together; any of them may be long
 _FIRST, _EACH = 1000, 16  # all rows of the first lines are looked at, behind them of each so many
+_SAMPLE = 20  # lines behind the header, where it holds more of another sign than of the usual one
 _UNCLOSED = "unexpected end of data"  # csv's words, as those below
 _TOO_LONG = "field larger than field limit"
 _NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -95,7 +97,10 @@ def read_tsv(
 
 
 def _beginning(text: Iterator[str], usual: str) -> tuple[list[str], str, int]:
-    """The lines up to the header, what separates it, and how many lines stood before them."""
+    """The first lines, what separates their values, and how many lines stood before them.
+
+    What stands most often in the header separates, unless only the usual one makes rows as wide.
+    """
     head = list(islice(text, 1))
     if head and (named := _SEPARATOR.fullmatch(head[0])):
         return [], named[1], 1
@@ -105,7 +110,21 @@ def _beginning(text: Iterator[str], usual: str) -> tuple[list[str], str, int]:
         head.append(line)
     header = _QUOTED.sub("", head[-1] if head else "")
     found = max(_NAMES, key=lambda each: (header.count(each), each == usual))
+    if found != usual and usual in header:
+        rows = list(islice(text, _SAMPLE))
+        if _consistent(head[-1:] + rows, usual) and not _consistent(head[-1:] + rows, found):
+            found = usual
+        head += rows
     return head, found, 0
+
+
+def _consistent(sample: Sequence[str], delimiter: str) -> bool:
+    """Whether all rows of the first lines have as many cells as the header."""
+    widths: list[int] = []
+    with suppress(csv.Error):
+        widths.extend(len(row) for row in csv.reader(sample, delimiter=delimiter) if row)
+    whole = widths[:-1] if len(sample) > _SAMPLE else widths  # a quote may be open at the end
+    return len(set(whole)) == 1
 
 
 def _separated(address: str, delimiter: str) -> Problem:

@@ -62,6 +62,21 @@ class TestDelimiter:
         assert read("a.csv", "id;amount, net;text\n1;2,5;x\n")[0][0]["amount, net"] == "2,5"
         assert read("a.csv", "a;b,text\n1;2,x\n")[0] == [{"a;b": "1;2", "text": "x"}]
 
+    @pytest.mark.parametrize("count", [1, 100])
+    def test_a_header_with_more_of_another_sign_stays_the_usual_where_only_that_fits_the_rows(
+        self, count: int
+    ) -> None:
+        header = ["id", "a, b", "text (a;b;c;d;e)", "label"]
+        rows = [["1", "x, y", "well; yes,\nno", "z"], ["2", "x", "no", "z"]] * count
+        found, remarks = read("a.csv", table([header, *rows]))
+        assert found == [dict(zip(header, row, strict=True)) for row in rows]
+        assert remarks == []
+        header = ["id", "amount, net", "text"]
+        rows = [["1", "2", "yes"], ["2", "2,5", "no, no"]] * count
+        assert read("a.csv", "\n".join(map(";".join, [header, *rows])))[0] == [
+            dict(zip(header, row, strict=True)) for row in rows
+        ]
+
     def test_a_single_column_may_hold_anything(self) -> None:
         assert read("a.csv", "text\na; b; c\n") == ([{"text": "a; b; c"}], [])
 
