@@ -25,7 +25,7 @@ from nlpkit.errors import ConfigError, DataError, InputError, RunError
 from nlpkit.secrets import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import numpy as np
     from tokenizers import Tokenizer
@@ -137,7 +137,11 @@ def prepare(config: Config, host: Host, terminal: Terminal) -> Prepared:
     with _temporary(folder.parent) as temporary:
         made = Path(temporary) / "made"
         made.mkdir()
-        work.make(made)
+        try:
+            work.make(made)
+        except InputError:  # what is odd is maybe why
+            work.warn(map(str, remarks(work.source)))
+            raise
         _publish(made, folder)
     return work.announced(Prepared.open(folder, starts=work.starts))
 
@@ -222,10 +226,14 @@ class _Preparation:
         content = {"recipe": self.recipe, "locations": locations, "starts": self.starts}
         _write_json(folder / recipe.FILE, content)
 
+    def warn(self, odd: Iterable[str]) -> None:
+        """Says what is odd."""
+        for remark in odd:
+            self.terminal.note(f"warning: {remark}")
+
     def announced(self, prepared: Prepared) -> Prepared:
         """Says how many rows are left out, and what is odd."""
-        for remark in prepared.report["remarks"]:
-            self.terminal.note(f"warning: {remark}")
+        self.warn(prepared.report["remarks"])
         rejected, problems = prepared.report["rejected"], prepared.report["problems"]
         if rejected:
             rows = "1 bad row is" if rejected == 1 else f"{rejected:,} bad rows are"

@@ -336,3 +336,12 @@ def test_what_is_odd_about_a_file_is_said_also_where_its_tokens_are_kept(shop: S
     path.rename("moved.csv")
     shop.prepare(data={"train": str(shop.folder / "moved.csv")})
     assert shop.terminal.notes[-1].startswith("warning: moved.csv: its beginning")
+
+
+def test_what_is_odd_is_said_before_the_error_that_it_causes(shop: Shop) -> None:
+    rows = [f"question {number},{'ab'[number % 2]}" for number in range(40)]
+    Path("train.csv").write_text("\n".join(["text,label", f'"{rows[0]}', *rows[1:], 'last",a']))
+    with pytest.raises(InputError, match="training rows have one label"):
+        shop.prepare("data.validation=null")
+    (warning,) = (note for note in shop.terminal.notes if note.startswith("warning"))
+    assert warning.startswith("warning: train.csv:2: 1 quoted value holds what look like rows")
