@@ -156,7 +156,7 @@ def write_exports(
         result["exports"][exporter.name] = outcome
         write_json(run_dir / "result.json", result)
     if failed:
-        remedy = "--resume (resume=True) tries again"
+        remedy = "resume=True tries again"
         raise RunError("\n".join([f"{run_dir}: is trained, but not exported; {remedy}", *failed]))
     return True
 
