@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from nlpkit.plugin.records import ExporterRecord
 
 Backend = Literal["torch", "onnx"]
+_WRITE = 'write it with nlpkit.export(RUN, "onnx") or nlpkit export RUN onnx'
 
 
 def load(
@@ -123,7 +124,7 @@ def _chosen(bundle: Bundle, backend: Backend | None) -> Bundle:
         if not onnx:
             raise InputError(
                 f"{bundle.path}: prediction needs torch, which is not here: pip install "
-                "'nlpkit-sdk[train]'; or export it where torch is: nlpkit export RUN onnx"
+                f"'nlpkit-sdk[train]'; or, where torch is, {_WRITE}"
             )
         backend = "onnx"
     if backend == "torch" and bundle.exported:
@@ -134,7 +135,7 @@ def _chosen(bundle: Bundle, backend: Backend | None) -> Bundle:
     if backend != "onnx" or (bundle.exported and bundle.exported.name == "onnx"):
         return bundle
     if not onnx:
-        raise BundleError(f"{bundle.path}: has no ONNX model; write it with nlpkit export RUN onnx")
+        raise BundleError(f"{bundle.path}: has no ONNX model; {_WRITE}")
     export = read_bundle(bundle.path / "onnx")
     if export.description["export"]["weights"] != bundle.description["files"][WEIGHTS]["sha256"]:
         raise BundleError(f"{export.path}: was written of other weights; export again")
