@@ -259,7 +259,7 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
 
 
 _AGAIN = "copy it again from where it is whole, or train again"
-_GO_ON = "go on with it (nlpkit train CONFIG --resume), or train again"
+_GO_ON = "go on with it (resume=True), or train again"
 
 
 def _check(bundle: Bundle) -> None:
@@ -284,6 +284,11 @@ def _check(bundle: Bundle) -> None:
     sizes = (bundle.head.size, bundle.vocabulary.size, bundle.vocabulary.max_length)
     if not all(parts) or not isinstance(bundle.schema, dict):
         raise TypeError("a part is empty or of a wrong kind")
+    labels = bundle.schema.get("labels") or ()
+    if not isinstance(labels, list | tuple) or not all(isinstance(each, str) for each in labels):
+        raise TypeError("the labels are no list of texts")
+    if len(set(labels)) < len(labels):
+        raise TypeError("a label stands twice among the labels")
     if not all(isinstance(each, int) and 0 < each <= _LARGEST for each in sizes):
         raise TypeError(f"a size is no whole number from 1 to {_LARGEST:,}")
 

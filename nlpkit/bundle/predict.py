@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from heapq import nlargest
 from itertools import islice
 from numbers import Integral
@@ -23,6 +24,8 @@ from nlpkit.notebook import facts, of_model
 from nlpkit.plugin.imports import blaming
 
 if TYPE_CHECKING:
+    from tokenizers import Encoding
+
     from nlpkit.bundle.format import Bundle
     from nlpkit.contracts import Task
     from nlpkit.plugin.host import Host
@@ -178,7 +181,8 @@ class Model:
             except DataError as error:
                 # Its traceback would keep this frame, and so the whole window.
                 outcomes[number] = error.with_traceback(None)
-        numbers, examples = list(rows), self._encoded(list(rows.values()))
+        examples = self._usable_examples(rows, outcomes)
+        numbers = list(rows)
         lengths = np.array([len(example["input_ids"]) for example in examples], np.int64)
         windows = counts_of(examples)
         for chosen in evaluation_plan(lengths, batch_size=batch_size, windows=windows):
@@ -186,6 +190,21 @@ class Model:
             predictions = self.decoded(self.engine.run(batch.inputs), batch)
             outcomes.update(zip((numbers[place] for place in chosen), predictions, strict=True))
         return [outcomes[number] for number, _ in window]
+
+    def _usable_examples(
+        self, rows: dict[int, Row], outcomes: dict[int, Prediction | DataError]
+    ) -> list[Example]:
+        """The examples of the rows; one that has none goes from them to the outcomes."""
+        with suppress(DataError):
+            return self._encoded(list(rows.values()))
+        examples = []
+        for number, row in list(rows.items()):
+            try:
+                examples += self._encoded([row])
+            except DataError as error:
+                outcomes[number] = error.with_traceback(None)
+                del rows[number]
+        return examples
 
     def _usable(self, text: Text | Row | DataError | None, address: str) -> Row:
         if isinstance(text, DataError):
@@ -211,19 +230,29 @@ class Model:
         return Row(dict(zip(columns, values, strict=True)), address)
 
     def _encoded(self, rows: list[Row], *, targets: bool = False) -> list[Example]:
-        texts = [self.task.texts(row) for row in rows]
-        words = bool(texts) and isinstance(texts[0], list)
         encodings = (
             encoding
-            for start in range(0, len(texts), _ENCODED)
-            for encoding in self.tokenizer.encode_batch(
-                texts[start : start + _ENCODED], is_pretokenized=words
-            )
+            for start in range(0, len(rows), _ENCODED)
+            for encoding in self._tokenized(rows[start : start + _ENCODED])
         )
         return [
             self.task.encode(row, encoding, self.bundle.schema, targets=targets)
             for row, encoding in zip(rows, encodings, strict=True)
         ]
+
+    def _tokenized(self, rows: list[Row]) -> list[Encoding]:
+        """Raises DataError for a text that the tokenizer fails on: a regex of it panics, say."""
+        texts = [self.task.texts(row) for row in rows]
+        words = isinstance(texts[0], list)
+        try:
+            with blaming(""):
+                return self.tokenizer.encode_batch(texts, is_pretokenized=words)
+        except PluginError as error:
+            failure = str(error)
+        if len(rows) > 1:
+            return [encoding for row in rows for encoding in self._tokenized([row])]
+        path = self.bundle.tokenizer_path
+        raise DataError(rows[0].address, problem=f"is no text for {path}, which fails: {failure}")
 
     def _collated(self, examples: list[Example]) -> Batch:
         return self.task.collate(examples, [0] * len(examples))
@@ -250,21 +279,31 @@ def _python(value: Any) -> Any:
 def _tokenizer(bundle: Bundle) -> Tokenizer:
     """Its tokenizer. Raises BundleError where it is none, or cuts texts as the model was not made.
 
-    Nothing of it is believed: it panics, once a text is long, where windows overlap too much.
+    Nothing of it is believed: it panics, once a text is long, where windows overlap too much. It
+    does not pad, and it cuts: nlpkit's own do so.
     """
     path, longest = bundle.tokenizer_path, bundle.vocabulary.max_length
     try:
         with blaming(""):
             tokenizer = Tokenizer.from_file(str(path))
+            cut = tokenizer.truncation or {"max_length": longest, "stride": 0}
+            tokenizer.no_padding()
+            tokenizer.no_truncation()  # which may leave no room for special tokens
+            ids = *tokenizer.get_vocab().values(), *tokenizer.encode("", "").ids
     except PluginError as error:
         raise BundleError(f"{path}: is no tokenizer ({error})") from None
-    cut = tokenizer.truncation or {"max_length": longest, "stride": 0}
+    if max(ids, default=0) >= bundle.vocabulary.size:
+        raise BundleError(
+            f"{path}: has a token of the id {max(ids)}; its model takes those below "
+            f"{bundle.vocabulary.size}"
+        )
     room = cut["max_length"] - tokenizer.num_special_tokens_to_add(False)
     if cut["max_length"] != longest or room <= cut["stride"]:
         raise BundleError(
             f"{path}: cuts texts at {cut['max_length']} tokens, {cut['stride']} of them shared; "
             f"its model takes {longest}"
         )
+    tokenizer.enable_truncation(**cut)
     return tokenizer
 
 

@@ -17,7 +17,7 @@ from torch.nn.modules.module import (
 
 from nlpkit.bundle.format import DESCRIPTION, WEIGHTS
 from nlpkit.config.resolve import build
-from nlpkit.errors import BundleError
+from nlpkit.errors import BundleError, PluginError
 from nlpkit.files import replacing
 from nlpkit.nn import call
 from nlpkit.training.precision import resolve_device, resolve_precision
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
     from nlpkit.bundle.format import Bundle
     from nlpkit.plugin.host import Host
+
+
+_ALLOCATOR = "DefaultCPUAllocator"
+"""What torch calls itself where there is no memory left: a RuntimeError like any other."""
 
 
 def save_weights(folder: Path, model: nn.Module) -> None:
@@ -133,17 +137,22 @@ def _bounded(bundle: Bundle) -> Iterator[None]:
     Raises:
         BundleError: Saying so; else memory would, or the end of the day, before both are compared.
     """
-    with safetensors.safe_open(bundle.path / WEIGHTS, "pt") as file:
-        sizes = [math.prod(file.get_slice(name).get_shape()) for name in file.keys()]
+    path = bundle.path / WEIGHTS
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            sizes = [math.prod(file.get_slice(name).get_shape()) for name in file.keys()]
+    except safetensors.SafetensorError as error:
+        raise BundleError(f"{path}: is no safetensors file ({error})") from None
+    larger = BundleError(
+        f"{bundle.path / DESCRIPTION}: describes another model than {WEIGHTS} holds, one that is "
+        "far larger"
+    )
     room = {"parameters": 4 * sum(sizes) + 1_000, "buffers": 4 * sum(sizes) + 2**26}
 
     def count(kind: str, module: nn.Module, name: str, tensor: Tensor | None) -> None:
         room[kind] -= 1 if tensor is None else tensor.numel() + 1
         if room[kind] < 0:
-            raise BundleError(
-                f"{bundle.path / DESCRIPTION}: describes another model than {WEIGHTS} holds, one "
-                "that is far larger"
-            )
+            raise larger
 
     hooks = [
         register_module_parameter_registration_hook(partial(count, "parameters")),
@@ -151,6 +160,10 @@ def _bounded(bundle: Bundle) -> Iterator[None]:
     ]
     try:
         yield
+    except PluginError as error:  # what it needs was asked for before it could be counted
+        if isinstance(error.__cause__, MemoryError) or _ALLOCATOR in str(error):
+            raise larger from error
+        raise
     finally:
         for hook in hooks:
             hook.remove()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from nlpkit.contracts import MOST_WINDOWS
 from nlpkit.data.windows import windowed
 from nlpkit.errors import DataError
+from nlpkit.plugin.imports import blaming
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -80,7 +81,8 @@ class Encoder:
         # of pairs, the fast one forgets which text a token is of, where no template says it
         fast = getattr(self.task, "ids_only", False) and not isinstance(first, tuple)
         encode = self.tokenizer.encode_batch_fast if fast else self.tokenizer.encode_batch
-        return encode(texts, is_pretokenized=isinstance(first, list))
+        with blaming("the tokenizer fails"):  # a regex of it may panic
+            return encode(texts, is_pretokenized=isinstance(first, list))
 
     def _chunks(self, rows: Iterable[Row]) -> Iterator[tuple[list[Row], list[TextInput]]]:
         chunk: list[Row] = []

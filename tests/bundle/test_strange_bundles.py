@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import nlpkit
-from nlpkit.errors import BundleError, NlpkitError
+from nlpkit.errors import BundleError, DataError, NlpkitError
 from nlpkit.files import hashes, seal_of
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def sealed(run: Path, description: dict[str, Any]) -> None:
     bundle = run / "bundle"
-    found = hashes(bundle, {bundle / "tokenizer.json"})
+    found = hashes(bundle, {bundle / "tokenizer.json", bundle / "model.safetensors"})
     description["files"] = {**description["files"], **found}
     text = json.dumps({**description, "seal": seal_of(description)})
     (bundle / "nlpkit.json").write_text(text)
@@ -49,6 +49,9 @@ SIZE = "a size is no whole number from 1 to 16,777,216"
         ("schema.labels", ["arrival"], LABELS),
         ("schema.labels", ["a", "b", "c", "d"], LABELS),
         ("schema.labels", None, LABELS),
+        ("schema.labels", [1, 2, 3], "the labels are no list of texts"),
+        ("schema.labels", "abc", "the labels are no list of texts"),
+        ("schema.labels", ["a", "b", "a"], "a label stands twice"),
         ("schema", {}, LABELS),
         ("head.level", "galaxy", LABELS),
         ("head.size", 10**9, SIZE),
@@ -74,10 +77,20 @@ def test_a_value_that_fits_nothing_is_named_at_once(run, path, value, said):
     assert said in str(caught.value)
 
 
-@pytest.mark.parametrize("option", ["hidden", "feed_forward"])
-def test_a_tensor_that_is_too_large_is_refused_before_it_is_filled(run, option):
-    write(run, f"model.options.{option}", 10**9)
-    with pytest.raises(NlpkitError, match="far larger|can't allocate memory"):
+@pytest.mark.parametrize(
+    ("option", "size"), [("hidden", 10**9), ("feed_forward", 10**9), ("feed_forward", 10**12)]
+)
+def test_a_tensor_that_is_too_large_is_refused_before_it_is_filled(run, option, size):
+    write(run, f"model.options.{option}", size)
+    with pytest.raises(BundleError, match="far larger"):
+        nlpkit.load(run)
+
+
+@pytest.mark.parametrize("content", [bytes(8), b"\xff" * 100])
+def test_weights_that_are_no_safetensors_are_named(run, content):
+    (run / "bundle" / "model.safetensors").write_bytes(content)
+    sealed(run, described(run))
+    with pytest.raises(BundleError, match="model.safetensors: is no safetensors file"):
         nlpkit.load(run)
 
 
@@ -104,6 +117,43 @@ def test_a_tokenizer_that_is_none_or_panics_is_named(run, changes, said):
         nlpkit.load(run)
     assert str(caught.value).startswith(f"{path}: ")
     assert said in str(caught.value)
+
+
+def retokenized(run: Path, **changes: object) -> None:
+    path = run / "bundle" / "tokenizer.json"
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), **changes}))
+    sealed(run, described(run))
+
+
+def test_a_tokenizer_that_pads_or_does_not_cut_gives_the_same_predictions(run):
+    texts = ["money", "card " * 100]
+    expected = nlpkit.load(run).predict(texts)
+    padding = {"direction": "Right", "pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0}
+    padding |= {"strategy": {"Fixed": 4_000}, "pad_token": "[PAD]"}
+    retokenized(run, padding=padding, truncation=None)
+    assert nlpkit.load(run).predict(texts) == expected
+
+
+def test_a_token_that_the_model_does_not_know_is_named(run):
+    added = {"id": 10_000, "content": "zzz", "special": False, "normalized": False}
+    added |= {"single_word": False, "lstrip": False, "rstrip": False}
+    known = json.loads((run / "bundle" / "tokenizer.json").read_bytes())["added_tokens"]
+    retokenized(run, added_tokens=[*known, added])
+    with pytest.raises(BundleError, match="has a token of the id .*; its model takes those below"):
+        nlpkit.load(run)
+
+
+def test_a_text_that_makes_the_tokenizer_panic_costs_no_other(run):
+    pattern = {"Regex": "(a+)+$"}
+    retokenized(run, normalizer={"type": "Replace", "pattern": pattern, "content": "x"})
+    texts = ["money", "a" * 40 + "b", "card"]
+    first, failed, last = nlpkit.load(run).outcomes(texts)
+    assert isinstance(failed, DataError)
+    assert str(failed).startswith("text 1: is no text for ")
+    assert "PanicException" in str(failed)
+    assert [first, last] == nlpkit.load(run).predict(["money", "card"])
+    with pytest.raises(DataError, match="text 1: "):
+        nlpkit.load(run).predict(texts)
 
 
 def test_a_description_of_brackets_alone_is_damaged(run):
