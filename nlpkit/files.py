@@ -54,6 +54,15 @@ def locked(path: Path, patience: float = 0.0) -> Iterator[None]:
         lock.release()
 
 
+def json_text(value: object, *, indent: int | None = None, ascii: bool = False) -> str:
+    """As JSON, which has no NaN and nothing infinite: what is no number is null."""
+    text = json.dumps(value, ensure_ascii=ascii, indent=indent)
+    if "NaN" in text or "Infinity" in text:
+        plain = json.loads(text, parse_constant=lambda _: None)
+        text = json.dumps(plain, ensure_ascii=ascii, indent=indent)
+    return text
+
+
 def put(made: Path, folder: Path, aside: Path) -> None:
     """Gives a finished folder its name; the one that had it is kept, `aside`, until then."""
     if folder.exists():

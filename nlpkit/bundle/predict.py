@@ -210,6 +210,9 @@ class Model:
         if isinstance(text, DataError):
             raise text
         row = text if isinstance(text, Row) else self._row(text, address)
+        for column in self.task.text_columns:
+            if isinstance(cell := row.values.get(column), DataError):
+                raise cell
         try:
             "".join(texts_of(self.task, row)).encode()
         except UnicodeEncodeError:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import codecs
 import io
-import json
 import os
 import re
 import shutil
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from nlpkit.cli.table import layout
 from nlpkit.errors import ConfigError, NlpkitError
+from nlpkit.files import json_text
 from nlpkit.secrets import shown
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Terminal:
     def json(self, value: object, *, indent: int | None = None) -> None:
         """A JSON value on stdout, on one line unless indented; ASCII where that is not UTF-8."""
         plain = codecs.lookup(sys.stdout.encoding or "utf-8").name != "utf-8"
-        self.say(json.dumps(value, ensure_ascii=plain, indent=indent))
+        self.say(json_text(value, ascii=plain, indent=indent))
 
     def error(self, error: NlpkitError) -> None:
         """What went wrong, on stderr: a line for each problem."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import codecs
 import csv
-import json
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nlpkit.bundle.predict import WINDOW, fields
 from nlpkit.contracts import Row
 from nlpkit.errors import DataError, InputError
+from nlpkit.files import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -80,11 +80,15 @@ class Lines:
 def known_of(row: Given, columns: Sequence[str], keep: Sequence[str]) -> Line:
     """What a line has before it is predicted: what is kept, and the text, or a list of them."""
     kept = getattr(row, "kept", {})
-    line = {name: kept.get(name) for name in keep}
+    line = {name: _read(kept.get(name)) for name in keep}
     if isinstance(row, DataError):
         return {**line, "text": None}
-    texts = [row.values[column] for column in columns]
+    texts = [_read(row.values[column]) for column in columns]
     return {**line, "text": texts[0] if len(texts) == 1 else texts}
+
+
+def _read(cell: Any) -> Any:
+    return None if isinstance(cell, DataError) else cell
 
 
 class Form(Protocol):
@@ -133,7 +137,6 @@ def form_of(
     return _Csv([*keep, *columns], encoding, len(keep)) if csv_wanted else _JsonLines()
 
 
-_encoded = json.JSONEncoder(ensure_ascii=False).encode
 _JSON = (list, dict, bool)
 
 
@@ -141,7 +144,7 @@ class _JsonLines:
     head = b""
 
     def record(self, line: Line) -> bytes:
-        return f"{_encoded(line)}\n".encode(errors="backslashreplace")
+        return f"{json_text(line)}\n".encode(errors="backslashreplace")
 
     def start(self, known: Line) -> bytes:
         return self.record(known)[:-2] + b", "
@@ -165,7 +168,7 @@ class _Csv:
 
     def record(self, line: Line) -> bytes:
         cells = (line.get(name) for name in self._columns)
-        return self._row([_encoded(cell) if isinstance(cell, _JSON) else cell for cell in cells])
+        return self._row([json_text(cell) if isinstance(cell, _JSON) else cell for cell in cells])
 
     def start(self, known: Line) -> bytes:
         return self.record(known)[: -self._after] + b","

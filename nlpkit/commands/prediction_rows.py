@@ -112,10 +112,7 @@ def _file_rows(model: Model, location: str, given: Asked) -> Iterator[Row | Data
             _check_columns(row, given.keep, location, "choose with --keep")
             checked = True
         values, kept = ([row.values.get(name) for name in names] for names in (columns, given.keep))
-        if bad := next((each for each in (*values, *kept) if isinstance(each, DataError)), None):
-            yield bad
-            continue
-        if table and any("\n" in value for value in values if value):
+        if table and any("\n" in value for value in values if isinstance(value, str)):
             first, several = first or row.address, several + 1
         texts = dict(zip(wanted, values, strict=True))
         yield KeptRow(texts, row.address, dict(zip(given.keep, kept, strict=True)))

@@ -6,16 +6,15 @@ their rows, into a part beside the file; then one puts them in order. It remembe
 
 from __future__ import annotations
 
-import json
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nlpkit.files import replacing
+from nlpkit.files import json_text, replacing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from nlpkit.contracts import Batch, Schema, Strategy, Task
@@ -68,7 +67,7 @@ def recorded(
                 line = {"address": store.address(row)}
                 line |= {} if known is None else {"target": known[at]}
                 line |= {"prediction": fields.pop(next(iter(fields), ""), None), **fields}
-                file.write(f"{row} {_text(line)}\n".encode(errors="backslashreplace"))
+                file.write(f"{row} {json_text(line)}\n".encode(errors="backslashreplace"))
 
         yield record
 
@@ -98,15 +97,6 @@ def put_in_order(path: Path, *, ranks: int, rows: int) -> None:
                     file.write(part.readline().partition(b" ")[2])
     for old in path.parent.glob(f".{path.name}.*.part"):
         old.unlink()
-
-
-def _text(line: Mapping[str, Any]) -> str:
-    """As JSON, which has no NaN: what is no number is null."""
-    text = json.dumps(line, ensure_ascii=False)
-    if "NaN" in text or "Infinity" in text:
-        plain = json.loads(text, parse_constant=lambda _: None)
-        text = json.dumps(plain, ensure_ascii=False)
-    return text
 
 
 def _part(path: Path, rank: int) -> Path:

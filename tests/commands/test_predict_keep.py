@@ -97,6 +97,31 @@ def test_values_of_any_kind_are_kept(run: Path, tmp_path: Path) -> None:
     assert lines(tmp_path / "out.jsonl")[0]["at"] == "2026-03-01 12:30:00"
 
 
+def test_a_cell_that_json_has_not_is_null_and_costs_nothing_else(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"id": 7, "far": float("inf"), "raw": b"odd", "text": "money"}]
+    source, output = write(tmp_path / "in.parquet", rows), tmp_path / "out.jsonl"
+    given = ["predict", str(run), "--input", str(source), "--keep", "id,far,raw"]
+    assert main([*given, "--output", str(output)]) == 0
+    (line,) = lines(output)
+    assert (line["id"], line["far"], line["raw"], line["text"]) == (7, None, None, "money")
+    assert line["label"]
+    capsys.readouterr()
+    assert main(given) == 0
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == line
+
+
+def test_a_text_that_cannot_be_read_leaves_what_is_kept(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write(tmp_path / "in.parquet", [{"id": 7, "text": b"odd"}])
+    assert main(["predict", str(run), "--input", str(source), "--keep", "id"]) == 2
+    bad = json.loads(capsys.readouterr().out)
+    assert (bad["id"], bad["text"]) == (7, None)
+    assert "is bytes" in bad["error"]
+
+
 def test_names_with_commas_and_the_columns_of_a_broken_row(run: Path, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text('"a,b",id,text\n1,2,money\n3\n')
     given = ["--input", str(tmp_path / "in.csv"), "--output", str(tmp_path / "out.jsonl")]
