@@ -341,7 +341,7 @@ def test_a_run_whose_export_is_refused_is_finished_and_fails(
         "export: [{name: jitter, fault: off}, state_dict]\n"
     )
     assert main(["train", str(config), "--out", str(tmp_path / "run")]) == 1
-    assert "is trained, but not exported" in capsys.readouterr().err
+    assert "is trained, but not exported; --resume tries again\n" in capsys.readouterr().err
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert "differs by 0.0002" in result["exports"]["jitter"]["error"]
     assert result["exports"]["state_dict"]["agreement"] == 1.0

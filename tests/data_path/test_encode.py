@@ -15,6 +15,7 @@ from nlpkit.data import encode, store
 from nlpkit.data.encode import Encoder
 from nlpkit.data.rows import BadRows
 from nlpkit.data.store import StoreWriter, TokenStore
+from nlpkit.errors import PluginError
 from nlpkit_tasks.sequence.config import SequenceConfig
 from nlpkit_tasks.sequence.task import SequenceTask
 
@@ -128,7 +129,7 @@ def test_what_a_tokenizer_raises_ends_the_writing(tmp_path: Path) -> None:
     def during(batch: int) -> None:
         raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(PluginError, match="the tokenizer fails: ZeroDivisionError"):
         write(tmp_path / "store", task=task(), tokenizer=Recorder(during))
     assert not (tmp_path / "store" / "meta.json").exists()
 
