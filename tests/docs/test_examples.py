@@ -28,7 +28,6 @@ def test_these_are_the_examples():
         "cpp",  # tests/examples_cpp
         "http",  # tests/serve
         "image",  # tests/image/test_built_work.py
-        "notebook",  # tests/image/test_notebook.py
     }
 
 

@@ -94,7 +94,7 @@ def _saved(keeper: Keeper) -> str:
 
 
 def _judged(case: str, folder: Path, error: str, reason: str) -> Outcome:
-    if error and (reason not in error or "--resume" not in error or "\n" in error):
+    if error and (reason not in error or "resume=True" not in error or "\n" in error):
         return Outcome(case, silent=f"said {error!r}")
     if left := [path.name for path in folder.glob(".*")]:
         return Outcome(case, alarm=f"left behind: {left}")
