@@ -110,6 +110,9 @@ def _addresses(origin: Origin, overrides: Sequence[overriding.Override]) -> dict
     for override in overrides:
         for end in range(1, len(override.path)):
             addresses.setdefault(override.path[:end], override.address)
+        replaced = [path for path in addresses if path[: len(override.path)] == override.path]
+        for path in replaced:  # what the file has there is no more
+            del addresses[path]
         addresses[override.path] = override.address
     return addresses
 

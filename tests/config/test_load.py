@@ -251,6 +251,11 @@ class TestOverrides:
         assert len(found) == 2
         assert any(text.startswith("override train.epochs=x: train.epochs: ") for text in found)
 
+    def test_what_is_wrong_in_a_list_has_the_address_of_who_gave_it(self, file: Path) -> None:
+        file.write_text(FILE + "observers:\n  - progress\n")
+        (found,) = problems(file, "observers=[3]")
+        assert found.startswith("override observers=[3]: observers[0]: ")
+
 
 def test_a_dumped_config_is_read_back_equal(file: Path, tmp_path: Path) -> None:
     config = load_config(file, ["train.max_grad_norm=.inf", "data.test=null", "seed=7"])
