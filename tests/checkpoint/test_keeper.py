@@ -100,7 +100,7 @@ def test_a_failed_write_is_told_once_on_one_line_with_place_reason_and_remedy(
         calls.get(told_by, getattr(kept, told_by))()
     assert str(caught.value) == (
         f"{tmp_path}/step-00000002: the checkpoint could not be saved (No space left on device); "
-        "make room or mend it, then go on with --resume"
+        "make room or mend it, then go on with resume=True"
     )
     kept.close()
     assert [saved.step for saved in kept.finished()] == [1]
