@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from nlpkit import cores
 from nlpkit.cli.render import Terminal
 from nlpkit.config.load import load_config
 from nlpkit.environment import threads_per_rank
@@ -47,6 +48,7 @@ def work(
     Raises:
         NlpkitError: What went wrong, of the input or of the run.
     """
+    cores.share()
     with _as_found():
         torch.set_num_threads(threads_per_rank(int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
         return build_session(run_dir, terminal=Terminal(), stop=stop, at=at).fit()

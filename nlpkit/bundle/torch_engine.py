@@ -15,6 +15,7 @@ from torch.nn.modules.module import (
     register_module_parameter_registration_hook,
 )
 
+from nlpkit import cores
 from nlpkit.bundle.format import DESCRIPTION, WEIGHTS
 from nlpkit.config.resolve import build
 from nlpkit.errors import BundleError, PluginError
@@ -116,6 +117,7 @@ class TorchEngine:
             )
         load_weights(bundle.path, self.model)
         self.model.eval().to(self.device)
+        cores.share()
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         """Logits of a batch, float32: [batch, size], or [batch, tokens, size] for a token task."""
