@@ -1,6 +1,9 @@
 """Secrets stay where they are: a URL is said and stored without its password and its query.
 
-A query is what signs a URL, and nobody can tell such a one from another; so none is shown.
+A query is what signs a URL, and nobody can tell such a one from another; so none is shown, nor a
+fragment that is written as one (`#access_token=…`). Who asks with http(s) may be a token, so all
+that stands before the @ is replaced there; elsewhere (`ssh://git@host`, `abfs://container@account`)
+it is a name.
 """
 
 from __future__ import annotations
@@ -13,8 +16,13 @@ from urllib.parse import unquote
 _USER = r"[^\s/:@\[]*:(?![:…])"
 _PORT = r"\d+(?:[/?#:,;)\]}>'\"\s]|$)"
 _PASSWORD = re.compile(rf"(\b(?:s3[an]?|gs)://{_USER}|://{_USER}(?!{_PORT}))(.+)(?=@)")
-_QUERY = re.compile(r"(://[^\s?'\"<>]*\?)(?!…)([^\s'\"<>)]+)")
-
+_USER_OF_HTTP = re.compile(r"(\bhttps?://)([^\s/@?#'\"<>…]+)(?::…)?(?=@)", re.IGNORECASE)
+# In a URL with spaces or quotes it goes on as long as `&name=` comes, but not into another URL.
+_QUERY = re.compile(
+    r"(://(?:(?!://)[^?'\"<>\n])*?(?:\?|#(?=[^\s'\"<>]*=)))(?!…)"
+    r"((?:(?:(?!://).)*&[\w.-]+=)?[^\s'\"<>]*[^\s'\"<>).,;:])"
+)
+_PARTS = (_PASSWORD, _USER_OF_HTTP, _QUERY)
 
 _REVEALED: set[str] = set()
 _SHORTEST = 6  # characters of a value that is looked for; less is a word that stands anywhere
@@ -28,7 +36,7 @@ def kept(value: str) -> str:
 
 
 def shown(text: str) -> str:
-    """A URL, or a text with some, without passwords and queries: `https://me:…@host/a.csv?…`.
+    """A URL, or a text with some, without passwords and queries: `https://…@host/a.csv?…`.
 
     What `kept` was told is left out too.
     """
@@ -36,18 +44,20 @@ def shown(text: str) -> str:
         text = text.replace(secret, "…")
     if "://" not in text:
         return text
-    return _QUERY.sub(r"\1…", _PASSWORD.sub(r"\1…", text))
+    for part in _PARTS:
+        text = part.sub(r"\1…", text)
+    return text
 
 
 def has_password(text: str) -> bool:
-    """Whether a URL in it holds a password."""
-    return _PASSWORD.search(text) is not None
+    """Whether a URL in it holds a password, or a token in its place."""
+    return any(part.search(text) for part in (_PASSWORD, _USER_OF_HTTP))
 
 
 def hidden(text: str, url: str) -> str:
     """What somebody says of a URL, without its secrets, in whatever form they are told."""
-    secrets = {found[2] for each in (_PASSWORD, _QUERY) for found in each.finditer(url)}
-    parts = {part for each in secrets for part in (each, unquote(each), *re.split("[/@&=]", each))}
+    secrets = {found[2] for each in _PARTS for found in each.finditer(url)}
+    parts = {part for each in secrets for part in (each, unquote(each), *re.split("[/:@&=]", each))}
     for part in sorted(parts, key=len, reverse=True):
         text = text.replace(part, "…") if len(part) > 2 else text
     return shown(text)

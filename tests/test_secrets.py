@@ -156,7 +156,10 @@ def test_no_secret_of_a_run_is_said_or_stored_and_it_goes_on_under_other_ones(
     assert len(held_out(mended, host)) == 9
 
 
-CLEAR = "the URL shows a password; put the whole of it into an environment variable, and write "
+CLEAR = (
+    "the URL shows a password or a token before its @; put the whole of it into an environment "
+    "variable, and write "
+)
 
 
 def test_a_password_in_a_config_is_refused_with_its_line_and_the_remedy(
@@ -165,7 +168,7 @@ def test_a_password_in_a_config_is_refused_with_its_line_and_the_remedy(
     path = tmp_path / "c.yaml"
     path.write_text(
         "name: x\nmodel: transformer\ndata:\n  train: https://me:hunter2@host/train.csv\n"
-        "observers: [{name: board, url: 'https://me:hunter2@board'}]\n"
+        "observers: [{name: board, url: 'https://hunter2@board'}]\n"
     )
     long = f"checkpoint.backup=s3://{'K' * 20}:{'S' * 40}@bucket"
     for command in ("check", "train"):
@@ -234,9 +237,16 @@ def test_what_would_need_a_query_later_is_refused_before_training(vault: Path) -
         ("gs://key:12/cd@bucket/x", "gs://key:…@bucket/x"),
         ("ftp://me:pass@word@host/x y", "ftp://me:…@host/x y"),
         ("redis://:pw@host", "redis://:…@host"),
-        ("zip://a.csv::https://me:pw@host/a.zip", "zip://a.csv::https://me:…@host/a.zip"),
-        ("key=http://me:pw@h:80/x?sig=1", "key=http://me:…@h:80/x?…"),
+        ("zip://a.csv::https://me:pw@host/a.zip", "zip://a.csv::https://…@host/a.zip"),
+        ("key=http://me:pw@h:80/x?sig=1", "key=http://…@h:80/x?…"),
         ("'https://h/x.csv?sig=1': 403", "'https://h/x.csv?…': 403"),
+        ("'https://h/x y.csv?sig=1': 403 & so", "'https://h/x y.csv?…': 403 & so"),
+        ("https://h/x?q=a b&n='c'&sig=(1)", "https://h/x?…)"),
+        ("'https://a?x=1' of 'https://b?y=1&z=2'", "'https://a?…' of 'https://b?…'"),
+        ("(https://h/x#access_token=1&b=2)", "(https://h/x#…)"),
+        ("HTTPS://ghp_x@host/x", "HTTPS://…@host/x"),
+        ("https://ghp_x:@host/x", "https://…@host/x"),
+        ("git+https://ghp_x:x-oauth-basic@host", "git+https://…@host"),
         *(
             (plain, plain)
             for plain in (
@@ -244,9 +254,13 @@ def test_what_would_need_a_query_later_is_refused_before_training(vault: Path) -
                 "http://[::1]:80/me@here",
                 "http://127.0.0.1:8265: no answer; ask me@host",
                 "abfs://container@account/x",
+                "ssh://git@host/x",
+                "s3://bucket@x/y",
+                '["https://host","me@here"]',
+                "https://host/x#part is a=b",
                 "zip://a@b.csv::https://host/a@b.zip",
                 "is it https://host/x? (maybe)",
-                "https://me:…@host/a.csv?…:12: column b, ask me@host",
+                "https://…@host/a.csv?…:12: column b, ask me@host",
                 "not a URL: me:pw@host?x=1",
             )
         ),
@@ -254,13 +268,14 @@ def test_what_would_need_a_query_later_is_refused_before_training(vault: Path) -
 )
 def test_passwords_and_queries_are_replaced_and_nothing_else(text: str, expected: str) -> None:
     assert shown(text) == shown(expected) == expected
-    assert has_password(text) == (":…@" in expected and text != expected)
+    assert has_password(text) == ("…@" in expected and text != expected)
 
 
 def test_a_text_about_a_url_is_without_its_secrets_in_any_form() -> None:
     url = "ftp://me:hunter%402@host/x?token=cafe"
     said = "login as me with hunter@2 failed (token=cafe, cafe, hunter%402)"
     assert hidden(said, url) == "login as me with … failed (…, …, …)"
+    assert hidden("ghp_x has no access", "https://ghp_x:x@host") == "… has no access"
 
 
 def test_a_secret_stays_a_name_in_whatever_is_made_of_it(monkeypatch: pytest.MonkeyPatch) -> None:

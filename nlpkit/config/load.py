@@ -161,7 +161,7 @@ def _with_names(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def _passwords(value: Any, path: KeyPath) -> Iterator[KeyPath]:
-    """Where a config's tree has a URL with a password."""
+    """Where a config's tree has a URL with a password, or a token."""
     if isinstance(value, str) and has_password(value):
         yield path
     elif isinstance(value, dict | list):
@@ -173,7 +173,7 @@ def _password(path: KeyPath, origin: Origin) -> Problem:
     remedy = BY_NAME
     if path[0] == "launch":  # what it starts is elsewhere, and so is its environment
         remedy = "set credentials where the nodes are started, before ray start"
-    return origin.problem(path, "the URL shows a password", remedy)
+    return origin.problem(path, "the URL shows a password or a token before its @", remedy)
 
 
 def _key(key: Any) -> str | None:

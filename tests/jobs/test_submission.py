@@ -319,7 +319,10 @@ def test_a_uid_without_a_name_is_its_number(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_storage_that_shows_a_password_is_refused(rows: Path) -> None:
     with pytest.raises(nlpkit.ConfigError) as caught:
         nlpkit.load_config(rows, ["launch.name=ray", "launch.storage=s3://me:pw@bucket/x"])
-    assert "launch.storage: the URL shows a password; set credentials where" in str(caught.value)
+    assert (
+        "launch.storage: the URL shows a password or a token before its @; set credentials where"
+        in str(caught.value)
+    )
 
 
 def test_variables_that_a_config_takes_secrets_from_are_looked_for_on_the_nodes(
