@@ -23,8 +23,8 @@ from ray.exceptions import AuthenticationError
 
 from nlpkit.cli.render import Terminal
 from nlpkit.environment import is_loopback
-from nlpkit.errors import InputError, RunError
-from nlpkit_ray.private import CHATTY, YOUNG, client
+from nlpkit.errors import InputError, NlpkitError, RunError
+from nlpkit_ray.private import CHATTY, YOUNG, client, staying
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
@@ -39,6 +39,8 @@ _GCS = 6379
 _SETTLES = 3.0  # seconds after a job's end in which Ray may write its record once more
 HELPERS = ("nlpkit-probe-", "nlpkit-transfer-")
 """How the names begin of jobs that are nobody's."""
+_ODD = (TypeError, ValueError, LookupError, AttributeError)  # of JSON that is not what Ray sends
+_ELSE = "what answers there is no Ray, or another version of it; is it the dashboard's address?"
 _EXAMPLE = "http://127.0.0.1:8265"
 _TOKEN = (
     "set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, or put the cluster's token into ~/.ray/auth_token"
@@ -58,15 +60,16 @@ def connect(address: str | None, *, insecure: bool = False) -> Connection:
     url = _url(address or os.environ.get("RAY_ADDRESS", ""))
     mode, parts, here = _mode(url), urlsplit(url), is_loopback(url)
     if mode != "token" and not insecure and not here:
-        raise InputError(
-            f"{url}: asks nobody who they are, so whoever reaches it runs code there; start it "
-            "with RAY_AUTH_MODE=token, or say insecure=True"
-        )
+        fault = "asks nobody who they are, so whoever reaches it runs code there"
+        if mode == "unknown":
+            fault = "does not say whom it lets in; is it the address of the dashboard?"
+        raise InputError(f"{url}: {fault}; start it with RAY_AUTH_MODE=token, or say insecure=True")
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
     proxies = {"no_proxy": parts.hostname} if here else {}
     # An empty header, else Ray sends a token to who wants none; `auth`, else ~/.netrc replaces it.
     how = {"headers": {"Authorization": ""}, "auth": lambda request: request, "proxies": proxies}
+    how["allow_redirects"] = False
     if mode == "token":
         if parts.scheme == "http" and not insecure and not here:
             raise InputError(
@@ -81,6 +84,8 @@ def connect(address: str | None, *, insecure: bool = False) -> Connection:
         return Connection(url, client(url, how), how)
     except (AuthenticationError, requests.exceptions.InvalidHeader):
         raise InputError(f"{url}: this is not its token; {_TOKEN}") from None
+    except _ODD:
+        raise InputError(f"{url}: {_ELSE}") from None
     except (RuntimeError, OSError) as error:
         raise InputError(f"{url}: {_line(error)}") from None
 
@@ -189,7 +194,7 @@ class Connection:
             query = {"node_id": self.info(job).driver_node_id, "filename": name, "lines": "-1"}
             url = f"{self.url}/api/v0/logs/file"
             with requests.get(url, params=query, stream=True, timeout=60, **self.how) as answer:
-                answer.raise_for_status()
+                staying(answer).raise_for_status()
                 yield from answer.iter_content(_CHUNK)
 
 
@@ -214,15 +219,24 @@ def _url(address: str) -> str:
     return parts.geturl().rstrip("/")  # the scheme in small letters, as Ray wants it
 
 
+class _Stay(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: Any) -> None:
+        """No server may have another one asked."""
+
+
 def _mode(url: str) -> str:
     """`token` or `disabled`. It needs no token to ask."""
     direct = [urllib.request.ProxyHandler({})] if is_loopback(url) else []
-    ask = urllib.request.build_opener(*direct).open
+    ask = urllib.request.build_opener(_Stay, *direct).open
     try:
         with ask(f"{url}/api/authentication_mode", timeout=_PATIENCE) as answer:
             return str(json.loads(answer.read(1 << 16))["authentication_mode"])
     except urllib.error.HTTPError as error:
         error.close()
+        try:
+            staying(error)
+        except RuntimeError as elsewhere:
+            raise InputError(f"{url}: {elsewhere}") from None
         return "unknown"
     except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
         reason = _line(getattr(error, "reason", error))
@@ -258,8 +272,10 @@ def _explained(what: str) -> Iterator[None]:
         yield
     except AuthenticationError:
         raise InputError(f"{what}: the cluster wants another token; {_TOKEN}") from None
-    except RunError:
+    except NlpkitError:
         raise
+    except _ODD:
+        raise RunError(f"{what}: {_ELSE}") from None
     except (requests.ConnectionError, aiohttp.ClientConnectionError):
         raise RunError(f"{what}: the cluster cannot be reached any more") from None
     except (RuntimeError, OSError, aiohttp.ClientError) as error:

@@ -36,12 +36,23 @@ def client(url: str, how: dict[str, Any]) -> JobSubmissionClient:
     class Client(JobSubmissionClient):
         def __init__(self) -> None:
             super(JobSubmissionClient, self).__init__(address=url, headers=dict(how["headers"]))
-            self._check_connection_and_version("2.0")
+            question = "Is it the address of a dashboard, with Ray 2.0 or later?"
+            self._check_connection_and_version("2.0", question)
 
         def _do_request(self, *args: Any, **kwargs: Any) -> Any:
-            return super()._do_request(*args, **kwargs, auth=how["auth"], proxies=how["proxies"])
+            kwargs |= {name: how[name] for name in ("auth", "proxies", "allow_redirects")}
+            return staying(super()._do_request(*args, **kwargs))
 
     return Client()
+
+
+def staying(answer: Any) -> Any:
+    """An HTTP answer, unless it sends us on. Raises RuntimeError that says where to."""
+    if place := answer.headers.get("Location"):
+        raise RuntimeError(
+            f"the cluster sends us on to {place}; if that is right, give its address"
+        )
+    return answer
 
 
 def usable() -> list[dict[str, Any]]:

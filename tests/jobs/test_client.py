@@ -38,16 +38,21 @@ def _no_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def server(answers: dict[str, object]) -> Iterator[tuple[int, list[str]]]:
-    """A server of JSON by path, and 404 for others; its port, and the tokens that it was sent."""
+    """A server of JSON by path, or where it sends us; its port, and the tokens it was sent."""
 
     class Handler(BaseHTTPRequestHandler):
         sent: ClassVar[list[str]] = []
 
         def do_GET(self) -> None:
             self.sent.append(self.headers.get("Authorization", ""))
-            self.send_response(200 if self.path in answers else 404)
+            answer = answers.get(self.path)
+            if isinstance(answer, str):
+                self.send_response(307)
+                self.send_header("Location", answer)
+            else:
+                self.send_response(200 if self.path in answers else 404)
             self.end_headers()
-            self.wfile.write(json.dumps(answers.get(self.path)).encode())
+            self.wfile.write(json.dumps(answer).encode())
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
@@ -196,11 +201,7 @@ def test_one_process_reaches_one_cluster_after_the_other(
 
 
 def test_a_token_is_not_sent_to_who_wants_none() -> None:
-    answers = {
-        "/api/authentication_mode": {"authentication_mode": "disabled"},
-        "/api/version": {"ray_version": "2.60.0"},
-    }
-    with server(answers) as (port, sent):
+    with server(OPEN) as (port, sent):
         code = f"from nlpkit_ray.client import connect; connect('http://127.0.0.1:{port}')"
         env = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": SECRET}
         subprocess.run([sys.executable, "-c", code], env=env, check=True)
@@ -233,6 +234,37 @@ def test_the_address_that_is_named_is_the_only_one_that_is_asked(
     assert sent.count("") == 1
 
 
+OPEN = {**TOKENS, "/api/authentication_mode": {"authentication_mode": "disabled"}}
+
+
+@pytest.mark.parametrize("reply", [[], [1], 5, None, {}, {"job_id": "mine"}])
+def test_an_answer_that_is_not_rays_is_an_error_of_one_line(reply: object) -> None:
+    with server({**OPEN, "/api/version": reply}) as (port, _):
+        with pytest.raises(InputError, match="is no Ray, .*is it the dashboard's address"):
+            connect(f"http://127.0.0.1:{port}")
+    with server({**OPEN, "/api/jobs/": reply}) as (port, _):
+        connection = connect(f"http://127.0.0.1:{port}")
+        with pytest.raises(RunError, match="^mine: .* is no Ray, "):
+            connection.submit(submission_id="mine", entrypoint="true", metadata={})
+
+
+def used(address: str) -> None:
+    connection = connect(address)
+    connection.submit(submission_id="mine", entrypoint="true", metadata={})
+    list(connection.download("mine", "b"))
+
+
+@pytest.mark.parametrize("path", [*TOKENS, "/api/v0/logs/file?node_id=a&filename=b&lines=-1"])
+def test_a_cluster_sends_nobody_on_to_another_one(path: str) -> None:
+    job = {"type": "SUBMISSION", "status": "RUNNING", "entrypoint": "", "driver_node_id": "a"}
+    with server(OPEN) as (other, sent):
+        there = f"http://127.0.0.1:{other}{path}"
+        with server({**OPEN, "/api/jobs/mine": job, path: there}) as (port, _):
+            with pytest.raises((InputError, RunError), match=f"sends us on to .*:{other}/"):
+                used(f"http://127.0.0.1:{port}")
+    assert sent == []
+
+
 @pytest.mark.parametrize("scheme", ["http://", "HTTP://", ""])
 def test_a_token_goes_to_another_machine_in_clear_only_where_that_is_said(
     scheme: str, monkeypatch: pytest.MonkeyPatch
@@ -257,8 +289,7 @@ def test_a_user_without_a_home_has_no_token_there(monkeypatch: pytest.MonkeyPatc
 def test_a_cluster_that_takes_no_jobs_yet_is_waited_for_and_that_is_said(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    answers = {**TOKENS, "/api/authentication_mode": {"authentication_mode": "disabled"}}
-    with server(answers) as (port, _):
+    with server(OPEN) as (port, _):
         connection = connect(f"http://127.0.0.1:{port}")
         young = "Traceback …\nException: No available agent to submit job, please try again later."
         asked: list[object] = []
@@ -360,11 +391,7 @@ def test_helpers_that_have_ended_are_forgotten_and_nothing_else_is(pool: Cluster
 
 
 def test_a_cluster_that_has_gone_is_said_in_a_line() -> None:
-    answers = {
-        "/api/authentication_mode": {"authentication_mode": "disabled"},
-        "/api/version": {"ray_version": "2.60.0"},
-    }
-    with server(answers) as (port, _):
+    with server(OPEN) as (port, _):
         connection = connect(f"http://127.0.0.1:{port}")
     with pytest.raises(RunError, match="^a: the cluster cannot be reached any more$"):
         connection.info("a")
