@@ -155,9 +155,8 @@ class Connection(H11Protocol):
         """A client that sends no more may still listen: it gets its answer, if it is there."""
         if self.conn.their_state is h11.SEND_BODY and self.conn.our_state is h11.SEND_RESPONSE:
             self._refuse(400, "the request ended before its body was whole")
-        whole = self.conn.their_state in (h11.DONE, h11.MUST_CLOSE)
-        self._ended = whole and self.conn.their_http_version != b"1.0"
-        if self._ended:
+        self._ended = self.conn.their_state in (h11.DONE, h11.MUST_CLOSE)
+        if self._ended and self.conn.their_http_version != b"1.0":  # that one knows no 100
             self.loop.call_later(PROBE_SECONDS, self._probe)
         return self._ended
 

@@ -171,6 +171,16 @@ def test_a_client_that_sends_no_more_and_listens_gets_its_answers(server):
     assert 0.9 < time.monotonic() - started < 10
 
 
+def test_a_client_of_http_1_0_that_sends_no_more_gets_its_answer_alone(server):
+    body = json.dumps({"text": SLOW}).encode()
+    head = b"POST /predict HTTP/1.0\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with server.connect() as connection:
+        connection.sendall(head + body)
+        connection.shutdown(socket.SHUT_WR)
+        status, answer = received(connection)
+    assert (status, list(answer)) == (200, ["predictions"])
+
+
 def test_half_a_body_of_a_client_that_sends_no_more_is_told_so(server):
     with server.connect() as connection:
         connection.sendall(HEAD + b'Content-Length: 99\r\n\r\n{"text": ')
