@@ -62,7 +62,9 @@ def test_a_body_that_is_no_question_is_refused(server, body):
     assert server.metrics()[f'nlpkit_requests_total{{status="{status}"}}'] == before + 1
 
 
-@pytest.mark.parametrize("kind", ["", "text/plain", "application/x-www-form-urlencoded"])
+@pytest.mark.parametrize(
+    "kind", ["", "text/plain; charset=latin-1", "application/x-www-form-urlencoded", "text/xml"]
+)
 def test_json_is_taken_whatever_the_content_type_calls_it(server, kind):
     assert server.ask({"text": TEXTS[0]}, {"Content-Type": kind}) == server.ask({"text": TEXTS[0]})
 
