@@ -13,7 +13,7 @@ from nlpkit.bundle.load import load
 from nlpkit.cli.complete import runs
 from nlpkit.errors import InputError, Interrupted
 from nlpkit_serve.app import Service
-from nlpkit_serve.server import BACKLOG, run
+from nlpkit_serve.server import BACKLOG, make_room, run
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -55,6 +55,7 @@ def command(
 
     RUN is a run folder, a bundle or an export. SIGTERM or Ctrl-C stops it, once all is answered.
     """
+    make_room()
     with _bound(host, port) as listener:
         model = load(run_folder, backend=backend, trust_plugins=trust_plugins)
         names = model.task.text_columns

@@ -14,6 +14,8 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from nlpkit.errors import InputError
+
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
@@ -37,6 +39,8 @@ BACKLOG = 2048
 
 _TAKEN = 8  # connections at a turn of the loop: those that must be refused need files too
 _FILES = 2 * CONNECTIONS
+_OTHERS = 64  # files at least that are no connections
+_FEWEST = 8  # connections that are worth a server: a proxy alone keeps some open
 _SILENCE_SECONDS = 60
 
 
@@ -48,7 +52,6 @@ def run(application: Starlette, listener: socket.socket, note: Callable[[str], N
         listener: A listening socket; it is closed at the end.
         note: Is told, in a line, that no connection can be taken.
     """
-    _may_open(_FILES)
     config = uvicorn.Config(
         _in_origin_form(application),
         loop="asyncio",
@@ -67,13 +70,22 @@ def run(application: Starlette, listener: socket.socket, note: Callable[[str], N
     _Server(config, note).run(sockets=[listener])
 
 
-def _may_open(files: int) -> None:
-    """Lets this process open so many files, or as many as the system allows it."""
+def make_room() -> None:
+    """Lets this process open files for all connections, or as many as the system allows it.
+
+    Raises:
+        InputError: That is too few to serve anybody.
+    """
     with suppress(ImportError, OSError, ValueError):  # there is no such module on Windows
         import resource
 
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(files, hard)), hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(_FILES, hard)), hard))
+    if _connections() < _FEWEST:
+        raise InputError(
+            f"this process may open too few files to serve, which needs {_OTHERS + _FEWEST} for "
+            f"{_FEWEST} connections; allow it {_FILES} (ulimit -n)"
+        )
 
 
 def _connections() -> int:
@@ -83,7 +95,7 @@ def _connections() -> int:
     except ImportError:
         return CONNECTIONS
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return min(CONNECTIONS, files - max(64, files // 5))
+    return min(CONNECTIONS, files - max(_OTHERS, files // 5))
 
 
 def _in_origin_form(application: Starlette) -> Callable[[Scope, Receive, Send], Any]:

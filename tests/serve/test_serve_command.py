@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from nlpkit.cli.main import main
+from tests.serve.serving import command
 
 
 def test_a_port_in_use_is_an_input_error(run, capsys):
@@ -34,6 +35,14 @@ def test_a_port_that_is_none_is_an_input_error(run, capsys, port):
 def test_a_run_that_is_none_is_an_input_error(tmp_path, capsys):
     assert main(["serve", str(tmp_path / "nothing"), "--port", "0"]) == 2
     assert "there is no such folder" in capsys.readouterr().err
+
+
+def test_where_too_few_files_may_be_opened_it_says_so_before_it_listens(run):
+    few = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (71, 71))"
+    line = command(str(run), "--port", "0", limits=few)
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "which needs 72 for 8 connections; allow it 1600 (ulimit -n)" in done.stderr
 
 
 def test_without_its_extra_it_says_what_to_install(run):
