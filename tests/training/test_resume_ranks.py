@@ -107,11 +107,18 @@ def nlpkit_models():
 """
 
 
-def test_ranks_evaluate_one_model_whatever_its_buffers(tmp_path):
+def test_ranks_evaluate_one_model_whatever_its_buffers_and_write_each_row_once(tmp_path):
     (tmp_path / "normed.py").write_text(NORMED)
     settings = config(
         plugins=[str(tmp_path / "normed.py")], strategy=TWO, device="cpu", eval={"batch_size": 4}
     )
     run = nlpkit.train({**settings, "model": "normed"}, data=DATA, out=tmp_path / "run")
-    again = nlpkit.evaluate(run.path, DATA["validation"])
+    rows = DATA["validation"]
+    again = nlpkit.evaluate(run.path, rows)
     assert again == pytest.approx(run.metrics["validation"], rel=1e-6)
+    lines = run.predictions("validation")
+    assert [line["address"] for line in lines] == [f"validation row {at}" for at in range(13)]
+    found = nlpkit.load(run.path, device="cpu").predict([row["text"] for row in rows])
+    for line, row, alone in zip(lines, rows, found, strict=True):
+        assert (line["target"], line["prediction"]) == (row["label"], alone.label)
+        assert line["score"] == pytest.approx(alone.score, abs=1e-6)
