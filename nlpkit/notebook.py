@@ -61,8 +61,9 @@ def facts(model: Model) -> dict[str, Any]:
 
 
 def _pairs(pairs: Mapping[str, Any]) -> str:
+    left = '<td style="text-align: left">'  # notebooks set cells at the right, for numbers
     rows = (
-        f"<tr><th>{_cell(name)}</th><td>{_cell(value)}</td></tr>" for name, value in pairs.items()
+        f"<tr><th>{_cell(name)}</th>{left}{_cell(each)}</td></tr>" for name, each in pairs.items()
     )
     return f"<table>{''.join(rows)}</table>"
 

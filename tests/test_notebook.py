@@ -50,6 +50,7 @@ def test_a_run_shows_metrics_labels_confusion_and_places(tmp_path: Path) -> None
     ]
     assert places == [["run", str(tmp_path)], ["bundle", str(tmp_path / "bundle")]]
     assert "<b>bold" not in run._repr_html_()
+    assert f'<td style="text-align: left">{tmp_path}</td>' in run._repr_html_()
     assert repr(run) == f"Run({str(tmp_path)!r})"
 
 
