@@ -16,10 +16,12 @@ import os
 import sys
 import threading
 import time
+from contextlib import suppress
 
 _LOOK = 0.25  # seconds between two looks
-_CONTENDED, _FREE = 0.2, 0.05  # seconds that its threads wait for a core for each that they run
-_MOST = 16  # threads held at most; a process that leaves more cores than these alone need not care
+_CONTENDED, _FREE = 0.2, 0.05  # seconds that threads wait for a core for each that they compute
+_MOST = 256  # threads held at most
+_NAME = "nlpkit-cores"
 
 _started = False
 
@@ -34,25 +36,33 @@ def share() -> None:
     if _started or {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
         return
     library = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if hasattr(library, "GOMP_parallel") and any(_times()):
+    others = hasattr(library, "__kmpc_fork_call")  # LLVM's and Intel's, which have GNU's names too
+    if hasattr(library, "GOMP_parallel") and not others:
         _started = True
-        threading.Thread(target=_watch, args=(library,), name="nlpkit-cores", daemon=True).start()
+        with suppress(RuntimeError):  # there is no thread to be had
+            threading.Thread(target=_watch, args=(library,), name=_NAME, daemon=True).start()
 
 
 def _watch(library: ctypes.CDLL) -> None:
-    ran, waited = _times()
     release: threading.Event | None = None
-    while True:
-        time.sleep(_LOOK)
-        before, (ran, waited) = (ran, waited), _times()
-        share = (waited - before[1]) / max(ran - before[0], 1)
-        if not release and share > _CONTENDED:
-            release = threading.Event()
-            held = (library, release)
-            threading.Thread(target=_hold, args=held, name="nlpkit-cores", daemon=True).start()
-        elif release and share < _FREE:
+    try:
+        times = _times()
+        while times:
+            time.sleep(_LOOK)
+            before, times = times, _times()
+            both = before.keys() & times.keys()
+            ran, waited = (sum(times[id][of] - before[id][of] for id in both) for of in (0, 1))
+            if not release and waited > _CONTENDED * ran:
+                held = threading.Event()
+                args = (library, held)
+                threading.Thread(target=_hold, args=args, name=_NAME, daemon=True).start()
+                release = held
+            elif release and waited < _FREE * ran:
+                release.set()
+                release = None
+    except (OSError, RuntimeError):  # there is no file or no thread to be had
+        if release:
             release.set()
-            release = None
 
 
 def _hold(library: ctypes.CDLL, release: threading.Event) -> None:
@@ -60,23 +70,34 @@ def _hold(library: ctypes.CDLL, release: threading.Event) -> None:
     import torch
 
     threads = library.omp_get_num_procs() - torch.get_num_threads() + 2  # this one is among them
-    if 1 < threads <= _MOST:
+    if 1 < threads <= _MOST and _can_start(threads):
         nothing = ctypes.cast(library.getpid, ctypes.c_void_p)
         library.GOMP_parallel(nothing, None, ctypes.c_uint(threads), ctypes.c_uint(0))
     release.wait()
 
 
-def _times() -> tuple[int, int]:
-    """Nanoseconds that this process's threads ran, and that they waited for a core; 0: unknown."""
-    ran = waited = 0
+def _can_start(threads: int) -> bool:
+    """Whether there are so many to be had; OpenMP ends the process where there are not."""
+    leave = threading.Event()
+    try:
+        for _ in range(2 * threads):
+            threading.Thread(target=leave.wait, name=_NAME, daemon=True).start()
+    except RuntimeError:
+        return False
+    finally:
+        leave.set()
+    return True
+
+
+def _times() -> dict[str, tuple[int, int]]:
+    """Nanoseconds that each thread computed, and that it waited for a core; none: unknown."""
+    found = {}
     for thread in os.listdir("/proc/self/task"):
-        try:
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
             with open(f"/proc/self/task/{thread}/schedstat", encoding="ascii") as file:
-                numbers = file.read().split()
-        except OSError:  # it has ended, or the kernel does not count
-            continue
-        ran, waited = ran + int(numbers[0]), waited + int(numbers[1])
-    return ran, waited
+                ran, waited, _ = map(int, file.read().split())
+            found[thread] = ran, waited
+    return found
 
 
 def _forked() -> None:

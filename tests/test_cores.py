@@ -40,6 +40,7 @@ finally:
     for each in busy:
         each.kill()
         each.wait()
+cores._times = lambda: {"1": (time.monotonic_ns(), 0)}  # as it is where nobody else computes
 until(lambda threads: threads == alone)
 """
 
