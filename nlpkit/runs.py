@@ -139,6 +139,8 @@ def train(
     with interruptible() as stop:
         folder = find_run(loaded.name, out) if resume else None
         if folder and (folder / "result.json").exists():
+            start = Start(config=loaded, host=host, folder=folder, terminal=terminal, resume=True)
+            start.refuse_changes(data)
             with stop.deferred():
                 if not _exported(folder, loaded, stop, terminal):
                     raise _interrupted(folder, stop.signal or signal.SIGINT)

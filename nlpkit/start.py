@@ -15,7 +15,7 @@ from nlpkit.checkpoint.files import newest
 from nlpkit.checkpoint.lock import alone
 from nlpkit.checkpoint.resume import differences
 from nlpkit.checks import start_problems
-from nlpkit.config.load import dump_config
+from nlpkit.config.load import dump_config, load_config
 from nlpkit.config.resolve import build, resolve
 from nlpkit.data.memory import SPLITS, on_files, write_splits
 from nlpkit.data.prepare import prepare
@@ -67,16 +67,11 @@ class Start:
             with alone(self.folder, self.terminal.note):
                 pass  # what is there is complete now, and nobody's
         found = self._found()
-        config = self._with_rows(data, found)
-        if found and config.precision == "auto":
-            resolved = found.manifest["config"]["precision"]
-            config = config.model_copy(update={"precision": resolved})
-        config = resolve(config, self.host)
+        config = self._resolved(data, found.manifest["config"] if found else None)
         self._check(config, weights=not found)
         prepared = prepare(config, self.host, self.terminal)
         monitor, _ = monitor_of(config, build(config.task, "task", self.host), prepared.schema)
-        evaluation = config.eval.model_copy(update={"monitor": monitor})
-        config = _without_queries(config.model_copy(update={"eval": evaluation}))
+        config = _without_queries(_monitoring(config, monitor))
         if found:
             if problems := differences(config, prepared.recipe, found.manifest):
                 raise ConfigError(problems)
@@ -86,6 +81,27 @@ class Start:
         modules = (plugin for plugin in config.plugins if not plugin.endswith(".py"))
         remember([*self.host.files.values(), *modules])
         return config
+
+    def refuse_changes(self, data: Mapping[str, Any] | None) -> None:
+        """Raises InputError where this is not what a finished run was trained with.
+
+        Rows in memory are compared; files are not read any more, and may be gone.
+        """
+        stored = load_config(self.folder / "config.yaml")
+        config = self._resolved(data, stored.model_dump(mode="json"))
+        config = _without_queries(_monitoring(config, config.eval.monitor or stored.eval.monitor))
+        # Gives it the options that are younger than the run; the plugins are those of the config.
+        stored = resolve(stored.model_copy(update={"plugins": ()}), self.host)
+        about = {"config": stored.model_dump(mode="json"), "data": {}}
+        if problems := differences(config, {}, about):
+            raise ConfigError(problems)
+
+    def _resolved(self, data: Mapping[str, Any] | None, stored: Mapping[str, Any] | None) -> Config:
+        """The config with its rows, resolved; `stored` is that of the run to go on with."""
+        config = self._with_rows(data, resumes=stored is not None)
+        if stored and config.precision == "auto":
+            config = config.model_copy(update={"precision": stored["precision"]})
+        return resolve(config, self.host)
 
     def _check(self, config: Config, *, weights: bool) -> None:
         problems = start_problems(config, self.host, weights=weights)
@@ -115,7 +131,7 @@ class Start:
             self.terminal.note(f"{self.folder}: nothing to resume; starts from the beginning")
         return found
 
-    def _with_rows(self, data: Mapping[str, Any] | None, found: Checkpoint | None) -> Config:
+    def _with_rows(self, data: Mapping[str, Any] | None, *, resumes: bool) -> Config:
         """Rows in memory as files of the run folder: from here on it is a run on files."""
         inputs = self.folder / "inputs"
         if data is not None:
@@ -124,7 +140,7 @@ class Start:
                 for split, path in written.items():
                     stored = inputs / path.name
                     if (
-                        found
+                        resumes
                         and inputs.exists()
                         and not (stored.exists() and filecmp.cmp(path, stored, shallow=False))
                     ):
@@ -132,7 +148,7 @@ class Start:
                             f"data: the {split} rows are not those that the run was started with; "
                             "give the same ones, or start a new run with another out"
                         )
-                if not found and inputs.exists():
+                if not resumes and inputs.exists():
                     shutil.rmtree(inputs)
                 inputs.mkdir(exist_ok=True)
                 for path in written.values():
@@ -167,6 +183,11 @@ class Start:
         }
         text = json.dumps(environment, indent=2)
         (self.folder / "environment.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _monitoring(config: Config, monitor: str | None) -> Config:
+    evaluation = config.eval.model_copy(update={"monitor": monitor})
+    return config.model_copy(update={"eval": evaluation})
 
 
 def _without_queries(config: Config) -> Config:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 _FIXED = ("seed", "task", "data", "tokenizer", "model", "train", "precision")
 _FREE = ("train.micro_batch_size",)
 _ALSO_FIXED = ("loader.bucketing", "eval.every", "eval.monitor")
-_LOCATIONS = ("data.train", "data.validation", "data.test")
 _REMEDY = "set it back, or start a new run with another out=DIR"
 
 
@@ -31,7 +30,7 @@ def differences(
 
     Args:
         config: Resolved, its precision included.
-        recipe: Of the data as they are now.
+        recipe: Of the data as they are now; {}: they are not read, and their files' names count.
         manifest: The checkpoint's.
     """
     old, new = _fixed(manifest["config"]), _fixed(config.model_dump(mode="json"))
@@ -41,7 +40,7 @@ def differences(
     return [
         config.origin.problem(tuple(key.split(".")), _change(old.get(key), new.get(key)), _REMEDY)
         for key in sorted({*old, *new})
-        if not _same(key, old.get(key), new.get(key))
+        if not _same(old.get(key), new.get(key), hashed=f"rows of {key}" in recipe)
     ]
 
 
@@ -80,9 +79,9 @@ def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, value
 
 
-def _same(key: str, old: Any, new: Any) -> bool:
+def _same(old: Any, new: Any, *, hashed: bool) -> bool:
     if isinstance(old, str) and isinstance(new, str):
-        if key in _LOCATIONS:  # the recipe has a hash of their rows
+        if hashed:  # which is compared instead
             return True
         if os.path.isabs(old) and os.path.isabs(new):
             return os.path.basename(old) == os.path.basename(new)

@@ -265,14 +265,6 @@ def test_rows_may_have_moved(tmp_path, changes, name):
     assert resumed(tmp_path / "run", None, **changes).result["steps"] == 16
 
 
-def test_a_finished_run_stays_as_it_is(tmp_path, changes, capsys):
-    run = nlpkit.train(config(**changes), data=DATA, out=tmp_path / "run")
-    before = (run.path / "result.json").read_bytes()
-    assert resumed(tmp_path / "run", **changes).path == run.path
-    assert "this run is finished" in capsys.readouterr().err
-    assert (run.path / "result.json").read_bytes() == before
-
-
 def test_with_nothing_to_resume_it_starts_from_the_beginning_and_says_so(tmp_path, changes, capsys):
     assert resumed(tmp_path / "run", **changes).result["steps"] == 16
     assert "nothing to resume; starts from the beginning" in capsys.readouterr().err
