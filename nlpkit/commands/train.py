@@ -75,7 +75,8 @@ def report(run: Run, terminal: Terminal) -> None:
         terminal.say(f"{name:<{max(map(len, facts))}}  {fact}")
     for name, account in result["observers"].items():
         if account["failures"]:
-            terminal.note(f'warning: observer "{name}" failed: {account["last_error"]}')
+            error = account.get("first_error", account.get("last_error"))  # of an older version
+            terminal.note(f'warning: observer "{name}" failed: {error}')
         share = account["share_of_time"]
         if share >= _SLOW:
             terminal.note(f'warning: observer "{name}" took {share:.1%} of the time')

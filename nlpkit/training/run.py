@@ -134,7 +134,7 @@ class Session:
             return
         for name, account in self.watchers.report(math.inf).items():
             if account["failures"]:
-                note = f'warning: observer "{name}" failed: {account["last_error"]}'
+                note = f'warning: observer "{name}" failed: {account["first_error"]}'
                 self.saving.terminal.note(note)
 
     def _fitted(self, trainer: Trainer) -> dict[str, Any] | None:

@@ -23,7 +23,7 @@ class _Watched:
     name: str
     observer: Observer
     failures: int = 0
-    last_error: str = ""
+    first_error: str = ""
     seconds: float = 0.0
 
 
@@ -48,7 +48,7 @@ class Watchers:
                     getattr(watched.observer, method)(event)
             except PluginError as error:
                 watched.failures += 1
-                watched.last_error = str(error)
+                watched.first_error = watched.first_error or str(error)  # mostly the cause of all
             watched.seconds += time.perf_counter() - started
 
     def report(self, elapsed: float) -> dict[str, dict[str, Any]]:
@@ -58,7 +58,7 @@ class Watchers:
                 "share_of_time": round(watched.seconds / max(elapsed, 1e-9), 4),
                 "failures": watched.failures,
                 "disabled": watched.failures >= LIMIT,
-                "last_error": watched.last_error,
+                "first_error": watched.first_error,
             }
             for watched in self._watched
         }
