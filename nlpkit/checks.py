@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
 from nlpkit.checkpoint.backup import backup_of
+from nlpkit.cli.render import Terminal
 from nlpkit.config.load import load_config
 from nlpkit.config.resolve import build, chosen, options_of, resolve
 from nlpkit.config.schema import Config, Secret, dotted
@@ -34,6 +35,7 @@ from nlpkit.resources import (
     secret_problems,
     trains_elsewhere,
 )
+from nlpkit.training.watchers import build_observer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -114,6 +116,7 @@ def examine(config: Config | Mapping[str, Any] | str | Path, host: Host | None =
     findings.problems += start_problems(findings.config, host)
     if not trains_elsewhere(findings.config, host):
         findings.problems += folder_problems()
+        findings.problems += _observer_problems(findings.config, host, findings.problems)
     findings.problems += window_problems(findings.config, task)
     findings.problems += _backup_problems(findings.config, host)
     _Data(findings, findings.config, host, source, task).check()
@@ -135,6 +138,21 @@ def _backup_problems(config: Config, host: Host) -> Iterator[Problem]:
         message = f"{backup}: has checkpoints of another run"
         remedy = "go on with it (--resume), choose another --out, or remove them"
         yield config.origin.warning(("checkpoint", "backup"), message, remedy)
+
+
+def _observer_problems(config: Config, host: Host, found: Sequence[Problem]) -> Iterator[Problem]:
+    """What observers say as they are built; those that cannot be imported are named already."""
+    named = {problem.key for problem in found}
+    for at, component in enumerate(config.observers):
+        if dotted(path := ("observers", at)) in named:
+            continue
+        try:
+            built = build_observer(component, host, Terminal())
+        except InputError as error:
+            yield config.origin.problem(path, str(error))
+        else:
+            if isinstance(built, NlpkitError):
+                yield config.origin.warning(path, str(built), "a run goes on without it")
 
 
 def start_problems(config: Config, host: Host, *, weights: bool = True) -> list[Problem]:

@@ -34,7 +34,7 @@ from nlpkit.training.saving import Saving
 from nlpkit.training.state import HISTORY
 from nlpkit.training.step import check_placement
 from nlpkit.training.trainer import Trainer
-from nlpkit.training.watchers import Watchers
+from nlpkit.training.watchers import Watchers, build_observer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -346,7 +346,7 @@ def build_session(
     module.to(strategy.device)
     check_placement(module, strategy.device, f'model "{config.model.name}"')
     observers = [
-        (each.name, build(each, "observer", host, terminal))
+        (each.name, build_observer(each, host, terminal))
         for each in config.observers
         if strategy.rank == 0
     ]

@@ -27,14 +27,22 @@ class Picky:
 def broken(options):
     raise OSError("no licence")
 
+def unlucky(options, terminal):
+    raise OSError("no port is free")
+
 @nlpkit.hookimpl
 def nlpkit_exporters():
     yield nlpkit.ExporterRecord(name="picky", target="stranger:Picky")
     yield nlpkit.ExporterRecord(name="broken", target="stranger:broken")
     yield nlpkit.ExporterRecord(name="needy", target="stranger:Picky", needs=("no_such",))
 
+def choosy(options, terminal):
+    raise nlpkit.InputError("choosy: needs a folder of its own; name one")
+
 @nlpkit.hookimpl
 def nlpkit_observers():
+    yield nlpkit.ObserverRecord(name="choosy", target="stranger:choosy")
+    yield nlpkit.ObserverRecord(name="unlucky", target="stranger:unlucky")
     yield nlpkit.ObserverRecord(name="absent", target="no_such_module:build")
     yield nlpkit.ObserverRecord(name="unknown", target="stranger:no_such_name")
 
@@ -151,6 +159,7 @@ CONFIGS: list[tuple[dict[str, Any], str]] = [
     ({"export": ["broken"]}, "no licence"),
     ({"export": ["state_dict", "needy"]}, "export[1]: needy needs no_such, which is not installed"),
     ({"observers": ["absent"]}, 'observer "absent"'),
+    ({"observers": ["choosy"]}, "needs a folder of its own; name one"),
     ({"observers": ["unknown"]}, "stranger has no no_such_name"),
     ({"model": {"name": "absent"}}, 'model "absent"'),
     ({"strategy": "absent"}, 'strategy "absent"'),
@@ -208,6 +217,16 @@ def test_the_config_of_these_cases_is_one_that_both_take(folder: Path) -> None:
     problems = nlpkit.check(config(export=["picky"], model=one_layer))
     assert [str(each) for each in problems if each.severity == "error"] == []
     assert nlpkit.train(config()).result["steps"] == 1
+
+
+def test_an_observer_that_cannot_be_built_is_a_warning_and_ends_no_run(folder: Path) -> None:
+    settings = config(observers=["unlucky", "progress"])
+    (problem,) = [each for each in nlpkit.check(settings) if each.key == "observers[0]"]
+    assert (problem.severity, problem.remedy) == ("warning", "a run goes on without it")
+    assert 'observer "unlucky": OSError: no port is free (' in problem.message
+    account = nlpkit.train(settings).result["observers"]["unlucky"]
+    assert account["first_error"] == problem.message
+    assert (account["failures"], account["disabled"]) == (1, True)
 
 
 def test_a_backup_of_another_run_is_a_warning_for_it_can_be_gone_on_with(folder: Path) -> None:
