@@ -188,6 +188,7 @@ class _Resolver:
         for key in ("export", "observers"):
             components = enumerate(getattr(config, key))
             update[key] = tuple(self._component((key, at), item) for at, item in components)
+        self._check_exports()
         self._check_precision()
         if self.problems:
             raise ConfigError(self.problems)
@@ -283,6 +284,13 @@ class _Resolver:
             return self.config.train
         rate = resolution.learning_rate if resolution else _LEARNING_RATE
         return self.config.train.model_copy(update={"learning_rate": rate})
+
+    def _check_exports(self) -> None:
+        names = [each.name for each in self.config.export]
+        for at, name in enumerate(names):
+            if name in names[:at]:
+                message = f'"{name}" is there twice, and both would be written to bundle/{name}'
+                self._complain(("export", at), message, "keep one; export the other with out=DIR")
 
     def _check_precision(self) -> None:
         config = self.config
