@@ -166,8 +166,10 @@ def resolve_precision(
         order = ["bf16"] * fast + ["fp16"] * cuda + ["fp32", "bf16", "fp16"]
         name = next(each for each in order if each in accepted)
         reason = f"for the {device.type} has {'' if fast else 'no '}bf16 instructions"
-        if name != order[0]:
-            reason += f", and the strategy takes {' or '.join(accepted)}"
+        if len(accepted) == 1:
+            reason = "for the strategy takes no other"
+        elif name != order[0]:
+            reason += f", but the strategy takes {' or '.join(accepted)}"
         if name == "bf16" and not fast:
             reason = f"emulated, {reason}"
     if (name, device.type) == ("fp16", "cpu"):

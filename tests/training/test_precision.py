@@ -61,12 +61,13 @@ def test_auto_is_never_fp32_for_a_strategy_of_16_bits(fast):
     assert resolve_precision("auto", CUDA, AMP).name == ("bf16" if fast else "fp16")
     if not fast:
         assert resolve_precision("auto", CPU, AMP).reason == (
-            "emulated, for the cpu has no bf16 instructions, and the strategy takes bf16 or fp16"
+            "emulated, for the cpu has no bf16 instructions, but the strategy takes bf16 or fp16"
         )
 
 
 def test_auto_takes_what_the_strategy_does(fast):
-    assert resolve_precision("auto", CPU, ["fp32"]).name == "fp32"
+    found = resolve_precision("auto", CPU, ["fp32"])
+    assert (found.name, found.reason) == ("fp32", "for the strategy takes no other")
 
 
 def test_fp16_on_a_cpu_is_an_error_with_a_remedy():
