@@ -53,6 +53,7 @@ def _report(findings: Findings, config: Config, terminal: Terminal) -> None:
         "device": config.device,
         "precision": config.precision,
     }
+    facts = {name: fact for name, fact in facts.items() if fact != "auto"}  # a run finds it out
     terminal.say("The config can be trained.")
     for name, fact in facts.items():
         terminal.say(f"  {name:<{max(map(len, facts))}}  {fact}")

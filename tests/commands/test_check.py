@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -228,6 +229,10 @@ class TestCommand:
         for part in ["train 10", "wordpiece, at most 128 tokens", "0.0005", "2 labels"]:
             assert part in out
         assert out.splitlines()[-1] == "  nlpkit train c.yaml train.epochs=1 'name=a b'"
+        assert "auto" not in out  # what it comes to is for the run to find out
+        assert main(["check", "c.yaml", "device=cpu"]) == 0
+        out = capsys.readouterr().out
+        assert re.search(r"^  device +cpu$", out, re.MULTILINE)
 
     def test_problems_of_the_data_end_with_exit_code_2(
         self, folder: Path, capsys: pytest.CaptureFixture[str]
