@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nlpkit.config.schema import Config
 
 _COLUMNS = ("name", "when", "data", "model", "metric", "state")
+_LONGEST = 16  # letters of data in the table: the end of a path says most
 
 
 @click.command()
@@ -37,9 +38,7 @@ def command(terminal: Terminal, as_json: bool) -> None:
     if as_json:
         terminal.json(rows, indent=2)
     elif rows:
-        for row in rows:
-            row["when"] = row["when"][:16].replace("T", " ")
-        cells = [[_cell(row[name]) for name in _COLUMNS] for row in rows]
+        cells = [[_cell(name, row[name]) for name in _COLUMNS] for row in rows]
         terminal.table(_COLUMNS, cells)
     else:
         terminal.note(f"{runs_folder()}: there are no runs; nlpkit train makes one")
@@ -80,7 +79,14 @@ def _model(config: Config) -> str:
     return f"{config.model.name} {Path(str(pretrained)).name}" if pretrained else config.model.name
 
 
-def _cell(value: Any) -> str:
-    if isinstance(value, dict):
+def _cell(column: str, value: Any) -> str:
+    """A value in few letters, so that a line mostly fits into 80 without being wrapped."""
+    if value is None:
+        return ""
+    if column == "when":  # as `ls` has it: the time, or the year of what is older
+        this_year = value[:4] == f"{datetime.now():%Y}"
+        return str(value[5:16].replace("T", " ") if this_year else value[:10])
+    if column == "metric":
         return ", ".join(f"{name} {number:.4f}" for name, number in value.items())
-    return "" if value is None else str(value)
+    text = str(value).removeprefix("unfinished, ") if column == "state" else str(value)
+    return "…" + text[1 - _LONGEST :] if column == "data" and len(text) > _LONGEST else text

@@ -62,6 +62,14 @@ def test_runs_are_listed_with_what_they_are_of_and_how_they_stand(
     table = capsys.readouterr().out.splitlines()
     assert table[0].split() == ["name", "when", "data", "model", "metric", "state"]
     assert table[-1].split()[-2:] == [f"{accuracy:.4f}", "finished"]
+    assert table[-1].split()[1] == found["tiny"]["when"][:10]
+    assert table[-2].endswith(f"  step {run.result['steps']}")
+    os.utime(folder / "tiny" / "environment.json")
+    when = listed(capsys)["tiny"]["when"]
+    assert main(["runs"]) == 0
+    row = capsys.readouterr().out.splitlines()[-1]
+    assert row.split()[1:3] == [when[5:10], when[11:16]]
+    assert len(row) + len("starter-2") - len("broken") <= 80  # beside data that lie far away
 
 
 def test_a_folder_without_runs_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
