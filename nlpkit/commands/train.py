@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from nlpkit.bundle.publish import published
 from nlpkit.cli.complete import keys
 from nlpkit.cli.render import duration
 from nlpkit.config.load import load_config
+from nlpkit.errors import Interrupted
 from nlpkit.runs import Run, train
 
 if TYPE_CHECKING:
@@ -30,7 +32,14 @@ def command(
     terminal: Terminal, config: Path, overrides: tuple[str, ...], out: Path | None, resume: bool
 ) -> None:
     """Train what CONFIG describes; KEY=VALUE replaces a value of it (train.epochs=1)."""
-    run = train(load_config(config, overrides), out=out, resume=resume, terminal=terminal)
+    try:
+        run = train(load_config(config, overrides), out=out, resume=resume, terminal=terminal)
+    except Interrupted as error:
+        if error.run is None:
+            raise
+        where = () if out is None else ("--out", str(out))
+        step = shlex.join(["nlpkit", "train", str(config), *overrides, *where, "--resume"])
+        raise Interrupted(f"{error}:\n  {step}", signal=error.signal, run=error.run) from None
     report(run, terminal)
     folder = shown(run.path)
     terminal.say("\nNext:")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from textwrap import dedent
 
 import pytest
@@ -94,6 +95,36 @@ def test_a_slow_observer_is_named_with_its_share_of_the_time(config, tmp_path, c
     err = capsys.readouterr().err
     assert re.search(r'^warning: observer "sleepy" took \d+\.\d% of the time$', err, re.MULTILINE)
     assert 'observer "progress"' not in err
+
+
+def test_a_run_that_is_interrupted_says_how_to_go_on_as_it_was_called(config, tmp_path, capsys):
+    source = """
+        import os
+        import signal
+        import nlpkit
+        from nlpkit.contracts import Observer
+
+        @nlpkit.hookimpl
+        def nlpkit_observers():
+            yield nlpkit.ObserverRecord(name="quitter", target="quitter_observer:Quitter")
+
+        class Quitter(Observer):
+            def __init__(self, options, terminal):
+                pass
+
+            def step_ended(self, event):
+                if event.step == 1:
+                    os.kill(os.getpid(), signal.SIGINT)
+        """
+    (tmp_path / "quitter_observer.py").write_text(dedent(source))
+    overrides = ["plugins=[./quitter_observer.py]", "observers=[quitter, progress]"]
+
+    assert main(["train", config, *overrides, "--out", "here"]) == 130
+    said = capsys.readouterr().err.splitlines()
+    assert said[-2].endswith("ended by SIGINT, and saved; --resume goes on:")
+    step = f"  nlpkit train small.yaml {shlex.join(overrides)} --out here --resume"
+    assert said[-1] == step
+    assert main(shlex.split(said[-1])[1:]) == 0
 
 
 @pytest.mark.slow
