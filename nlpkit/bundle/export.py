@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,7 +36,7 @@ from nlpkit.plugin.imports import blaming
 from nlpkit.plugin.trust import remember
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import numpy as np
 
@@ -92,40 +92,63 @@ def export(
     rows = _validation_rows(bundle, host)
     if terminal:
         terminal.note(f"{format}: written, then compared with the model by a fresh process")
-    # What an exporter does to the model must not reach the one that it is compared with.
     model, given = (
         load(run, device="cpu", trust_plugins=trust_plugins, backend="torch") for _ in range(2)
     )
     gate = Gate(model, rows)
-    exporter: Exporter = build(component, "exporter", model.host)
     refused = folder.with_name(folder.name + REFUSED)
-    _remove_leftovers(folder)
-    with (
-        TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as work,
-        locked(Path(work, _LOCK)),  # it is nobody's leftover
-    ):
-        written, judged = Path(work, "written"), Path(work, "judged")
-        written.mkdir()
-        describe_export(bundle, written, component, model.host)
-        before = hashes(written, filter(Path.is_file, written.rglob("*")))
-        module = cast("TorchEngine", given.engine).model
-        artifact = exporter.export(module, bundle.inputs, _sample(model), written)
-        changed = [name for name in before if fault_of(written / name, before[name])]
-        files = [path.relative_to(written) for path in artifact.files]
-        seal(written)
-        written.rename(judged)  # what is bound to the place where it was written is found out
-        report = gate.judge(replace(artifact, path=judged), changed)
+    with _workplace(folder) as work:
+        artifact, changed = _written(given, component, work)
+        report = gate.judge(artifact, changed)
         if failures := report["failures"]:
             write_json(refused, report)
             raise RunError(_refusal(format, failures, refused))
-        write_json(judged / PARITY, report)
-        seal(judged)
-        put(judged, folder, Path(work, "older"))
+        write_json(artifact.path / PARITY, report)
+        seal(artifact.path)
+        put(artifact.path, folder, work / "older")
     refused.unlink(missing_ok=True)
     remember([folder / DESCRIPTION])
     if out is None:
         publish(bundle.path.parent, Terminal().note)
-    return replace(artifact, path=folder, files=[folder / each for each in files], parity=report)
+    files = [folder / each for each in artifact.files]
+    return replace(artifact, path=folder, files=files, parity=report)
+
+
+@contextmanager
+def _workplace(folder: Path) -> Iterator[Path]:
+    """A folder beside an export's, without what exports of this place were killed over."""
+    for left in folder.parent.iterdir():
+        if left.name.startswith(f".{folder.name}.") and left.is_dir():
+            with suppress(TimeoutError), locked(left / _LOCK):
+                shutil.rmtree(left, ignore_errors=True)
+    with (
+        TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as work,
+        locked(Path(work, _LOCK)),  # it is nobody's leftover
+    ):
+        yield Path(work)
+
+
+def _written(given: Model, component: Component, work: Path) -> tuple[Artifact, list[str]]:
+    """A sealed export, its files relative to it, and what its exporter changed of the rest.
+
+    Args:
+        given: A model of the exporter's own: what it does to it must not reach the one that the
+            export is compared with.
+        component: The exporter.
+        work: Where the export gets a folder.
+    """
+    written, bundle = work / "written", given.bundle
+    written.mkdir()
+    describe_export(bundle, written, component, given.host)
+    before = hashes(written, filter(Path.is_file, written.rglob("*")))
+    exporter: Exporter = build(component, "exporter", given.host)
+    module = cast("TorchEngine", given.engine).model
+    artifact = exporter.export(module, bundle.inputs, _sample(given), written)
+    changed = [name for name in before if fault_of(written / name, before[name])]
+    files = [path.relative_to(written) for path in artifact.files]
+    seal(written)
+    judged = written.rename(work / "judged")  # what is bound to where it was written is found out
+    return replace(artifact, path=judged, files=files), changed
 
 
 def write_exports(
@@ -189,14 +212,6 @@ def _tried(run_dir: Path, exporter: Component) -> dict[str, Any]:
 
 def _told(parity: Mapping[str, Any]) -> dict[str, Any]:
     return {key: parity[key] for key in ("difference", "agreement")}
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Removes what exports of this place were killed over."""
-    for left in folder.parent.iterdir():
-        if left.name.startswith(f".{folder.name}.") and left.is_dir():
-            with suppress(TimeoutError), locked(left / _LOCK):
-                shutil.rmtree(left, ignore_errors=True)
 
 
 def _check_options(component: Component, options: Mapping[str, Any], host: Host) -> None:
