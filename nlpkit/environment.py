@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from nlpkit.errors import InputError
@@ -17,6 +18,10 @@ MORE_SHARED_MEMORY = (
     "loader.workers=0"
 )
 """What it means that /dev/shm is small, and what to do about it."""
+
+_CGROUP = Path("/sys/fs/cgroup")
+_QUOTAS = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
+"""Where control groups of version 2, and of version 1, have microseconds of CPU in each period."""
 
 _forked = False
 """Whether this process was forked from one that had imported torch, whose threads it lacks."""
@@ -45,11 +50,11 @@ def usable_cores() -> int:
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
-    quota = Path("/sys/fs/cgroup/cpu.max")
-    if quota.exists():
-        limit, period = quota.read_text().split()
-        if limit != "max":
-            cores = min(cores, max(1, int(limit) // int(period)))
+    for files in _QUOTAS:
+        with suppress(OSError):
+            limit, period = " ".join((_CGROUP / file).read_text() for file in files).split()
+            if limit.isdigit():  # "max" and -1 are no limit
+                cores = min(cores, max(1, int(limit) // int(period)))
     return cores
 
 

@@ -31,6 +31,8 @@ QUESTIONS = "questions.json"
 BATCHES = (1, 2, 3, 17)
 _LENGTHS = (1, 7)
 _TOGETHER = 64
+_SIZES = (1, 5)
+"""Rows that each length is asked with: code may branch on both."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,7 @@ class Case:
         rows: Their places among the questions' rows.
         length: Tokens that the batch is cut or padded to, and so one window of each text; None: as
             long as its texts are.
-        alone: Whether it is a text that is asked among others too.
+        alone: Whether it is a text that is asked among others too; several rows are copies of it.
     """
 
     rows: Sequence[int]
@@ -94,7 +96,8 @@ def questions(
         model: Says which columns hold the text, and what the longest input is.
         texts: Real rows, at least one.
         lengths: Their tokens.
-        alone: How many of them, at most, are asked one by one as well; 0: one of each length.
+        alone: How many of them, at most, are asked one by one as well; 0: one of each length, and
+            copies of it together.
     """
     columns = model.task.text_columns
     rows = [{column: row.values[column] for column in columns} for row in texts]
@@ -111,7 +114,9 @@ def questions(
         for size in BATCHES
         for length in sorted({*(min(each, longest) for each in _LENGTHS), longest})
     ]
-    edges = [Case(rows=[count], length=length) for length in _edges(longest)]
+    edges = [
+        Case(rows=[count] * size, length=length) for size in _SIZES for length in _edges(longest)
+    ]
     ordered = sorted(range(count), key=lambda place: len(str(rows[place])))
     windows = model.windows([Row(row, "") for row in rows])
     pieces = cut(np.array(ordered), _TOGETHER, windows)
@@ -119,7 +124,8 @@ def questions(
     chosen = (
         ordered[:: -(-count // alone)] if alone else {lengths[at]: at for at in ordered}.values()
     )
-    single = [Case(rows=[place], alone=True) for place in chosen]
+    sizes = (1,) if alone else _SIZES
+    single = [Case(rows=[place] * size, alone=True) for size in sizes for place in chosen]
     return Questions(rows=[*rows, *joined], cases=[*grid, *edges, *others, *single])
 
 

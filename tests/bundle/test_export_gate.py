@@ -49,6 +49,9 @@ class Faulty(torch.nn.Module):
         tokens = torch.ones_like(input_ids[0]).sum()
         if self.fault == "branches where a text is":
             logits = logits * (1 - 2 * ((tokens > 10) & (tokens < 15)))
+        if self.fault == "branches where some texts are":
+            several = torch.ones_like(input_ids[:, 0]).sum() > 3
+            logits = logits * (1 - 2 * (several & (tokens > 10) & (tokens < 15)))
         if self.fault == "branches at a power":
             logits = logits * (1 - 2 * ((tokens > 3) & (tokens < 7)))
         if self.fault == "rounded":
@@ -169,7 +172,8 @@ def test_a_strangers_export_is_compared_on_the_grid_and_on_real_texts(run: Path)
     assert parity["texts"] == len(TEXTS)
     shapes = {(each["batch"], each["length"]) for each in parity["shapes"]}
     grid = {(batch, length) for batch in (1, 2, 3, 17) for length in (1, 7, 16)}
-    assert shapes == grid | {(1, length) for length in (2, 3, 4, 5, 8, 9, 15)}
+    edges = {(batch, length) for batch in (1, 5) for length in (1, 2, 3, 4, 5, 7, 8, 9, 15)}
+    assert shapes == grid | edges
     assert parity["versions"]["torch"]
 
 
@@ -211,6 +215,7 @@ def test_every_kind_of_target_and_pairs_pass_the_gate(
         ("frozen batch", "batch 1 × length 7: RuntimeError"),
         pytest.param("frozen length", "batch 1 × length 1: RuntimeError", marks=pytest.mark.slow),
         ("branches where a text is", "batch 1 × length 11: differs by"),
+        ("branches where some texts are", "batch 5 × length 11: differs by"),
         pytest.param(
             "branches at a power", "batch 1 × length 4: differs by", marks=pytest.mark.slow
         ),
@@ -259,7 +264,7 @@ def test_the_command_fails_with_1_and_shows_what_differs(
     assert main(["export", str(run), "jitter", "--trust-plugins"]) == 0
     shown = capsys.readouterr()
     assert shown.out.splitlines() == [str(run / "bundle" / "jitter" / "model.jit")]
-    assert "21 shapes and 8 texts, 100.0% of the labels equal" in shown.err
+    assert "30 shapes and 8 texts, 100.0% of the labels equal" in shown.err
     assert "made by a stranger" in shown.err
 
 
