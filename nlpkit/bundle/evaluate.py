@@ -8,10 +8,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
-from nlpkit.bundle.load import load
+from nlpkit.bundle.load import data_of, load
 from nlpkit.bundle.predict import check_batch_size
 from nlpkit.cli.render import Terminal
-from nlpkit.config.load import load_config
 from nlpkit.config.resolve import build, build_objective
 from nlpkit.config.schema import Component
 from nlpkit.data.encode import Encoder
@@ -125,10 +124,7 @@ def _source(model: Model, data: Any, folder: Path) -> tuple[Source, str]:
         location = folder / "rows.jsonl"
         write_rows(data, location, "data", columns=getattr(model.task, "columns", None))
         return build(_FILES, "source", model.host), str(location)
-    config = model.bundle.path.with_name("config.yaml")
-    in_run = model.bundle.path.name == "bundle" and config.is_file()
-    component = load_config(config).data if in_run else _FILES
-    return build(component, "source", model.host), str(data)
+    return build(data_of(model.bundle) or _FILES, "source", model.host), str(data)
 
 
 def _encoded(

@@ -12,6 +12,7 @@ import numpy as np
 
 from nlpkit.bundle.format import DESCRIPTION, WEIGHTS, Bundle, read_bundle
 from nlpkit.bundle.predict import Model
+from nlpkit.config.load import load_config
 from nlpkit.config.resolve import build
 from nlpkit.environment import working_folder
 from nlpkit.errors import BundleError, InputError, NlpkitError, PluginError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from nlpkit.config.schema import Component
     from nlpkit.contracts import Exporter
     from nlpkit.plugin.records import ExporterRecord
 
@@ -88,6 +90,13 @@ def load(
         host = host_of(bundle, trust_plugins=trust_plugins, kinds=("task", "export"))
         _check_trust(bundle, host)
         return Model(bundle, host, _ExportEngine(bundle, host), again=again)
+
+
+def data_of(bundle: Bundle) -> Component | None:
+    """What the run that a bundle or its export lies in says of its data; None outside of a run."""
+    path = bundle.path.parent if bundle.exported else bundle.path
+    config = path.with_name("config.yaml")
+    return load_config(config).data if path.name == "bundle" and config.is_file() else None
 
 
 class _ExportEngine:

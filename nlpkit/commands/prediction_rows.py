@@ -6,11 +6,13 @@ import io
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from nlpkit.bundle.load import data_of
 from nlpkit.config.resolve import build
 from nlpkit.config.schema import Component
 from nlpkit.contracts import Row
@@ -20,10 +22,12 @@ from nlpkit.data.rows import remarks
 from nlpkit.errors import DataError, InputError, closest, column_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from nlpkit.bundle.predict import Model
     from nlpkit.contracts import Source
+
+_TRIED = 20  # rows of a file, to see whether it is as the run's config says
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +104,7 @@ def _file_rows(model: Model, location: str, given: Asked) -> Iterator[Row | Data
         raise click.UsageError(f"--column: the task takes {len(wanted)} columns of texts")
     options = {"encoding": given.encoding, "sheet": given.sheet}
     options |= {"delimiter": given.delimiter, "quotes": given.quotes}
-    files: Source = build(Component(name="files", **options), "source", model.host)
+    files = _files(model, {**options, **_of_run(model, options, columns, location)})
     table = Path(path_of(location).lower().removesuffix(".gz")).suffix in (".csv", ".tsv")
     checked, several, first = False, 0, ""
     for row in files.rows(location):
@@ -121,6 +125,32 @@ def _file_rows(model: Model, location: str, given: Asked) -> Iterator[Row | Data
     if several:
         count = "1 text has" if several == 1 else f"{several:,} texts have"
         given.remarks[f"{count} several lines, the first at {first}"] = None
+
+
+def _files(model: Model, options: Mapping[str, Any]) -> Source:
+    source: Source = build(Component(name="files", **options), "source", model.host)
+    return source
+
+
+def _of_run(
+    model: Model, options: Mapping[str, Any], columns: Sequence[str], location: str
+) -> dict[str, Any]:
+    """How the run's config says that a csv is separated and quoted, if this one is.
+
+    That shows where the first rows have the columns; a pipe, which is read but once, is not tried.
+    """
+    try:
+        data = data_of(model.bundle)
+        given = data.options if data and data.name == "files" else {}
+        names = [name for name in ("delimiter", "quotes") if options[name] == AUTO]
+        own = {name: given[name] for name in names if given.get(name, AUTO) != AUTO}
+        if own and not Path(location).is_fifo():
+            rows = islice(_files(model, {**options, **own}).rows(location), _TRIED)
+            if any(isinstance(row, Row) and {*columns} <= row.values.keys() for row in rows):
+                return own
+    except InputError:  # reading the file says what is wrong with it
+        pass
+    return {}
 
 
 def _check_columns(row: Row, columns: tuple[str, ...], location: str, choose: str) -> None:

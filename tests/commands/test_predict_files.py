@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -187,6 +188,27 @@ def test_what_separates_values_is_said_or_named(
     assert "warning" not in capsys.readouterr().err
     said = refused(run, capsys, "--input", str(source), "--delimiter", ";;")
     assert "delimiter: must be auto or one character" in said
+
+
+def test_what_the_runs_config_says_of_separators_holds_where_a_file_has_them(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained, source = tmp_path / "run", tmp_path / "a.csv"
+    shutil.copytree(run, trained)
+    config = (trained / "config.yaml").read_text("utf-8")
+    config = config.replace("delimiter: auto", "delimiter: ;").replace(
+        "quotes: auto", "quotes: none"
+    )
+    (trained / "config.yaml").write_text(config, "utf-8")
+    source.write_text('id, a, b;text\n1;"x, y\n')
+    assert [row["text"] for row in predicted(trained, source)] == ['"x, y']
+    assert "warning" not in capsys.readouterr().err
+    source.write_text('id\ttext\n1\t"x; y"\n')  # is as another file was
+    assert [row["text"] for row in predicted(trained, source)] == ["x; y"]
+    assert "its beginning says that tabs separate the values" in capsys.readouterr().err
+    source.write_text("id,text\n1,x;y\n")
+    assert [row["text"] for row in predicted(trained, source, "--delimiter", ",")] == ["x;y"]
+    assert "warning" not in capsys.readouterr().err
 
 
 def test_a_text_of_an_odd_type_is_a_bad_row(
