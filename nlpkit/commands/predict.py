@@ -16,7 +16,7 @@ import click
 from nlpkit.bundle.load import load
 from nlpkit.cli.complete import runs
 from nlpkit.commands.prediction_draft import Draft, drafts
-from nlpkit.commands.prediction_lines import Lines, form_of
+from nlpkit.commands.prediction_lines import DELIMITERS, Lines, form_of
 from nlpkit.commands.prediction_rows import Asked, rows_of
 from nlpkit.data.encoding import AUTO, checked
 from nlpkit.data.opening import path_of
@@ -50,12 +50,12 @@ _TABLE_ROWS = 1000
 @click.option("--delimiter", default=AUTO, metavar="C", help="Of a csv; default: the header's.")
 @click.option("--quotes", type=click.Choice([AUTO, "none"]), default=AUTO, help="Of a csv.")
 @click.option("--sheet", metavar="NAME", help="The input's, if it is a workbook with several.")
-@click.option("--output", metavar="FILE", help="jsonl or csv; default: the terminal.")
+@click.option("--output", metavar="FILE", help="jsonl, csv or tsv; default: the terminal.")
 @click.option(
     "--encoding",
     type=click.Choice(["utf-8", "utf-8-sig"]),
     default="utf-8",
-    help="Of a csv output; Excel wants utf-8-sig.",
+    help="Of a csv or tsv; Excel wants utf-8-sig.",
 )
 @click.option(
     "--column",
@@ -113,8 +113,8 @@ def command(
         sheet=sheet,
     )
     _check_input(asked)
-    if encoding != "utf-8" and Path(output or "").suffix != ".csv":
-        raise click.UsageError(f"--encoding {encoding} is for an --output that is csv")
+    if encoding != "utf-8" and Path(output or "").suffix not in DELIMITERS:
+        raise click.UsageError(f"--encoding {encoding} is for an --output that is csv or tsv")
     if resume and (source is None or output is None):
         raise click.UsageError("--resume needs --input and --output: it goes on with a file")
     if output is not None:
@@ -165,8 +165,8 @@ def _check_input(asked: Asked) -> None:
 
 
 def _check_output(path: Path, *, resume: bool) -> None:
-    if path.suffix not in (".jsonl", ".csv"):
-        raise InputError(f"--output {path}: must end in .jsonl or .csv")
+    if path.suffix not in (".jsonl", *DELIMITERS):
+        raise InputError(f"--output {path}: must end in .jsonl, .csv or .tsv")
     if not path.parent.is_dir():
         raise InputError(f"--output {path}: there is no folder {path.parent}")
     try:

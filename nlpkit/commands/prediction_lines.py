@@ -25,6 +25,8 @@ Given = Row | DataError
 BATCH = 64
 ROWS = WINDOW * BATCH
 """Rows of a window."""
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+"""What separates the cells of an output, by its suffix; the others are JSON lines."""
 
 
 class Lines:
@@ -117,13 +119,13 @@ def form_of(
     *,
     keep: Sequence[str] = (),
 ) -> Form:
-    """JSON lines, or csv by the suffix: a prediction of the model says which columns it has.
+    """JSON lines, csv or tsv by the suffix: a prediction of the model says which columns it has.
 
     Raises:
         InputError: A column that is to be kept has the name of one of them.
     """
-    csv_wanted = output is not None and output.suffix == ".csv"
-    if not (csv_wanted or keep):
+    delimiter = DELIMITERS.get(output.suffix) if output else None
+    if not (delimiter or keep):
         return _JsonLines()
     names = model.task.text_columns
     text = "text" if len(names) == 1 else tuple(names)
@@ -134,7 +136,7 @@ def form_of(
             f"--keep {taken[0]}: is what the output calls a column of its own; rename it in the "
             "input"
         )
-    return _Csv([*keep, *columns], encoding, len(keep)) if csv_wanted else _JsonLines()
+    return _Csv([*keep, *columns], encoding, len(keep), delimiter) if delimiter else _JsonLines()
 
 
 _JSON = (list, dict, bool)
@@ -159,10 +161,11 @@ class _JsonLines:
 class _Csv:
     """Cells that are no text or number are JSON, so that a program can read them back."""
 
-    def __init__(self, columns: Sequence[str], encoding: str, kept: int) -> None:
+    def __init__(self, columns: Sequence[str], encoding: str, kept: int, delimiter: str) -> None:
         self._columns, self._after = columns, len(columns) - kept
+        self._delimiter = delimiter.encode()
         # csv quotes the characters of the line's end; a lone carriage return has to be quoted too.
-        self._writer = csv.writer(_Echo(), lineterminator="\r\n")
+        self._writer = csv.writer(_Echo(), delimiter=delimiter, lineterminator="\r\n")
         mark = codecs.BOM_UTF8 if encoding == "utf-8-sig" else b""
         self.head = mark + self._row(columns)
 
@@ -171,10 +174,10 @@ class _Csv:
         return self._row([json_text(cell) if isinstance(cell, _JSON) else cell for cell in cells])
 
     def start(self, known: Line) -> bytes:
-        return self.record(known)[: -self._after] + b","
+        return self.record(known)[: -self._after] + self._delimiter
 
     def bad(self, record: bytes, start: bytes) -> bool:
-        return not record.endswith(b",\n")
+        return not record.endswith(self._delimiter + b"\n")
 
     def records(self, file: BinaryIO) -> Iterator[bytes]:
         record, quotes = b"", 0

@@ -57,10 +57,11 @@ def lines(path: Path) -> list[dict[str, Any]]:
     if path.suffix == ".jsonl":
         return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file, strict=True))
+        delimiter = "\t" if path.suffix == ".tsv" else ","
+        return list(csv.DictReader(file, strict=True, delimiter=delimiter))
 
 
-@pytest.mark.parametrize("target", ["jsonl", "csv"])
+@pytest.mark.parametrize("target", ["jsonl", "csv", "tsv"])
 @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet", "xlsx"])
 def test_kept_columns_stand_first_for_bad_rows_too(
     run: Path, tmp_path: Path, kind: str, target: str
@@ -70,7 +71,7 @@ def test_kept_columns_stand_first_for_bad_rows_too(
     assert main(["predict", str(run), *given]) == 0
     found = lines(output)
     assert all(list(line)[:3] == ["id", "date", "text"] for line in found)
-    text = kind in ("csv", "tsv") or target == "csv"
+    text = kind in ("csv", "tsv") or target in ("csv", "tsv")
     assert [line["id"] for line in found] == (["7", "8", "9"] if text else [7, 8, 9])
     dates = ["2026-03-01", "" if text else None, 'a "quoted", one']
     assert [line["date"] for line in found] == dates
@@ -168,7 +169,7 @@ def test_what_is_kept_of_pairs_may_be_one_of_them(tmp_path: Path) -> None:
     assert (line["first"], line["text"]) == ("mine", ["money", "card"])
 
 
-@pytest.mark.parametrize("target", ["jsonl", "csv"])
+@pytest.mark.parametrize("target", ["jsonl", "csv", "tsv"])
 def test_an_interrupted_output_with_kept_columns_is_gone_on_with(
     run: Path,
     tmp_path: Path,
@@ -178,7 +179,7 @@ def test_an_interrupted_output_with_kept_columns_is_gone_on_with(
 ) -> None:
     monkeypatch.setattr("nlpkit.bundle.predict.WINDOW", 1)
     monkeypatch.setattr("nlpkit.commands.prediction_draft.ROWS", 64)
-    rows = [{"id": f'"{at},\n', "text": "card " * (at % 5), "date": at} for at in range(150)]
+    rows = [{"id": f'"{at},\t\n', "text": "card " * (at % 5), "date": at} for at in range(150)]
     source, output = write(tmp_path / "in.csv", rows), tmp_path / f"out.{target}"
     given = ["predict", str(run), "--input", str(source), "--output", str(output)]
     keep = [*given, "--keep", "id,date"]
