@@ -142,7 +142,12 @@ def command(
     if lines.bad:
         terminal.note(f"{lines.bad} of {lines.total} texts could not be predicted; see their error")
     if output is not None:
-        terminal.note(f"{lines.total} predictions in {output}")
+        bad = f", {_counted(lines.bad, 'error')}" if lines.bad else ""
+        terminal.note(f"{_counted(lines.total - lines.bad, 'prediction')}{bad} in {output}")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def _columns(given: Sequence[str]) -> tuple[str, ...]:
