@@ -29,7 +29,7 @@ _SAMPLE = 20  # lines behind the header, where it holds more of another sign tha
 _UNCLOSED = "unexpected end of data"  # csv's words, as those below
 _TOO_LONG = "field larger than field limit"
 _NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
-_SEPARATOR = re.compile(r"sep=(.)\s*", re.IGNORECASE)  # a first line that Excel reads and writes
+_SEPARATOR = re.compile(r'("?)sep=(\\t|[^"])\1\s*', re.IGNORECASE)  # a first line that Excel reads
 _QUOTED = re.compile(r'"[^"]*"?')
 _LIMIT = threading.Lock()  # held while csv has our limit, which is the whole process's
 _NO_QUOTES = "data.quotes: none, if quotes mean nothing here"
@@ -103,7 +103,7 @@ def _beginning(text: Iterator[str], usual: str) -> tuple[list[str], str, int]:
     """
     head = list(islice(text, 1))
     if head and (named := _SEPARATOR.fullmatch(head[0])):
-        return [], named[1], 1
+        return [], named[2].replace(r"\t", "\t"), 1
     while head and not head[-1].strip():
         if not (line := next(text, "")):
             break

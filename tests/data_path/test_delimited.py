@@ -96,6 +96,12 @@ class TestDelimiter:
         assert "semicolons separate the values" in remark
         assert read("a.csv", content, delimiter=";") == (found, [])
 
+    @pytest.mark.parametrize("line", ["sep=\t", r"sep=\t", '"sep=\t"', r'"SEP=\t"'])
+    def test_that_line_may_be_quoted_and_spell_a_tab(self, line: str) -> None:
+        found, remarks = read("a.csv", f"{line}\ntext, too\tlabel\na, b\tx\n")
+        assert found == [{"text, too": "a, b", "label": "x"}]
+        assert "tabs separate the values" in remarks[0]
+
     @pytest.mark.parametrize("wrong", ["", ";;", '"', "\n"])
     def test_it_is_one_character(self, wrong: str) -> None:
         with pytest.raises(ValueError, match=r'must be auto or one character, such as ; or "\\t"'):
