@@ -101,7 +101,7 @@ class DataError(InputError):
         subject = [] if value is None else [f'"{shorten(str(value))}"']
         text = " ".join([*subject, problem])
         if suggestion is not None:
-            text += f'; did you mean "{suggestion}"?'
+            text += f'; did you mean "{column_name(suggestion)}"?'
         parts = [address] if address else []
         parts += [] if column is None else [f'column "{column_name(column)}"']
         super().__init__(": ".join([*parts, text]) + (f" ({remedy})" if remedy else ""))
@@ -181,6 +181,6 @@ def shorten(text: str, limit: int = 60) -> str:
 
 
 def column_name(name: object) -> str:
-    """What messages call a column: its name as it is, unless that is long."""
-    text = str(name)
+    """What messages call a column: its name, on one line, unless that is long."""
+    text = str(name).replace("\n", r"\n")
     return text if len(text) <= 60 else shorten(text)

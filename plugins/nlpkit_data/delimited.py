@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 from nlpkit.contracts import Row
 from nlpkit.data.encoding import AUTO, LONGEST, lines
 from nlpkit.errors import DataError, Problem
-from nlpkit_data.spans import BLANK_QUOTE, Spans
+from nlpkit_data.spans import BLANK_QUOTE, BREAK, Spans
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _ROWS = 16  # that are read together; any of them may be long
 _FIRST, _EACH = 1000, 16  # all rows of the first lines are looked at, behind them of each so many
 _SAMPLE = 20  # lines behind the header, where it holds more of another sign than of the usual one
+_NAME = 200  # characters of a column's name with line breaks; a longer one swallowed rows
 _UNCLOSED = "unexpected end of data"  # csv's words, as those below
 _TOO_LONG = "field larger than field limit"
 _NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -74,7 +75,7 @@ def read_csv(
             yield broken
         elif not names:
             if any(map(str.strip, cells)):  # else it is a blank line
-                names = _header(cells, here, last)
+                names = _header(cells, here, last, delimiter)
                 width = len(names) if all(names) else -1
                 spans = Spans(address, delimiter, len(names))
         elif len(cells) == width and "\0" not in "".join(cells):
@@ -190,12 +191,14 @@ def _broken(error: str, address: str, line: int, last: int) -> tuple[DataError, 
     return DataError(address, problem=f"is not valid ({error})", remedy=remedy), False
 
 
-def _header(cells: list[str], address: str, last: int) -> list[str]:
-    if any("\n" in cell or "\r" in cell for cell in cells):
+def _header(cells: list[str], address: str, last: int, delimiter: str) -> list[str]:
+    """The names of columns; one that was broken by Alt+Enter keeps its breaks, as in a workbook."""
+    names = [BREAK.sub("\n", cell) for cell in cells]
+    if any("\n" in name and (delimiter in name or len(name) > _NAME) for name in names):
         problem = f"a quote opens in the header and goes on to line {last}"
-        remedy = f"close it, or double it; names of columns stand on one line; {_NO_QUOTES}"
+        remedy = f"close it, or double it; names of columns are short; {_NO_QUOTES}"
         raise DataError(address, problem=problem, remedy=remedy)
-    return checked_header(cells, address)
+    return checked_header(names, address)
 
 
 def checked_header(header: list[str], address: str) -> list[str]:

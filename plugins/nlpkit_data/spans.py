@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 BLANK_QUOTE = re.compile(r'\s+"')
 """What a value begins with whose quote quotes nothing."""
+BREAK = re.compile(r"\r\n?|\n")
+"""What ends a line within a value."""
 
 _Fields = list[tuple[int, str]]  # values, each with the place of its column
-_BREAK = re.compile(r"\r\n?|\n")
 _DIGIT = re.compile(r"\d")
 _SHORT = 2  # characters of a number that says something only beside others
 _KNOWN = 10_000  # different values of a column that are remembered
@@ -51,11 +52,11 @@ class Spans:
         """Looks at a row, which starts in a line and ends in another or the same."""
         if last > line:
             for place, cell in enumerate(cells):
-                if _BREAK.search(cell) and (fields := self._fields(cell, place)):
+                if BREAK.search(cell) and (fields := self._fields(cell, place)):
                     self._waiting.append((f"{line} to {last}", fields))
         self._rows += 1
         for values, cell in zip(self._values, cells, strict=True):
-            if len(cell) <= _LENGTH and len(values) < _KNOWN and not _BREAK.search(cell):
+            if len(cell) <= _LENGTH and len(values) < _KNOWN and not BREAK.search(cell):
                 values[cell] += 1
             if not self._blank and BLANK_QUOTE.match(cell):
                 self._blank = line
@@ -83,7 +84,7 @@ class Spans:
     def _fields(self, cell: str, place: int) -> list[_Fields]:
         """By line the values that a cell has for other columns; [] where a line is no row's."""
         found, columns = list[_Fields](), len(self._values)
-        lines = [line for line in _BREAK.split(cell) if line.strip()]
+        lines = [line for line in BREAK.split(cell) if line.strip()]
         for number, line in enumerate(lines, 1):
             start = place if number == 1 else 0
             parts = line.split(self._delimiter)

@@ -181,6 +181,16 @@ class TestQuotes:
             rows = [["text", "label"], [text, "a"], [text.replace("e", "i"), "b"]]
             assert read("a.csv", table([each[::order] for each in rows]))[1] == []
 
+    @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+    def test_a_column_may_have_a_name_of_several_lines(self, end: str) -> None:
+        content = f'id,"customer{end}text"{end}1,"a, b"{end}'
+        (row,), remarks = read("a.csv", content)
+        assert (row, remarks) == ({"id": "1", "customer\ntext": "a, b"}, [])
+        with pytest.raises(
+            DataError, match=r'mean "customer\\ntext"\? \(the columns are: id, customer\\n'
+        ):
+            cell(Row(row, "a.csv:3"), "customer text")
+
     @pytest.mark.parametrize("end", ["\n", "\r"])
     def test_a_quote_that_opens_in_the_header_is_said_in_few_words(self, end: str) -> None:
         rows = ["", 'label,"text', *["a,some words"] * 1000, 'b,the last"', "c,x"]
@@ -188,7 +198,7 @@ class TestQuotes:
             read("a.csv", end.join(rows))
         assert str(raised.value) == (
             "a.csv:2: a quote opens in the header and goes on to line 1003 (close it, or double "
-            "it; names of columns stand on one line; data.quotes: none, if quotes mean nothing "
+            "it; names of columns are short; data.quotes: none, if quotes mean nothing "
             "here)"
         )
 
