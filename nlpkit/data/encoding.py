@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import encodings.aliases
 import io
+import re
 from collections import deque
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING
@@ -23,7 +24,13 @@ AUTO = "auto"
 LONGEST = 10_000_000
 """Characters of a line that are kept, about; one with more is no line, but a quote that is open."""
 
-_CANDIDATE = "gb18030"  # what Excel writes in China, and a superset of GBK and GB2312
+_CHINESE = "gb18030"  # what Excel writes in China, and a superset of GBK and GB2312
+_WESTERN = "cp1252"  # what it writes in Western Europe and America
+_HIGH = re.compile(rb"[\x80-\xff]+")
+_ALONE = re.compile(
+    rb"(?<![\x80-\xff])[\x80-\xff](?![\x80-\xff])|[a-zA-Z][\x80-\xff]{2}(?=[a-zA-Z])"
+)
+_SIGNS = "\xa0€…–—‘’“”«»¿¡°"  # that Western texts have beside letters
 _SAMPLE = 30  # characters that a message shows, a third of them before what is not ASCII
 _BLOCK = 1 << 20
 _TOGETHER = 1 << 14  # bytes that are decoded at once
@@ -162,26 +169,41 @@ class _Decoding:
         problem = f"byte {byte:#04x} at offset {at} of the file is not {self._name}"
         if self._name != "UTF-8":
             remedy = "the line is UTF-8: data.encoding: auto" if _is_utf_8(piece) else _UNKNOWN
-        elif sample := self._candidate(piece):
-            problem += f', but as GB18030 it reads "{sample}"'
-            remedy = "if that is right, data.encoding: gb18030; else save the file as UTF-8"
+        elif candidate := self._candidate(piece):
+            name, sample = candidate
+            problem += f', but as {name.upper()} it reads "{sample}"'
+            remedy = f"if that is right, data.encoding: {name}; else save the file as UTF-8"
         else:
             remedy = _UNKNOWN
         return DataError(f"{self._address}:{self.line + breaks}", problem=problem, remedy=remedy)
 
-    def _candidate(self, piece: bytes) -> str:
-        """What a piece is as GB18030; "" where it, one before or what follows cannot be that."""
-        decoder = codecs.getincrementaldecoder(_CANDIDATE)()
+    def _candidate(self, piece: bytes) -> tuple[str, str] | None:
+        """An encoding that the file can be in, and what a piece is then.
+
+        GB18030 takes many Western texts too, but in those bytes that are not ASCII stand alone, or
+        two between letters, as a rule.
+        """
+        after = b"".join(self._waiting) + self._file.read(_BLOCK)
+        alone, runs = (len(each.findall(piece + after)) for each in (_ALONE, _HIGH))
+        western = not self._before and 2 * alone > runs
+        name = _WESTERN if western else _CHINESE
+        decoder = codecs.getincrementaldecoder(name)()
         try:
             for before in self._before:
                 decoder.decode(before)
             text = decoder.decode(piece)
-            after = b"".join(self._waiting) + self._file.read(_BLOCK)
-            decoder.decode(after, final=len(after) < _BLOCK)
+            rest = decoder.decode(after, final=len(after) < _BLOCK)
         except UnicodeDecodeError:
-            return ""
+            return None
+        high = [each for each in text + rest if not each.isascii()]
+        if western and 10 * sum(map(_is_western, high)) < 9 * len(high):
+            return None
         start = next((at for at, letter in enumerate(text) if not letter.isascii()), 0)
-        return shorten(text[max(0, start - _SAMPLE // 3) :], _SAMPLE)
+        return name, shorten(text[max(0, start - _SAMPLE // 3) :], _SAMPLE)
+
+
+def _is_western(letter: str) -> bool:
+    return letter.isalpha() or letter in _SIGNS
 
 
 def _is_utf_8(piece: bytes) -> bool:

@@ -140,7 +140,8 @@ BROKEN: dict[str, tuple[str, str | bytes, tuple[str, ...]]] = {
         GOOD.encode() + b"caf\xe9,hello\n",
         (
             "a.csv:6: byte 0xe9 at offset 72 of the file is not UTF-8",
-            "(save the file as UTF-8, or set data.encoding to what it is)",
+            'but as CP1252 it reads "café',
+            "data.encoding: cp1252",
         ),
     ),
     "GB18030": (

@@ -71,7 +71,6 @@ def test_the_sample_begins_where_the_line_is_not_ascii() -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        b"text\ncaf\xe9\n",  # a line's end is in no character of GB18030
         "é\nçà va\n".encode() + b"\xff\n",
         "你好吗\n".encode() + "你好\n".encode("gb18030"),  # mixed: the first line cannot be it
         "你好\n".encode("gb18030") + b"\xff\n",  # what follows cannot
@@ -79,10 +78,33 @@ def test_the_sample_begins_where_the_line_is_not_ascii() -> None:
         "你好\n".encode("big5") + "再見嗎\xe9\n".encode("latin-1", "replace"),
     ],
 )
-def test_gb18030_is_not_named_where_the_file_cannot_be_it(content: bytes) -> None:
+def test_no_encoding_is_named_where_the_file_can_be_none(content: bytes) -> None:
     assert error(content).endswith(
         "is not UTF-8 (save the file as UTF-8, or set data.encoding to what it is)"
     )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Les cafés étaient fermés",  # as GB18030 it is "Les caf閟 閠aient ferm閟"
+        "coração, ação",  # and this "cora玢o, a玢o"
+        "Größe: 3 € – “so”",
+        "It’s late",
+    ],
+)
+def test_western_text_is_shown_as_it_would_read(text: str) -> None:
+    found = error(f"text\n{text}\n".encode("cp1252") + b"card,lost\n" * 30_000)
+    assert found.startswith("a.csv:2: byte ")
+    assert f'is not UTF-8, but as CP1252 it reads "{text}" (if that is right, data.enc' in found
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [("Привет, как дела", "cp1251"), ("złoty, łódź, był, mały", "cp1250"), ("è ½ ¼ ¾", "cp1252")],
+)
+def test_text_that_is_hardly_western_is_not_shown_so(text: str, encoding: str) -> None:
+    assert "CP1252" not in error(f"{text}\n".encode(encoding))
 
 
 @pytest.mark.parametrize("before", [3, 3_000, 30_000])  # the last ones take several blocks
