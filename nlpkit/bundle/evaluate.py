@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
-import shutil
+from functools import partial
+from itertools import islice, repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
+from nlpkit.bundle.forms import check_output, fields_of, form_of, kept_of
 from nlpkit.bundle.load import data_of, load
 from nlpkit.bundle.predict import check_batch_size
 from nlpkit.cli.render import Terminal
@@ -15,7 +18,7 @@ from nlpkit.config.resolve import build, build_objective
 from nlpkit.config.schema import Component
 from nlpkit.data.encode import Encoder
 from nlpkit.data.loader import evaluation_batches
-from nlpkit.data.rows import BadRows, remarks, scan, write_rows
+from nlpkit.data.rows import BadRows, check_columns, remarks, scan, write_rows
 from nlpkit.data.store import StoreWriter, TokenStore
 from nlpkit.errors import DataError, InputError
 from nlpkit.files import replacing
@@ -24,9 +27,13 @@ from nlpkit.training import evaluation
 from nlpkit.training.predictions import put_in_order, recorded
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from nlpkit.bundle.forms import Form
     from nlpkit.bundle.predict import Model
     from nlpkit.bundle.torch_engine import TorchEngine
-    from nlpkit.contracts import Source
+    from nlpkit.contracts import Row, Source
+    from nlpkit.data.rows import Rows
     from nlpkit.training.predictions import Record
 
 _FILES = Component(name="files")
@@ -37,6 +44,8 @@ def evaluate(
     data: Any,
     *,
     output: str | Path | None = None,
+    encoding: str = "utf-8",
+    keep: Sequence[str] = (),
     device: str = "auto",
     precision: str = "fp32",
     batch_size: int = 64,
@@ -49,8 +58,10 @@ def evaluate(
         run: A Run, a run folder or a bundle.
         data: A location that the run's source reads (a file or URL), or rows in memory: a list of
             mappings, a pandas DataFrame or a datasets.Dataset.
-        output: A .jsonl file that gets a line for each row, in their order: its address, target,
-            prediction and score.
+        output: A .jsonl, .csv or .tsv file that gets a line for each row, in their order: its
+            address, target, prediction and score.
+        encoding: Of a csv or tsv: "utf-8", or "utf-8-sig", which Excel wants.
+        keep: Columns of the data that a line has too, before those.
         device: "auto", "cpu", "cuda" or "cuda:1".
         precision: "fp32", or "auto": what training would take on the device.
         batch_size: Rows that go through the model together.
@@ -62,22 +73,40 @@ def evaluate(
         DataError: A row cannot be used, or there are none.
         InputError: `output` cannot be written.
     """
-    file = None if output is None else _checked(Path(os.path.expanduser(output)), data)
+    file = None if output is None else Path(os.path.expanduser(output))
+    _check_output(file, data, encoding, keep)
     check_batch_size(batch_size)
     model = load(
         run, device=device, precision=precision, trust_plugins=trust_plugins, backend="torch"
     )
     with TemporaryDirectory() as folder:
-        source, location = _source(model, data, Path(folder))
-        store = _encoded(model, source, location, Path(folder), terminal or Terminal())
+        form = form_of(file, partial(_columns, model), encoding, keep=keep)
+        source, location = _source(model, data, Path(folder), keep)
+        rows, store = _encoded(model, source, location, Path(folder), terminal or Terminal(), keep)
         lines = Path(folder, "predictions")
         with recorded(lines, model.task, model.bundle.schema, store) as record:
             values = _values(model, store, batch_size, record if file else None)
         if file:
             put_in_order(lines, ranks=1, rows=len(store))
-            with replacing(file) as partial:
-                shutil.copyfile(lines, partial)
+            _write(lines, file, form, rows if keep else repeat(None), keep)
     return values
+
+
+def _columns(model: Model) -> list[str]:
+    """The names of a line's fields, as `recorded` gives them."""
+    target = ["target"] if getattr(model.task, "truths", None) else []
+    return ["address", *target, "prediction", *fields_of(model)[1:]]
+
+
+def _write(
+    lines: Path, file: Path, form: Form, rows: Iterable[Row | None], keep: Sequence[str]
+) -> None:
+    """Writes lines of predictions as `file` has them, each behind what is kept of its row."""
+    with replacing(file) as whole, lines.open("rb") as said, whole.open("wb") as written:
+        written.write(form.head)
+        for line, row in zip(said, rows, strict=False):
+            kept = kept_of(row.values, keep) if row else {}
+            written.write(form.record({**kept, **json.loads(line)}))
 
 
 def _values(
@@ -105,33 +134,38 @@ def _values(
     return cast("evaluation.Evaluation", found).values  # never None, for nothing stops it
 
 
-def _checked(path: Path, data: Any) -> Path:
-    """The file of the output. Raises InputError where it cannot be one."""
-    if path.suffix != ".jsonl":
-        raise InputError(f"{path}: output=FILE must end in .jsonl")
-    if path.is_dir() or not path.parent.is_dir():
-        what = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
-        raise InputError(f"{path}: {what}; name a file in a folder that is there")
-    if isinstance(data, str | Path) and path.exists() and Path(data).exists():
+def _check_output(path: Path | None, data: Any, encoding: str, keep: Sequence[str]) -> None:
+    """Raises InputError where the output cannot be one."""
+    check_output(path, encoding)
+    if path is None and keep:
+        raise InputError("keep=NAMES is for an output=FILE")
+    if path and isinstance(data, str | Path) and path.exists() and Path(data).exists():
         if path.samefile(data):
             raise InputError(f"{path}: is the data; name another output=FILE")
-    return path
 
 
-def _source(model: Model, data: Any, folder: Path) -> tuple[Source, str]:
+def _source(model: Model, data: Any, folder: Path, keep: Sequence[str]) -> tuple[Source, str]:
     """Rows in memory become a file; a location is read by the run's source, else by `files`."""
     if not isinstance(data, str | Path):
         location = folder / "rows.jsonl"
-        write_rows(data, location, "data", columns=getattr(model.task, "columns", None))
+        columns = getattr(model.task, "columns", None)
+        write_rows(data, location, "data", columns=columns and [*columns, *keep])
         return build(_FILES, "source", model.host), str(location)
     return build(data_of(model.bundle) or _FILES, "source", model.host), str(data)
 
 
 def _encoded(
-    model: Model, source: Source, location: str, folder: Path, terminal: Terminal
-) -> TokenStore:
+    model: Model,
+    source: Source,
+    location: str,
+    folder: Path,
+    terminal: Terminal,
+    keep: Sequence[str],
+) -> tuple[Rows, TokenStore]:
     bad = BadRows("error")
     rows, _ = scan(source, location, model.task, bad)
+    for row in islice(rows, 1):
+        check_columns(row, keep, row.address, "choose with keep=NAMES")
     for remark in remarks(source):
         terminal.note(f"warning: {remark}")
     encoder = Encoder(task=model.task, tokenizer=model.tokenizer, schema=model.bundle.schema)
@@ -147,4 +181,4 @@ def _encoded(
         raise DataError("", problem=f"{problems}\n{rows_}; {remedy}")
     if not writer.count:
         raise DataError(location, problem="has no rows")
-    return TokenStore.open(folder / "store")
+    return rows, TokenStore.open(folder / "store")

@@ -151,7 +151,7 @@ def typed(text: str) -> str:
     return _ARGUMENT.sub(lambda found: f"--{found[1].replace('_', '-')}", text)
 
 
-_ARGUMENT = re.compile(r"\b(resume|trust_plugins|insecure|out|output)=(True|DIR|FILE)\b")
+_ARGUMENT = re.compile(r"\b(resume|trust_plugins|insecure|out|output|keep)=(True|DIR|FILE|NAMES)\b")
 
 
 _SPELLED = {"─": "-", "━": "=", "╌": "-", "…": "...", "→": "->", "×": "x", "÷": "/", "≥": ">="}

@@ -8,6 +8,7 @@ import click
 
 from nlpkit.bundle.evaluate import evaluate
 from nlpkit.cli.complete import runs
+from nlpkit.commands.output_options import encoding_option, keep_option
 from nlpkit.secrets import shown
 
 if TYPE_CHECKING:
@@ -17,7 +18,11 @@ if TYPE_CHECKING:
 @click.command("evaluate")
 @click.argument("run", shell_complete=runs)
 @click.argument("data")
-@click.option("--output", metavar="FILE", help="jsonl: target, prediction and score of each row.")
+@click.option(
+    "--output", metavar="FILE", help="jsonl, csv or tsv: target, prediction and score of each row."
+)
+@encoding_option
+@keep_option
 @click.option("--precision", type=click.Choice(["fp32", "auto"]), default="fp32")
 @click.option("--trust-plugins", is_flag=True, help="Execute the plugins that a bundle brings.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
@@ -27,6 +32,8 @@ def command(
     run: str,
     data: str,
     output: str | None,
+    encoding: str,
+    keep: tuple[str, ...],
     precision: str,
     trust_plugins: bool,
     as_json: bool,
@@ -36,6 +43,8 @@ def command(
         run,
         data,
         output=output,
+        encoding=encoding,
+        keep=keep,
         precision=precision,
         trust_plugins=trust_plugins,
         terminal=terminal,

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from signal import Signals
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import click
 
+from nlpkit.bundle.forms import check_output, fields_of, form_of
 from nlpkit.bundle.load import load
 from nlpkit.cli.complete import runs
+from nlpkit.commands.output_options import encoding_option, keep_option
 from nlpkit.commands.prediction_draft import Draft, drafts
-from nlpkit.commands.prediction_lines import DELIMITERS, Lines, form_of
+from nlpkit.commands.prediction_lines import Lines
 from nlpkit.commands.prediction_rows import Asked, rows_of
 from nlpkit.data.encoding import AUTO, checked
 from nlpkit.data.opening import path_of
@@ -24,11 +24,13 @@ from nlpkit.errors import InputError, Interrupted
 from nlpkit.signals import interruptible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
+    from nlpkit.bundle.forms import Line
     from nlpkit.bundle.load import Backend
+    from nlpkit.bundle.predict import Model
     from nlpkit.cli.render import Terminal
-    from nlpkit.commands.prediction_lines import Given, Line
+    from nlpkit.commands.prediction_lines import Given
 
     Rows = Callable[[], Iterator[Given]]
 
@@ -51,12 +53,7 @@ _TABLE_ROWS = 1000
 @click.option("--quotes", type=click.Choice([AUTO, "none"]), default=AUTO, help="Of a csv.")
 @click.option("--sheet", metavar="NAME", help="The input's, if it is a workbook with several.")
 @click.option("--output", metavar="FILE", help="jsonl, csv or tsv; default: the terminal.")
-@click.option(
-    "--encoding",
-    type=click.Choice(["utf-8", "utf-8-sig"]),
-    default="utf-8",
-    help="Of a csv or tsv; Excel wants utf-8-sig.",
-)
+@encoding_option
 @click.option(
     "--column",
     "columns",
@@ -64,13 +61,7 @@ _TABLE_ROWS = 1000
     multiple=True,
     help="The input's column of texts, if not the task's own; twice for pairs.",
 )
-@click.option(
-    "--keep",
-    metavar="NAME,…",
-    multiple=True,
-    callback=lambda _, __, given: _columns(given),
-    help="The input's columns that the output has too, ids say.",
-)
+@keep_option
 @click.option("--top-k", type=click.IntRange(min=1), metavar="N", help="The N likeliest labels.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted output file.")
 @click.option(
@@ -113,18 +104,22 @@ def command(
         sheet=sheet,
     )
     _check_input(asked)
-    if encoding != "utf-8" and Path(output or "").suffix not in DELIMITERS:
-        raise click.UsageError(f"--encoding {encoding} is for an --output that is csv or tsv")
     if resume and (source is None or output is None):
         raise click.UsageError("--resume needs --input and --output: it goes on with a file")
+    check_output(Path(output) if output else None, encoding)
     if output is not None:
         if source and Path(output).exists() and Path(source).exists():
             if Path(output).samefile(source):
                 raise InputError(f"--output {output}: is the --input; name another file")
-        _check_output(Path(output), resume=resume)
+        if not resume and (left := drafts(Path(output))):
+            raise InputError(
+                f"--output {output}: {left[0]} is what an interrupted prediction left; go on with "
+                "--resume, or remove it"
+            )
     model = load(run, precision=precision, trust_plugins=trust_plugins, backend=backend)
     rows = partial(rows_of, model, asked)
-    form = form_of(Path(output) if output else None, model, top_k, encoding, keep=keep)
+    columns_of = partial(_columns, model, top_k)
+    form = form_of(Path(output) if output else None, columns_of, encoding, keep=keep)
     if output is None:
         lines = Lines(model, rows(), top_k=top_k, keep=keep)
         _show(terminal, lines)
@@ -150,10 +145,8 @@ def _counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'s' * (count != 1)}"
 
 
-def _columns(given: Sequence[str]) -> tuple[str, ...]:
-    """Names that are separated by commas as in a csv file, each once."""
-    rows = csv.reader(given, skipinitialspace=True)
-    return tuple(dict.fromkeys(name.strip() for row in rows for name in row if name.strip()))
+def _columns(model: Model, top_k: int | None) -> list[str]:
+    return ["text", *fields_of(model, top_k), "error"]
 
 
 def _check_input(asked: Asked) -> None:
@@ -167,25 +160,6 @@ def _check_input(asked: Asked) -> None:
         checked(asked.encoding)
     except ValueError as error:
         raise click.UsageError(f"--input-encoding: {error}") from None
-
-
-def _check_output(path: Path, *, resume: bool) -> None:
-    if path.suffix not in (".jsonl", *DELIMITERS):
-        raise InputError(f"--output {path}: must end in .jsonl, .csv or .tsv")
-    if not path.parent.is_dir():
-        raise InputError(f"--output {path}: there is no folder {path.parent}")
-    try:
-        if path.is_dir():
-            raise InputError(f"--output {path}: is a folder; name a file in it")
-        with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".partial"):
-            pass
-    except OSError as error:
-        raise InputError(f"--output {path}: {error.strerror}") from None
-    if not resume and (left := drafts(path)):
-        raise InputError(
-            f"--output {path}: {left[0]} is what an interrupted prediction left; go on with "
-            "--resume, or remove it"
-        )
 
 
 def _is_done(terminal: Terminal, draft: Draft, rows: Rows, output: Path, *, file: bool) -> bool:

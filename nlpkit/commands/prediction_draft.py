@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from nlpkit.bundle.forms import Form
     from nlpkit.bundle.predict import Model
-    from nlpkit.commands.prediction_lines import Form, Given
+    from nlpkit.commands.prediction_lines import Given
 
 
 _CHANGED = "give the input as it was, or remove that file to begin anew"

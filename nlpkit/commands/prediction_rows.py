@@ -18,8 +18,8 @@ from nlpkit.config.schema import Component
 from nlpkit.contracts import Row
 from nlpkit.data.encoding import AUTO, lines
 from nlpkit.data.opening import opened, path_of
-from nlpkit.data.rows import remarks
-from nlpkit.errors import DataError, InputError, closest, column_name
+from nlpkit.data.rows import check_columns, remarks
+from nlpkit.errors import DataError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -112,8 +112,8 @@ def _file_rows(model: Model, location: str, given: Asked) -> Iterator[Row | Data
             yield row
             continue
         if not checked:
-            _check_columns(row, columns, location, "choose with --column")
-            _check_columns(row, given.keep, location, "choose with --keep")
+            check_columns(row, columns, location, "choose with --column")
+            check_columns(row, given.keep, location, "choose with keep=NAMES")
             checked = True
         values, kept = ([row.values.get(name) for name in names] for names in (columns, given.keep))
         if table and any("\n" in value for value in values if isinstance(value, str)):
@@ -151,19 +151,6 @@ def _of_run(
     except InputError:  # reading the file says what is wrong with it
         pass
     return {}
-
-
-def _check_columns(row: Row, columns: tuple[str, ...], location: str, choose: str) -> None:
-    for column in columns:
-        if column not in row.values:
-            names = [str(name) for name in row.values]
-            raise DataError(
-                location,
-                column=column,
-                problem="does not exist",
-                suggestion=closest(column, names),
-                remedy=f"the columns are: {', '.join(map(column_name, names))}; {choose}",
-            )
 
 
 def _text_lines(path: str | None, encoding: str) -> Iterator[str]:

@@ -21,7 +21,7 @@ import numpy as np
 from nlpkit.contracts import Row
 from nlpkit.data import classes
 from nlpkit.data.plan import hashes
-from nlpkit.errors import DataError, InputError
+from nlpkit.errors import DataError, InputError, closest, column_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -126,6 +126,20 @@ def texts_of(task: Task, row: Row) -> TextInput:
 def remarks(source: Source) -> list[Problem]:
     """What a source found odd in what it has read."""
     return list(getattr(source, "remarks", ()))
+
+
+def check_columns(row: Row, columns: Iterable[str], location: str, choose: str) -> None:
+    """Raises DataError for a column that a location's row does not have; `choose` is the remedy."""
+    for column in columns:
+        if column not in row.values:
+            names = [str(name) for name in row.values]
+            raise DataError(
+                location,
+                column=column,
+                problem="does not exist",
+                suggestion=closest(column, names),
+                remedy=f"the columns are: {', '.join(map(column_name, names))}; {choose}",
+            )
 
 
 def scan(source: Source, location: str, task: Task, bad: BadRows) -> tuple[Rows, np.ndarray]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 from typing import TYPE_CHECKING
 
@@ -112,6 +113,54 @@ def test_output_has_a_line_for_each_row_in_their_order(
     assert json.loads(capsys.readouterr().out)["accuracy"] == right / len(lines)
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "tsv"])
+def test_an_output_may_be_a_table_and_keep_columns_of_the_data(
+    run: Path, tmp_path: Path, kind: str
+) -> None:
+    rows = [{"id": str(at), **row, "note": "a,\tb\n"} for at, row in enumerate(ROWS)]
+    data, plain, output = tmp_path / "rows.csv", tmp_path / "plain.jsonl", tmp_path / f"a.{kind}"
+    pd.DataFrame(rows).to_csv(data, index=False)
+    nlpkit.evaluate(run, data, output=plain)
+    said = [json.loads(line) for line in plain.read_text("utf-8").splitlines()]
+    kept = [{"id": row["id"], "note": row["note"]} for row in rows]
+    expected = [before | line for before, line in zip(kept, said, strict=True)]
+    arguments = ["evaluate", str(run), str(data), "--output", str(output), "--keep", "id,note"]
+    if kind == "jsonl":
+        assert main(arguments) == 0
+        assert [json.loads(line) for line in output.read_text("utf-8").splitlines()] == expected
+        nlpkit.evaluate(run, pd.DataFrame(rows), output=output, keep=["id", "note"])
+        lines = [json.loads(line) for line in output.read_text("utf-8").splitlines()]
+        assert [line | {"address": ""} for line in lines] == [
+            line | {"address": ""} for line in expected
+        ]
+        return
+    assert main([*arguments, "--encoding", "utf-8-sig"]) == 0
+    with output.open(encoding="utf-8-sig", newline="") as file:
+        found = list(csv.DictReader(file, strict=True, delimiter="\t" if kind == "tsv" else ","))
+    texts = [{name: str(value) for name, value in line.items()} for line in expected]
+    assert found == texts
+    assert list(found[0]) == list(texts[0])
+
+
+def test_what_cannot_be_kept_is_said_in_the_words_of_who_asks(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, output = tmp_path / "rows.csv", tmp_path / "said.csv"
+    pd.DataFrame([{"score": 1, **row} for row in ROWS]).to_csv(data, index=False)
+    given = ["evaluate", str(run), str(data)]
+    for more, message in (
+        (["--output", str(output), "--keep", "scor"], 'did you mean "score"? (the columns are: '),
+        (["--output", str(output), "--keep", "score"], '--keep: "score" is what the output calls'),
+        (["--keep", "id"], "--keep is for an --output"),
+        (["--encoding", "utf-8-sig"], "is for an --output that is csv or tsv"),
+    ):
+        assert main([*given, *more]) == 2
+        assert message in capsys.readouterr().err
+    assert not output.exists()
+    with pytest.raises(nlpkit.InputError, match="keep=NAMES is for an output=FILE"):
+        nlpkit.evaluate(run, ROWS, keep=["id"])
+
+
 def test_an_output_that_cannot_be_written_is_said_before_anything_is_computed(
     run: Path, tmp_path: Path
 ) -> None:
@@ -120,6 +169,7 @@ def test_an_output_that_cannot_be_written_is_said_before_anything_is_computed(
     for output, message in (
         (tmp_path / "said.txt", "must end in .jsonl"),
         (tmp_path / "no" / "said.jsonl", "there is no folder"),
+        (tmp_path / f"{'x' * 300}.csv", "too long"),
         (data, "is the data; name another output=FILE"),
     ):
         with pytest.raises(nlpkit.InputError, match=message):

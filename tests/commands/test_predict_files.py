@@ -14,10 +14,10 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from nlpkit.bundle.forms import form_of
 from nlpkit.bundle.load import load
 from nlpkit.cli.main import main
 from nlpkit.commands.prediction_draft import Draft
-from nlpkit.commands.prediction_lines import form_of
 from tests.bundle.bundles import make_run
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def test_a_file_with_a_mark_is_gone_on_with(
     marked = [*arguments, "--encoding", "utf-8-sig"]
     model = load(run)
     decides = {"precision": "fp32", "columns": model.task.text_columns, "encoding": "utf-8-sig"}
-    draft = Draft(output, form_of(output, model, None), model, top_k=None, **decides)
+    draft = Draft(output, form_of(None, list), model, top_k=None, **decides)
     assert main(marked) == 0
     whole = output.read_bytes()
     output.unlink()

@@ -142,7 +142,7 @@ def test_a_field_of_a_prediction_is_never_overwritten(
     output = tmp_path / f"out.{target}"
     given = ["--input", str(source), "--output", str(output), "--column", "message"]
     assert main(["predict", str(run), *given, "--keep", name]) == 2
-    assert f"--keep {name}: is what the output calls a column" in capsys.readouterr().err
+    assert f'--keep: "{name}" is what the output calls a column' in capsys.readouterr().err
     assert not output.exists()
 
 

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from nlpkit.bundle.forms import form_of
 from nlpkit.bundle.load import load
 from nlpkit.cli.main import main
 from nlpkit.cli.render import Bar
 from nlpkit.commands.prediction_draft import Draft, drafts
-from nlpkit.commands.prediction_lines import form_of
 from nlpkit.files import locked
 from tests.bundle.bundles import LABELS, PAIRS, make_run
 
@@ -81,7 +81,7 @@ def arguments(run: Path, source: Path, output: Path, *more: str) -> list[str]:
 def draft_path(run: Path, output: Path, top_k: int | None = None) -> Path:
     model = load(run)
     columns = model.task.text_columns
-    form = form_of(output, model, top_k)
+    form = form_of(None, list)
     decides = {"precision": "fp32", "columns": columns, "encoding": "utf-8"}
     return Draft(output, form, model, top_k=top_k, **decides).path
 

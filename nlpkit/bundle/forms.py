@@ -1,0 +1,169 @@
+"""Files of predictions: JSON lines, csv or tsv, and the columns of the input that they keep."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Protocol
+
+from nlpkit.bundle.predict import fields
+from nlpkit.errors import DataError, InputError
+from nlpkit.files import json_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+    from typing import BinaryIO
+
+    from nlpkit.bundle.predict import Model
+
+Line = dict[str, Any]
+
+ENCODINGS = ("utf-8", "utf-8-sig")
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}  # by the suffix; the others are JSON lines
+
+
+def check_output(path: Path | None, encoding: str = "utf-8") -> None:
+    """Raises InputError where no file of predictions can be of this name or encoding."""
+    if encoding not in ENCODINGS:
+        raise InputError(f'encoding "{encoding}" is none of {", ".join(ENCODINGS)}')
+    if encoding != "utf-8" and (path is None or path.suffix not in _DELIMITERS):
+        raise InputError(f"encoding {encoding} is for an output=FILE that is csv or tsv")
+    if path is None:
+        return
+    if path.suffix not in (".jsonl", *_DELIMITERS):
+        raise InputError(f"output=FILE {path}: must end in .jsonl, .csv or .tsv")
+    if not path.parent.is_dir():
+        raise InputError(f"output=FILE {path}: there is no folder {path.parent}")
+    try:
+        if path.is_dir():
+            raise InputError(f"output=FILE {path}: is a folder; name a file in it")
+        with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".partial"):
+            pass
+    except OSError as error:
+        raise InputError(f"output=FILE {path}: {error.strerror}") from None
+
+
+def fields_of(model: Model, top_k: int | None = None) -> list[str]:
+    """The names that a model's predictions have in a line, found with one."""
+    names = model.task.text_columns
+    (prediction,) = model.predict(
+        ["text" if len(names) == 1 else ("text",) * len(names)], top_k=top_k
+    )
+    return list(fields(prediction, top_k))
+
+
+def kept_of(values: Mapping[str, Any], keep: Sequence[str]) -> Line:
+    """The cells of a row that are kept; those that cannot be read are None."""
+    cells = {name: values.get(name) for name in keep}
+    return {name: None if isinstance(cell, DataError) else cell for name, cell in cells.items()}
+
+
+class Form(Protocol):
+    """How lines are written, and found again. A record is the bytes of a line."""
+
+    head: bytes
+
+    def record(self, line: Line) -> bytes:
+        """A line, with its end."""
+
+    def start(self, known: Line) -> bytes:
+        """What the record of a line begins with, of which this much is known."""
+
+    def bad(self, record: bytes, start: bytes) -> bool:
+        """Whether a record has an error."""
+
+    def records(self, file: BinaryIO) -> Iterator[bytes]:
+        """The whole records of a file; one that is cut is none."""
+
+
+def form_of(
+    output: Path | None,
+    columns: Callable[[], Sequence[str]],
+    encoding: str = "utf-8",
+    *,
+    keep: Sequence[str] = (),
+) -> Form:
+    """JSON lines, csv or tsv by the suffix.
+
+    Args:
+        output: The file; None: JSON lines.
+        columns: Gives the names of a line's own fields, in order, where they are needed.
+        encoding: Of a csv or tsv.
+        keep: Columns of the input that stand before them.
+
+    Raises:
+        InputError: A column that is to be kept has the name of one of them.
+    """
+    delimiter = _DELIMITERS.get(output.suffix) if output else None
+    if not (delimiter or keep):
+        return _JsonLines()
+    own = columns()
+    if taken := [name for name in keep if name in own]:
+        raise InputError(
+            f'keep=NAMES: "{taken[0]}" is what the output calls a column of its own; rename it in '
+            "the input"
+        )
+    return _Csv([*keep, *own], encoding, len(keep), delimiter) if delimiter else _JsonLines()
+
+
+_JSON = (list, dict, bool)
+
+
+class _JsonLines:
+    head = b""
+
+    def record(self, line: Line) -> bytes:
+        return f"{json_text(line)}\n".encode(errors="backslashreplace")
+
+    def start(self, known: Line) -> bytes:
+        return self.record(known)[:-2] + b", "
+
+    def bad(self, record: bytes, start: bytes) -> bool:
+        return record.startswith(b'"error": ', len(start))
+
+    def records(self, file: BinaryIO) -> Iterator[bytes]:
+        return (line for line in file if line.endswith(b"\n"))
+
+
+class _Csv:
+    """Cells that are no text or number are JSON, so that a program can read them back."""
+
+    def __init__(self, columns: Sequence[str], encoding: str, kept: int, delimiter: str) -> None:
+        self._columns, self._after = columns, len(columns) - kept
+        self._delimiter = delimiter.encode()
+        # csv quotes the characters of the line's end; a lone carriage return has to be quoted too.
+        self._writer = csv.writer(_Echo(), delimiter=delimiter, lineterminator="\r\n")
+        mark = codecs.BOM_UTF8 if encoding == "utf-8-sig" else b""
+        self.head = mark + self._row(columns)
+
+    def record(self, line: Line) -> bytes:
+        cells = (line.get(name) for name in self._columns)
+        return self._row([json_text(cell) if isinstance(cell, _JSON) else cell for cell in cells])
+
+    def start(self, known: Line) -> bytes:
+        return self.record(known)[: -self._after] + self._delimiter
+
+    def bad(self, record: bytes, start: bytes) -> bool:
+        return not record.endswith(self._delimiter + b"\n")
+
+    def records(self, file: BinaryIO) -> Iterator[bytes]:
+        record, quotes = b"", 0
+        for line in file:
+            record, quotes = record + line, quotes + line.count(b'"')
+            if quotes % 2 == 0 and line.endswith(b"\n"):  # else it ends inside a quoted cell
+                yield record
+                record = b""
+
+    def _row(self, cells: Sequence[object]) -> bytes:
+        text: Any = self._writer.writerow(cells)
+        return f"{text[:-2]}\n".encode(errors="backslashreplace")
+
+
+class _Echo:
+    """A file for csv's writer, which returns what this returns."""
+
+    def write(self, text: str) -> str:
+        """Gives back what it is given."""
+        return text
