@@ -17,8 +17,9 @@ from nlpkit.checkpoint.resume import differences
 from nlpkit.checks import start_problems
 from nlpkit.config.load import dump_config, load_config
 from nlpkit.config.resolve import build, resolve
+from nlpkit.config.schema import Secret
 from nlpkit.data.memory import SPLITS, on_files, write_splits
-from nlpkit.data.prepare import prepare
+from nlpkit.data.prepare import Prepared, prepare
 from nlpkit.environment import git_commit, versions
 from nlpkit.errors import ConfigError, InputError
 from nlpkit.metrics import monitor_of
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from nlpkit.checkpoint.files import Checkpoint
     from nlpkit.cli.render import Terminal
     from nlpkit.config.schema import Config
-    from nlpkit.data.prepare import Prepared
     from nlpkit.plugin.host import Host
 
 
@@ -75,6 +75,7 @@ class Start:
         if found:
             if problems := differences(config, prepared.recipe, found.manifest):
                 raise ConfigError(problems)
+        prepared = Prepared.open(prepared.path, starts=_named(config, prepared.starts))
         prepared.write_rejected(self.folder)
         config = self._with_plugins(config)
         self._describe(config, prepared)
@@ -195,6 +196,15 @@ def _without_queries(config: Config) -> Config:
     places = {split: getattr(config.data, split) for split in SPLITS}
     stored = {split: shown(place) for split, place in places.items() if isinstance(place, str)}
     return config.model_copy(update={"data": config.data.model_copy(update=stored)})
+
+
+def _named(config: Config, starts: Mapping[str, str]) -> dict[str, str]:
+    """What a run's files say of rows' places: of a variable's location the name, as the config."""
+    places = {split: getattr(config.data, split) for split in starts}
+    return {
+        split: str(place) if isinstance(place, Secret) else starts[split]
+        for split, place in places.items()
+    }
 
 
 def _origins(config: Config, host: Host) -> Iterable[str]:

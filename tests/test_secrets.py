@@ -140,7 +140,8 @@ def test_no_secret_of_a_run_is_said_or_stored_and_it_goes_on_under_other_ones(
     assert "{env: OTHER_URL}" in written.out
     assert "vault://me:…@none.jsonl?…: there is no such file" in said
     assert "cannot be read: vault://validation.jsonl?…: its query is not stored with a run" in said
-    assert "vault://me:…@train.jsonl?…:61" in (run / "rejected.jsonl").read_text()
+    assert "{env: OTHER_URL}:61" in (run / "rejected.jsonl").read_text()
+    assert '"train": "{env: OTHER_URL}"' in (run / "environment.json").read_text()
     assert [secret for secret in SECRETS if secret in said] == []
     assert leaks(vault) == []
     stored = nlpkit.load_config(run / "config.yaml")
