@@ -247,6 +247,10 @@ def test_what_would_need_a_query_later_is_refused_before_training(vault: Path) -
         ("(https://h/x#access_token=1&b=2)", "(https://h/x#…)"),
         ("HTTPS://ghp_x@host/x", "HTTPS://…@host/x"),
         ("https://ghp_x:@host/x", "https://…@host/x"),
+        ("https:/me:pw@host/c.yaml: there", "https:/…@host/c.yaml: there"),
+        ("/here/s3:/me:p/w@host/x?sig=1", "/here/s3:/me:…@host/x?…"),
+        ("//me:pw@host/x", "//me:…@host/x"),
+        ("s3://me%3Apw@bucket", "s3://me%3A…@bucket"),
         ("git+https://ghp_x:x-oauth-basic@host", "git+https://…@host"),
         *(
             (plain, plain)
@@ -256,6 +260,8 @@ def test_what_would_need_a_query_later_is_refused_before_training(vault: Path) -
                 "http://127.0.0.1:8265: no answer; ask me@host",
                 "abfs://container@account/x",
                 "ssh://git@host/x",
+                "a // b: c@d",
+                "runs:/home/a:b@c",
                 "s3://bucket@x/y",
                 '["https://host","me@here"]',
                 "https://host/x#part is a=b",
