@@ -24,7 +24,11 @@ _ITEM = re.compile(  # of a list that Python or numpy wrote: text in quotes, or 
     r"""\s*(?:'(?P<one>(?:[^'\\]|\\.)*)'|"(?P<two>(?:[^"\\]|\\.)*)"|(?P<bare>[\w.+-]+))\s*,?\s*""",
     re.DOTALL,
 )
-_PRINTED = re.compile(r"(?:array|tensor)\((\[.*\])(?:,\s*\w+=[^\]]*)?\)", re.DOTALL)
+_PRINTED = re.compile(  # what `array([…])`, `frozenset({…})`, `Index([…], dtype='object')` hold
+    r"[^\W\d][\w.]*\((\[.*\]|\{.*\})(?:,\s*\w+=[^\]}]*)?\)", re.DOTALL
+)
+_CALL = re.compile(r"(?:array|tensor)\(|[^\W\d][\w.]*\([\[{]")
+_BETWEEN = re.compile(r"\s*[;|]\s*|\s+")  # what separates 0 and 1 where no comma does
 _BLANK = re.compile(r"[\s\u00ad\u200b-\u200f\u2060\ufeff]*")  # spaces, and what has no width
 
 
@@ -104,6 +108,10 @@ def labels(row: Row, column: str) -> tuple[str, ...]:
     parts = _parts(row, column)
     if _are_flags(parts):
         raise _unnamed(row, column)
+    if _are_shares(parts):
+        value, problem = row.values[column], "lists numbers between 0 and 1, which are no labels"
+        remedy = "list the labels that a text has; none has a share"
+        raise DataError(row.address, column=column, value=value, problem=problem, remedy=remedy)
     names = (_name(row, column, part) for part in parts)
     return tuple(dict.fromkeys(name for name in names if name))
 
@@ -180,7 +188,8 @@ def _name(row: Row, column: str, value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, float):  # whole numbers beside a missing one: pandas makes them floats
         value = None if math.isnan(value) else int(value) if value.is_integer() else value
-    return "" if value is None else str(value).strip()
+    name = "" if value is None else str(value).strip()
+    return name
 
 
 def _parts(row: Row, column: str) -> Sequence[Any]:
@@ -192,7 +201,9 @@ def _parts(row: Row, column: str) -> Sequence[Any]:
             remedy = 'write ["a", "b"], or separate labels by commas'
             problem = "is no JSON list"
             raise DataError(row.address, column=column, value=value, problem=problem, remedy=remedy)
+        flags = _BETWEEN.split(value.strip())
         value = value.split(",") if listed is None else listed
+        value = flags if len(value) == 1 and _may_be_flags(flags) else value
     if value is None:
         return ()
     return value if isinstance(value, list | tuple) else [value]
@@ -201,7 +212,7 @@ def _parts(row: Row, column: str) -> Sequence[Any]:
 def _listed(text: str) -> list[Any] | None:
     """The list that a text is, as JSON, Python or numpy write lists, tuples and sets; or None."""
     text = text.strip()
-    if text == "set()":
+    if text in ("set()", "frozenset()"):
         return []
     if printed := _PRINTED.fullmatch(text):
         text = printed[1]
@@ -230,7 +241,7 @@ def _is_torn(text: str) -> bool:
     first = text.partition(",")[0]
     pair = {"(": "()", "{": "{}"}.get(first[:1])
     torn = pair is not None and first.count(pair[0]) != first.count(pair[1])
-    return torn or text.startswith(("[", "array(", "tensor(", "{'", '{"'))
+    return torn or text.startswith(("[", "{'", '{"')) or _CALL.match(text) is not None
 
 
 def _item(found: re.Match[str]) -> Any:
@@ -260,6 +271,15 @@ def _are_flags(parts: Sequence[Any]) -> bool:
 
 def _may_be_flags(parts: Sequence[Any]) -> bool:
     return len(parts) > 1 and None not in map(_flag, parts)
+
+
+def _are_shares(parts: Sequence[Any]) -> bool:
+    """Whether parts are all from 0 to 1, and some between them: what a text has of each label."""
+    try:
+        numbers = {_float(part) for part in parts}
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return len(parts) > 1 and not numbers <= {0, 1} and all(0 <= each <= 1 for each in numbers)
 
 
 def _unnamed(row: Row, column: str) -> DataError:

@@ -31,7 +31,11 @@ LISTS = {
     "an array with its type": "array([1., 0., 1.], dtype=float32)",
     "a tensor": "tensor([1, 0, 1], device='cuda:0')",
     "commas": "1, 0, 1",
+    "blanks": "1 0 1",
+    "semicolons": "1; 0; 1",
+    "bars": "1|0|1",
 }
+BARE = {"commas", "blanks", "semicolons", "bars"}
 
 
 def row(**values) -> Row:
@@ -56,7 +60,7 @@ def test_a_list_of_0_and_1_is_read_by_the_names_of_its_places(name):
 
 
 @pytest.mark.parametrize("target", ["multilabel", "class"])
-@pytest.mark.parametrize("name", sorted(LISTS.keys() - {"commas"}))
+@pytest.mark.parametrize("name", sorted(LISTS.keys() - BARE))
 def test_without_names_such_a_list_is_an_error_that_says_where_names_go(name, target):
     message = r'^train.csv:7: column "label": ".*" is a list of 0 and 1 \(task.labels: \[a, b, c\]'
     with pytest.raises(DataError, match=message):
@@ -64,9 +68,18 @@ def test_without_names_such_a_list_is_an_error_that_says_where_names_go(name, ta
 
 
 def test_text_of_0_and_1_between_commas_is_no_list_of_labels_but_may_be_a_class():
-    with pytest.raises(DataError, match="is a list of 0 and 1"):
-        task(target="multilabel").stratum(row(label="1,0,1"))
-    assert task().stratum(row(label="1,0,1")) == "1,0,1"
+    for name in BARE:
+        with pytest.raises(DataError, match="is a list of 0 and 1"):
+            task(target="multilabel").stratum(row(label=LISTS[name]))
+        assert task().stratum(row(label=LISTS[name])) == LISTS[name]
+
+
+@pytest.mark.parametrize("cell", [[0.5, 0.2, 0.3], "[.5, .2, .3]", "0.5, 0.5", "[1. 0.0 .2]"])
+def test_shares_are_no_labels_but_other_numbers_with_a_point_are(cell):
+    of = task(target="multilabel")
+    with pytest.raises(DataError, match="lists numbers between 0 and 1, which are no labels"):
+        of.stratum(row(label=cell))
+    assert of.fit_schema([row(label=[1.5, 0.5])])["labels"] == ["0.5", "1.5"]
 
 
 def test_numbers_of_labels_are_labels():
@@ -97,7 +110,15 @@ def test_classes_that_are_lists_of_two_places_all_are_told_from_intervals():
 
 @pytest.mark.parametrize(
     "cell",
-    ["['b', \"a's\"]", "('b', \"a's\",)", "{'b', 'a\\'s'}", "['b' \"a's\"]", '["b", "a\'s"]'],
+    [
+        "['b', \"a's\"]",
+        "('b', \"a's\",)",
+        "{'b', 'a\\'s'}",
+        "['b' \"a's\"]",
+        '["b", "a\'s"]',
+        "Index(['b', \"a's\"], dtype='object')",
+        "frozenset({'b', \"a's\"})",
+    ],
 )
 def test_lists_are_read_as_python_and_numpy_write_them(cell):
     assert task(target="multilabel").fit_schema([row(label=cell)])["labels"] == ["a's", "b"]
@@ -117,7 +138,8 @@ def test_brackets_may_be_part_of_a_label():
     for cell in ("[12]", "(1)", "{1}", "(0, 18)", "[0, 1]"):  # also intervals
         assert task().stratum(row(label=cell)) == cell
     torn = ("{'a': 1, 'b': 0}", "{'a': 1}", "{a: 1, b: 0}", "(1, 0", "(a, b)")
-    for cell in ("[a, b]", "[1 0 ... 0]", "['a", *torn, "array([1, ..., 0])", "tensor(1)"):
+    calls = ("Index(['a', ..., 'b'])", "Counter({'a': 1, 'b': 2})")
+    for cell in ("[a, b]", "[1 0 ... 0]", "['a", *torn, "array([1, ..., 0])", "tensor(1)", *calls):
         with pytest.raises(DataError, match=r"is no JSON list \(write \[\"a\", \"b\"\], or sep"):
             of.stratum(row(label=cell))
 
