@@ -29,6 +29,7 @@ _PRINTED = re.compile(  # what `array([…])`, `frozenset({…})`, `Index([…],
 )
 _CALL = re.compile(r"(?:array|tensor)\(|[^\W\d][\w.]*\([\[{]")
 _BETWEEN = re.compile(r"\s*[;|]\s*|\s+")  # what separates 0 and 1 where no comma does
+_LONGEST = 1_000  # characters of a label; a longer one is a text, or a quote is open
 _BLANK = re.compile(r"[\s\u00ad\u200b-\u200f\u2060\ufeff]*")  # spaces, and what has no width
 
 
@@ -189,6 +190,10 @@ def _name(row: Row, column: str, value: Any) -> str:
     if isinstance(value, float):  # whole numbers beside a missing one: pandas makes them floats
         value = None if math.isnan(value) else int(value) if value.is_integer() else value
     name = "" if value is None else str(value).strip()
+    if len(name) > _LONGEST:
+        problem, remedy = f"is a label of {len(name):,} characters", f"{_LONGEST:,} are the most"
+        remedy += "; is it the column of texts, or a quote open?"
+        raise DataError(row.address, column=column, value=name, problem=problem, remedy=remedy)
     return name
 
 

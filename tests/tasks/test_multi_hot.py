@@ -82,6 +82,14 @@ def test_shares_are_no_labels_but_other_numbers_with_a_point_are(cell):
     assert of.fit_schema([row(label=[1.5, 0.5])])["labels"] == ["0.5", "1.5"]
 
 
+@pytest.mark.parametrize("target", ["multilabel", "class"])
+def test_a_label_has_a_thousand_characters_at_most(target):
+    of = task(target=target)
+    of.stratum(row(label="x" * 1000))
+    with pytest.raises(DataError, match=r"is a label of 1,001 characters \(1,000 are the most;"):
+        of.stratum(row(label="x" * 1001))
+
+
 def test_numbers_of_labels_are_labels():
     of = task(target="multilabel")
     rows = [row(label=value) for value in ([0, 1], [1], "[2]", "0,2", [], 1, "(0, 1)", "{2}")]
