@@ -73,7 +73,12 @@ def read_csv(
             if ends or not names:
                 raise broken from None
             yield broken
-        elif not names:
+            continue
+        if len(cells) != 1 and not any(cells):  # a blank line; Excel writes delimiters in it
+            continue
+        if names and not any(cells[len(names) :]):
+            del cells[len(names) :]
+        if not names:
             if any(map(str.strip, cells)):  # else it is a blank line
                 names = _header(cells, here, last, delimiter)
                 width = len(names) if all(names) else -1
@@ -83,7 +88,7 @@ def read_csv(
                 spans.see(line, last, cells)
                 look = line + (_EACH if line > _FIRST else 1)
             yield Row(dict(zip(names, cells)), here)  # noqa: B905 (as long; half the time)
-        elif cells:
+        else:
             yield _odd(names, cells, here)
     if not names:
         raise DataError(address, problem="the file is empty", remedy="it needs a header and rows")

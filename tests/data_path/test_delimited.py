@@ -131,6 +131,18 @@ class TestColumnsWithoutName:
         assert short.startswith("a.csv:4: has 1 fields, but the header has 4 columns")
 
 
+class TestEmptyCells:
+    def test_a_row_of_them_is_a_blank_line_and_those_behind_the_last_column_are_none(self) -> None:
+        content = "text,label\nx,y,,\n,\n\nx,,\n,,,\nx,y,,z\n,\n"
+        good, half, odd = read("a.csv", content)[0]
+        assert good == {"text": "x", "label": "y"}
+        assert half == {"text": "x", "label": ""}
+        assert odd.startswith("a.csv:7: has 4 fields, but the header has 2 columns")
+        assert read("a.csv", "text\nx\n,,\n")[0] == [{"text": "x"}]
+        assert read("a.csv", 'text\nx\n""\n')[0] == [{"text": "x"}, {"text": ""}]
+        assert read("a.csv", "text,,\nx,,,\n,,\n")[0] == [{"text": "x"}]
+
+
 class TestQuotes:
     @pytest.mark.parametrize(("name", "delimiter"), [("a.csv", ","), ("a.tsv", "\t")])
     @pytest.mark.parametrize("order", [["label", "text"], ["text", "label"], ["id", "text"]])
