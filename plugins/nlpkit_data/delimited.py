@@ -25,13 +25,14 @@ if TYPE_CHECKING:
 
 _ROWS = 16  # that are read together; any of them may be long
 _FIRST, _EACH = 1000, 16  # all rows of the first lines are looked at, behind them of each so many
-_SAMPLE = 20  # lines behind the header, where it holds more of another sign than of the usual one
+_SAMPLE = 20  # lines behind the header, where it holds several signs
 _NAME = 200  # characters of a column's name with line breaks; a longer one swallowed rows
 _UNCLOSED = "unexpected end of data"  # csv's words, as those below
 _TOO_LONG = "field larger than field limit"
 _NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _SEPARATOR = re.compile(r'("?)sep=(\\t|[^"])\1\s*', re.IGNORECASE)  # a first line that Excel reads
 _QUOTED = re.compile(r'"[^"]*"?')
+_SIGN = re.compile(r"\w\s*[^\w\s()\[\]'\"./-]\s*\w")  # in a name, one that may separate two
 _LIMIT = threading.Lock()  # held while csv has our limit, which is the whole process's
 _NO_QUOTES = "data.quotes: none, if quotes mean nothing here"
 
@@ -105,7 +106,7 @@ def read_tsv(
 def _beginning(text: Iterator[str], usual: str) -> tuple[list[str], str, int]:
     """The first lines, what separates their values, and how many lines stood before them.
 
-    What stands most often in the header separates, unless only the usual one makes rows as wide.
+    What stands most often in the header separates, of what makes the rows as wide if any does.
     """
     head = list(islice(text, 1))
     if head and (named := _SEPARATOR.fullmatch(head[0])):
@@ -115,13 +116,14 @@ def _beginning(text: Iterator[str], usual: str) -> tuple[list[str], str, int]:
             break
         head.append(line)
     header = _QUOTED.sub("", head[-1] if head else "")
-    found = max(_NAMES, key=lambda each: (header.count(each), each == usual))
-    if found != usual and usual in header:
+    found = [each for each in _NAMES if each in header] or [usual]
+    found.sort(key=lambda each: (header.count(each), each == usual), reverse=True)
+    if len(found) > 1:
         rows = list(islice(text, _SAMPLE))
-        if _consistent(head[-1:] + rows, usual) and not _consistent(head[-1:] + rows, found):
-            found = usual
+        sample = head[-1:] + rows
         head += rows
-    return head, found, 0
+        found = [each for each in found if _consistent(sample, each)] or found
+    return head, found[0], 0
 
 
 def _consistent(sample: Sequence[str], delimiter: str) -> bool:
@@ -203,6 +205,9 @@ def _header(cells: list[str], address: str, last: int, delimiter: str) -> list[s
         problem = f"a quote opens in the header and goes on to line {last}"
         remedy = f"close it, or double it; names of columns are short; {_NO_QUOTES}"
         raise DataError(address, problem=problem, remedy=remedy)
+    if any(map(BLANK_QUOTE.match, names)):
+        problem = "a blank stands before a quote in the header, which therefore quotes nothing"
+        raise DataError(address, problem=problem, remedy="remove the blank")
     return checked_header(names, address)
 
 
@@ -243,8 +248,11 @@ def _odd(names: Sequence[str], cells: Sequence[str], address: str) -> Row | Data
     """A row that has not as many cells as the header names, if it can be used."""
     named = [place for place, name in enumerate(names) if name]
     if not named[-1] < len(cells) <= len(names):
-        problem = f"has {len(cells)} fields, but the header has {len(names)} columns"
+        fields, columns = _counted(len(cells), "field"), _counted(len(names), "column")
+        problem = f"has {fields}, but the header has {columns}"
         remedy = "quote values that hold a delimiter, a quote or a line break"
+        if len(names) == 1 and _SIGN.search(names[0]):
+            remedy += f"; or the only column is {names[0]!r}: data.delimiter says what separates"
         if any(map(BLANK_QUOTE.match, cells)):
             problem += ": a blank stands before a quote, which therefore quotes nothing"
             remedy = "remove the blank"
@@ -256,3 +264,7 @@ def _odd(names: Sequence[str], cells: Sequence[str], address: str) -> Row | Data
     except DataError as error:
         return error
     return Row({names[place]: cells[place] for place in named}, address)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"

@@ -83,7 +83,7 @@ def test_a_file_keeps_its_order_and_its_bad_rows_in_place(
     good = expected(run, ["where is my money", "two\nlines", "money"])
     assert [rows[0], rows[2], rows[4]] == good
     assert f'{source.name}:3: column "text": the text is empty' in str(rows[1]["error"])
-    assert f"{source.name}:6: has 1 fields" in str(rows[3]["error"])
+    assert f"{source.name}:6: has 1 field" in str(rows[3]["error"])
     said = capsys.readouterr().err
     assert "2 of 5 texts could not be predicted" in said
     assert f"3 predictions, 2 errors in {output}" in said

@@ -60,7 +60,7 @@ BROKEN: dict[str, tuple[str, str | bytes, tuple[str, ...]]] = {
         GOOD + "well, hello,hello\n",
         ("a.csv:6: has 3 fields, but the header has 2 columns (quote values that hold a", DROP),
     ),
-    "a field too few": ("a.csv", GOOD + "well\n", ("a.csv:6: has 1 fields", "quote values", DROP)),
+    "a field too few": ("a.csv", GOOD + "well\n", ("a.csv:6: has 1 field", "quote values", DROP)),
     "a quote that never closes": (
         "a.csv",
         GOOD + '"well,hello\nhi,hello\n',

@@ -77,8 +77,25 @@ class TestDelimiter:
             dict(zip(header, row, strict=True)) for row in rows
         ]
 
-    def test_a_single_column_may_hold_anything(self) -> None:
+    def test_a_header_with_more_of_the_usual_sign_has_another_where_only_that_fits_the_rows(
+        self,
+    ) -> None:
+        header, row = ["text", "label", "price, EUR, net, x"], ["a, b", "x", "2"]
+        found, (remark,) = read("a.csv", "\n".join(map(";".join, [header, row, row])))
+        assert found == [dict(zip(header, row, strict=True))] * 2
+        assert "semicolons separate the values" in remark
+        assert read("a.csv", "a;b,c,d\n1,2,3\n1,2\n")[0][0] == {"a;b": "1", "c": "2", "d": "3"}
+
+    def test_a_single_column_may_hold_anything_but_delimiters(self) -> None:
         assert read("a.csv", "text\na; b; c\n") == ([{"text": "a; b; c"}], [])
+        quote = "quote values that hold a delimiter, a quote or a line break"
+        for header, remedy in {
+            "text (raw)": quote,
+            "text^label": f"{quote}; or the only column is 'text^label': data.delimiter says what "
+            "separates",
+        }.items():
+            message = f"a.csv:2: has 2 fields, but the header has 1 column ({remedy})"
+            assert read("a.csv", f"{header}\na, b^x\n")[0] == [message]
 
     def test_a_delimiter_that_is_named_is_taken_without_a_word(self) -> None:
         assert read("a.csv", "a;b^c\n1;2^3\n", delimiter="^") == ([{"a;b": "1;2", "c": "3"}], [])
@@ -90,7 +107,7 @@ class TestDelimiter:
         found, (remark,) = read("a.csv", content)
         assert found == [
             {"text": "a, b", "label": "x"},
-            "a.csv:4: has 1 fields, but the header has 2 columns "
+            "a.csv:4: has 1 field, but the header has 2 columns "
             "(quote values that hold a delimiter, a quote or a line break)",
         ]
         assert "semicolons separate the values" in remark
@@ -128,7 +145,7 @@ class TestColumnsWithoutName:
             "a.csv:3: has a value in column C, which has no name "
             "(name it in the header, or clear it)"
         )
-        assert short.startswith("a.csv:4: has 1 fields, but the header has 4 columns")
+        assert short.startswith("a.csv:4: has 1 field, but the header has 4 columns")
 
 
 class TestEmptyCells:
@@ -144,6 +161,10 @@ class TestEmptyCells:
 
 
 class TestQuotes:
+    def test_a_blank_before_one_in_the_header_is_named(self) -> None:
+        with pytest.raises(DataError, match=r"^a.csv:1: a blank stands before a quote in the head"):
+            read("a.csv", '"text", "label"\n"a", "x"\n')
+
     @pytest.mark.parametrize(("name", "delimiter"), [("a.csv", ","), ("a.tsv", "\t")])
     @pytest.mark.parametrize("order", [["label", "text"], ["text", "label"], ["id", "text"]])
     def test_rows_between_two_stray_quotes_are_named(

@@ -130,7 +130,7 @@ def test_reading_goes_on_after_a_broken_row(tmp_path: Path) -> None:
     assert errors(path) == [
         "a.csv:2: has 3 fields, but the header has 2 columns "
         "(quote values that hold a delimiter, a quote or a line break)",
-        "a.csv:3: has 1 fields, but the header has 2 columns "
+        "a.csv:3: has 1 field, but the header has 2 columns "
         "(quote values that hold a delimiter, a quote or a line break)",
         "a.csv:4: is not valid (',' expected after '\"') "
         "(quote whole values, and double the quotes in them)",
