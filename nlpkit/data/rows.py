@@ -312,7 +312,7 @@ def _plain(value: Any) -> Any:
         return None if text == "NaT" else text
     if isinstance(value, Decimal):
         return _number(value)
-    if isinstance(value, np.ndarray | np.generic):
+    if hasattr(value, "tolist"):  # of numpy, and tensors of torch, which is not imported
         return _plain(value.tolist())
     if hasattr(value, "as_py"):  # pyarrow's, which is not imported
         return _plain(value.as_py())

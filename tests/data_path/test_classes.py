@@ -50,6 +50,7 @@ HOW = [
     "parquet",
     "in memory",
     "in memory, as numpy",
+    "in memory, as torch",
     "in memory, as arrow",
 ]
 
@@ -66,7 +67,8 @@ def source(dataset: Dataset, how: str, folder: Path) -> tuple[Any, str]:
         dataset.save_to_disk(str(folder / "saved"))
         return Huggingface(HuggingfaceConfig()), str(folder / "saved")
     if how.startswith("in memory"):
-        ways = {"numpy": dataset.with_format("numpy"), "arrow": dataset.with_format("arrow")[:]}
+        ways = {name: dataset.with_format(name) for name in ("numpy", "torch")}
+        ways["arrow"] = dataset.with_format("arrow")[:]
         write_rows(ways.get(how.rpartition(" ")[2], dataset), folder / "train.jsonl", "train")
         return files, str(folder / "train.jsonl")
     path.parent.mkdir()
