@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from nlpkit.contracts import Row
 
 LIST_OF_FLAGS = "task.labels: [a, b, c] names the places of such lists"
+NUMBERS = (
+    "if numbers stand for classes, give their names, which a datasets.Dataset itself has, but not "
+    "its rows as a list or a DataFrame"
+)
 _FLAGS = {0: False, 1: True, "0": False, "1": True, "0.0": False, "1.0": True}
 _FLAGS |= {"false": False, "true": True}
 _WORDS = {"true": True, "false": False, "none": None, "null": None, "nan": None}

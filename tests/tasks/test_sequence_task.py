@@ -172,6 +172,11 @@ def test_without_targets_no_label_is_needed():
 @pytest.mark.parametrize(
     ("options", "values", "message"),
     [
+        (
+            {},
+            {"label": 2},
+            r"is not one of the 3 labels \(if numbers stand for classes, give",
+        ),
         ({}, {"label": "postive"}, 'column "label": "postive" is not one of the 3 labels; did you'),
         (
             {},

@@ -218,6 +218,7 @@ class SequenceTask:
                 value=label,
                 problem=f"is not one of the {len(labels)} labels",
                 suggestion=closest(label, labels),
+                remedy=cells.NUMBERS if label.isdecimal() and int(label) < len(labels) else "",
             )
         return place
 
