@@ -17,6 +17,8 @@ from nlpkit.secrets import hidden
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_NO_PATTERN = "* stands for itself: name one file or, on this machine, a folder of shards"
+
 
 def path_of(location: str) -> str:
     """A location without what a URL has behind its path, such as a signature.
@@ -57,6 +59,7 @@ def opened(location: str, address: str, *, unpack: bool = True) -> Iterator[IO[b
             address,
             problem="there is no such file",
             suggestion=closest(Path(location).name, names),
+            remedy=_NO_PATTERN if "*" in location else "",
         ) from None
     except IsADirectoryError:
         raise DataError(address, problem="is a folder; name a file in it") from None

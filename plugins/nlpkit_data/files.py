@@ -125,6 +125,8 @@ def reader(location: str) -> Reader:
         named = re.sub(r"(?<!^)\W.*", "…", suffix, flags=re.DOTALL)  # it may be signed
         problem = f'has the suffix "{named}", which names no kind of file that can be read'
         remedy = f"they are {', '.join(READERS)}, the first four also with .gz"
+        if "://" in location:
+            remedy += "; download a folder, or what has a link without suffix, and name that"
         raise DataError(shown(location), problem=problem, remedy=remedy)
     if suffix not in _TEXTS and path_of(location).lower().endswith(".gz"):
         problem = f"a {suffix} file cannot be read through gzip"

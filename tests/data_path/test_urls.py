@@ -131,9 +131,21 @@ def test_a_signature_is_no_suffix(tmp_path: Path) -> None:
         assert "secret" not in raised.value.problem
 
 
+@pytest.mark.parametrize("location", ["s3://b/folder/", "https://h/download?id=5"])
+def test_what_no_suffix_says_how_to_read_is_to_be_downloaded(location: str) -> None:
+    with pytest.raises(DataError, match="download a folder, or what has a link without suffix"):
+        reader(location)
+
+
+def test_a_pattern_is_no_name(web: str, tmp_path: Path) -> None:
+    for place in (web, str(tmp_path)):
+        with pytest.raises(DataError, match=r"no such file.*\* stands for itself: name one"):
+            list(Files(FilesConfig()).rows(f"{place}/part-*.csv"))
+
+
 def test_what_a_server_does_not_give_is_named(web: str) -> None:
     source = Files(FilesConfig())
-    for query in ("", SIGNED, "*"):
+    for query in ("", SIGNED):
         with pytest.raises(DataError, match=r"nothing.csv[?*…]*: there is no such file$"):
             source.fingerprint(f"{web}/nothing.csv{query}")
     with pytest.raises(DataError, match=r"signed.csv.gz: cannot be read \(403 Forbidden\)$"):
