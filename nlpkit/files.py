@@ -6,9 +6,12 @@ import hashlib
 import json
 import math
 import os
+import re
 from contextlib import contextmanager, suppress
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
+
+from nlpkit.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -29,6 +32,13 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+def check_local(path: str | Path, argument: str) -> None:
+    """Raises InputError for a URL, also one that a Path has folded, where a path is needed."""
+    if re.match(r"\w[\w+.-]+:/", str(path)):
+        remedy = "name a path on this machine, and copy what is written there"
+        raise InputError(f"{argument} {path}: is a URL; {remedy}")
 
 
 @contextmanager

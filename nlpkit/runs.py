@@ -24,7 +24,7 @@ from nlpkit.config.schema import Component, Config
 from nlpkit.data.memory import on_files, write_splits
 from nlpkit.environment import runs_folder
 from nlpkit.errors import BundleError, InputError, Interrupted
-from nlpkit.files import from_json
+from nlpkit.files import check_local, from_json
 from nlpkit.notebook import of_run
 from nlpkit.plugin.host import Host, load
 from nlpkit.signals import Stop, interruptible
@@ -275,6 +275,7 @@ def _given(out: str | Path) -> tuple[Path, bool]:
     folder = Path(os.path.expanduser(out))
     if not str(out):
         raise InputError("out=DIR: names no folder")
+    check_local(folder, "out=DIR")
     if all((folder / name).exists() for name in ("config.yaml", "environment.json")):
         remedy = "go on with it (resume=True), choose another out=DIR, or remove it"
         raise InputError(f"{folder}: there is a run already; {remedy}")

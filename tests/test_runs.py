@@ -145,6 +145,17 @@ def test_a_second_run_cannot_take_a_folder_that_is_being_used(tmp_path):
         assert (tmp_path / "run" / "environment.json").exists()
 
 
+def test_a_url_is_no_place_for_what_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for write in (
+        lambda: nlpkit.train(CONFIG, data={"train": ROWS}, out="s3://bucket/run"),
+        lambda: nlpkit.export(tmp_path, "state_dict", out="s3://bucket/run"),
+    ):
+        with pytest.raises(nlpkit.InputError, match=r"out=DIR s3:/.*: is a URL; name a path on"):
+            write()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_that_cannot_be_made_is_an_error_with_its_path(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(nlpkit.InputError, match="file/run: .*choose another out=DIR"):

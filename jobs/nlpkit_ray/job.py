@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from nlpkit.errors import InputError, RunError
-from nlpkit.files import is_inside
+from nlpkit.files import check_local, is_inside
 from nlpkit.runs import Run
 from nlpkit_ray import transfer
 
@@ -141,6 +141,7 @@ class Job:
         """
         from nlpkit.environment import runs_folder
 
+        check_local(out or "", "out=DIR")
         target = Path(os.path.expanduser(out)) if out else runs_folder() / self.id
         if target.exists() and any(target.iterdir()):
             raise InputError(f"{target}: is not empty; choose another out=DIR")

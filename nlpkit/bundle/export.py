@@ -31,7 +31,7 @@ from nlpkit.config.schema import Component
 from nlpkit.data.prepare import held_out
 from nlpkit.environment import working_folder
 from nlpkit.errors import BundleError, InputError, NlpkitError, RunError, closest
-from nlpkit.files import fault_of, hashes, locked, put, write_json
+from nlpkit.files import check_local, fault_of, hashes, locked, put, write_json
 from nlpkit.plugin.imports import blaming
 from nlpkit.plugin.trust import remember
 
@@ -82,6 +82,7 @@ def export(
             rows are not there any more.
         RunError: The export does not say what the model says.
     """
+    check_local(out or "", "out=DIR")
     bundle = read_bundle(run)
     host = host_of(bundle, trust_plugins=trust_plugins)
     host.entry("exporter", str(format))  # before its name becomes that of a folder

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from nlpkit.bundle.predict import fields
 from nlpkit.errors import DataError, InputError
-from nlpkit.files import json_text
+from nlpkit.files import check_local, json_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,6 +34,7 @@ def check_output(path: Path | None, encoding: str = "utf-8") -> None:
         return
     if path.suffix not in (".jsonl", *_DELIMITERS):
         raise InputError(f"output=FILE {path}: must end in .jsonl, .csv or .tsv")
+    check_local(path, "output=FILE")
     if not path.parent.is_dir():
         raise InputError(f"output=FILE {path}: there is no folder {path.parent}")
     try:

@@ -17,6 +17,7 @@ from nlpkit.config.resolve import build
 from nlpkit.config.schema import Component
 from nlpkit.contracts import Row
 from nlpkit.errors import InputError
+from nlpkit.files import check_local
 from nlpkit.plugin.host import Host
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def command(terminal: Terminal, folder: Path) -> None:
 
     No file is overwritten.
     """
+    check_local(folder, "DIR")
     contents = _contents(folder.resolve().name)
     taken = [name for name in contents if os.path.lexists(folder / name)]
     if taken:

@@ -170,6 +170,7 @@ def test_an_output_that_cannot_be_written_is_said_before_anything_is_computed(
         (tmp_path / "said.txt", "must end in .jsonl"),
         (tmp_path / "no" / "said.jsonl", "there is no folder"),
         (tmp_path / f"{'x' * 300}.csv", "too long"),
+        ("s3://bucket/out.csv", "output=FILE s3:/bucket/out.csv: is a URL; name a path on this"),
         (data, "is the data; name another output=FILE"),
     ):
         with pytest.raises(nlpkit.InputError, match=message):

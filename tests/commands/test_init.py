@@ -113,3 +113,12 @@ def test_a_file_where_the_folder_should_be_is_named(
     (tmp_path / "file").write_text("")
     assert main(["init", str(tmp_path / "file" / "project")]) == 2
     assert "name another folder" in capsys.readouterr().err
+
+
+def test_a_url_is_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", "https://me:pw@host/x"]) == 2
+    assert "DIR https:/…@host/x: is a URL; name a path" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
