@@ -42,13 +42,19 @@ class Run(os.PathLike[str]):
     """A finished run; it stands for its folder wherever one is named.
 
     Attributes:
-        path: Its folder.
+        path: Its folder, absolute, so that it is the same one in another process.
+
+    Raises:
+        BundleError: There is no such folder.
     """
 
     path: Path
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "path", Path(os.path.expanduser(self.path)))
+        path = Path(os.path.expanduser(self.path)).absolute()
+        if not path.is_dir():
+            raise BundleError(f"{path}: there is no such folder; nlpkit.train gives its own")
+        object.__setattr__(self, "path", path)
 
     def __fspath__(self) -> str:
         return os.fspath(self.path)

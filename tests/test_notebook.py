@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
+import pickle
 import xml.etree.ElementTree as ElementTree
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 import nlpkit
 from nlpkit.notebook import _LABELS
 from tests.bundle.bundles import NUMBERS, TEXTS, make_run
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def tables(html: str) -> list[list[list[str]]]:
@@ -52,6 +51,16 @@ def test_a_run_shows_metrics_labels_confusion_and_places(tmp_path: Path) -> None
     assert "<b>bold" not in run._repr_html_()
     assert f'<td style="text-align: left">{tmp_path}</td>' in run._repr_html_()
     assert repr(run) == f"Run({str(tmp_path)!r})"
+
+
+def test_a_run_is_the_same_folder_wherever_the_process_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path.parent)
+    run = nlpkit.Run(Path(tmp_path.name))
+    assert pickle.loads(pickle.dumps(run)).path == tmp_path
+    with pytest.raises(nlpkit.BundleError, match="nope: there is no such folder"):
+        nlpkit.Run(Path("nope"))
 
 
 def test_of_many_labels_some_are_shown_and_no_matrix(tmp_path: Path) -> None:
