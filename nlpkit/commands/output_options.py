@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 def _columns(given: Sequence[str]) -> tuple[str, ...]:
     """Names that are separated by commas as in a csv file, each once."""
     rows = csv.reader(given, skipinitialspace=True)
-    return tuple(dict.fromkeys(name.strip() for row in rows for name in row if name.strip()))
+    names = tuple(dict.fromkeys(name.strip() for row in rows for name in row if name.strip()))
+    if given and not names:
+        raise click.BadParameter("names no column")
+    return names
 
 
 keep_option = click.option(

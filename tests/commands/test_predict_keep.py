@@ -157,6 +157,8 @@ def test_what_cannot_be_kept_is_said_before_anything_is_written(
     assert "choose with --keep" in said
     assert main(["predict", str(run), "money", "--keep", "id"]) == 2
     assert "--keep is for an --input with columns" in capsys.readouterr().err
+    assert main([*given[:-1], " ,"]) == 2
+    assert "names no column" in capsys.readouterr().err
 
 
 def test_what_is_kept_of_pairs_may_be_one_of_them(tmp_path: Path) -> None:
