@@ -66,6 +66,12 @@ def _code(run: Callable[[Terminal], int], terminal: Terminal) -> int:
     except NlpkitError as error:
         terminal.error(error)
         return 1
+    except UnicodeEncodeError as error:
+        if sys.getfilesystemencoding() == "utf-8":
+            raise
+        remedy = "set PYTHONUTF8=1, or a locale that is UTF-8"
+        terminal.error(InputError(f"{error.object}: this locale has no such names; {remedy}"))
+        return 2
     except click.ClickException as error:
         error.show()
         return error.exit_code

@@ -136,6 +136,23 @@ def test_a_bug_keeps_its_traceback():
     assert "KeyError: 'a bug'" in run.stderr
 
 
+def test_a_name_that_the_locale_lacks_is_one_sentence(tmp_path):
+    program = "import sys; from nlpkit.cli.main import main; sys.exit(main())"
+    (tmp_path / "c.yaml").write_text("name: ünï\nmodel: transformer\ndata: sample\n", "utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", program, "train", "c.yaml"],
+        cwd=tmp_path,
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert re.fullmatch(
+        r"error: .*runs/.*: this locale has no .*; set PYTHONUTF8=1, or a.*\n", done.stderr
+    )
+
+
 @pytest.mark.usefixtures("commands")
 def test_a_reader_that_leaves_early_causes_no_noise():
     program = (

@@ -134,6 +134,8 @@ def test_what_is_not_utf_8_is_named(
         "standard input:1: byte 0xf6 at offset 1 of the file is not UTF-8"
         in capsys.readouterr().err
     )
+    assert main(["predict", str(run), "m\udcc3\udcb6glich"]) == 0  # where the locale lacks ö
+    assert printed(capsys) == expected(run, ["möglich"])
     assert main(["predict", str(run), "m\udcf6glich"]) == 2
     assert "a TEXT is not UTF-8" in capsys.readouterr().err
     lenient = io.TextIOWrapper(io.BytesIO(b"m\xf6glich"), "ascii", errors="surrogateescape")
