@@ -117,7 +117,7 @@ class Submission:
     """One config on its way to a cluster.
 
     Attributes:
-        config: As it was loaded.
+        config: As it was loaded; once it is checked, the resolved one.
         host: Has the components.
         connection: To the cluster.
         say: Told what is done.
@@ -140,7 +140,8 @@ class Submission:
         findings = examine(self.config, self.host)
         if not findings.usable:
             raise ConfigError(findings.problems)
-        config = findings.config or self.config
+        # What is sent is resolved: written down, the defaults of another would look chosen.
+        config = self.config = findings.config or self.config
         options: RayConfig = options_of(config.launch, "launcher", self.host)  # type: ignore[assignment]
         if options.storage is None:
             message = "a cluster needs it: run folders and checkpoints outlive their node there"

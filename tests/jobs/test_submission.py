@@ -6,15 +6,17 @@ import getpass
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from pydantic import ValidationError
 
 import nlpkit
+from nlpkit.config.resolve import resolve
 from nlpkit.errors import ConfigError, InputError
 from nlpkit.plugin.host import Host
-from nlpkit_ray import submission
+from nlpkit_ray import preflight, submission
 from nlpkit_ray.config import RayConfig
 from nlpkit_ray.gang import Gang, gang_of
 from nlpkit_ray.launcher import RayLauncher
@@ -345,6 +347,34 @@ def test_variables_that_a_config_takes_secrets_from_are_looked_for_on_the_nodes(
     config = nlpkit.load_config(rows, [*overrides[1:], "launch={name: ray, storage: s3://b?t=1}"])
     with pytest.raises(ConfigError, match=r"launch.storage: the URL shows a secret; set cred"):
         Submission(config=config, **given).send()
+
+
+def test_the_cluster_resolves_a_config_to_what_it_was_checked_as(
+    rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    model = tmp_path / "tiny"
+    sizes = {"num_hidden_layers": 1, "num_attention_heads": 1, "max_position_embeddings": 64}
+    tiny = transformers.BertConfig(hidden_size=4, intermediate_size=4, vocab_size=9, **sizes)
+    transformers.BertModel(tiny).save_pretrained(model)
+    (model / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nb\nc\nd\n")
+    overrides = [
+        "launch={name: ray, storage: /mnt/x}",
+        f"model={{name: bert, pretrained: {model}}}",
+    ]
+    loaded, host = nlpkit.load_config(rows, overrides), Host.discover()
+    there: list[Config] = []
+
+    def submit(*, runtime_env: dict[str, Any], **given: Any) -> None:
+        written = nlpkit.load_config(Path(runtime_env["working_dir"], "config.yaml"))
+        there.append(resolve(written, host))
+
+    report = preflight.Report(problems=[], notes=[], ship=[], seconds=0)
+    monkeypatch.setattr(submission, "preflight", lambda *_, **__: report)
+    connection: Any = SimpleNamespace(submit=submit)
+    Submission(config=loaded, host=host, connection=connection, say=print).send()
+    assert there == [resolve(loaded, host)]
+    assert there[0].tokenizer.max_length == 64
 
 
 def test_urls_that_hold_a_secret_are_in_no_command_of_a_job(rows: Path) -> None:
