@@ -6,16 +6,19 @@ The encoder is transformers'. Shape suffixes: B batch, T tokens, H hidden.
 from __future__ import annotations
 
 import inspect
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import transformers
 from torch import Tensor, nn
+from transformers.activations import ACT2FN
 
 from nlpkit.dropout import attention, use_fast_dropout
-from nlpkit.errors import ConfigError, Problem
+from nlpkit.errors import ConfigError, Problem, closest
 from nlpkit.nn import Head
 from nlpkit_bert.resolve import (
+    ACTIVATIONS,
     TYPES,
     kind_of,
     named,
@@ -24,9 +27,11 @@ from nlpkit_bert.resolve import (
     shaping,
     unusable,
 )
-from nlpkit_bert.weights import load_pretrained
+from nlpkit_bert.weights import compare, load_pretrained
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
     from nlpkit.contracts import HeadSpec, Vocabulary
     from nlpkit_bert.config import BertOptions
 
@@ -113,19 +118,49 @@ def build(options: BertOptions, head: HeadSpec, vocabulary: Vocabulary, *, weigh
     return model
 
 
+def fit(description: dict[str, Any], shapes: Mapping[str, Sequence[int]], name: str) -> None:
+    """Tries whether there is such an encoder, and whether weights are just its own.
+
+    Args:
+        description: What shapes the encoder.
+        shapes: Of the weights, by name; empty where they are not known.
+        name: The pretrained model's.
+
+    Raises:
+        ConfigError: There is not, or they are not.
+    """
+    with torch.device("meta"):
+        encoder = _encoder(_config(description, None))
+    if shapes:
+        compare(shapes, encoder, name)
+
+
+@contextmanager
+def _from_transformers(kind: str) -> Iterator[None]:
+    """What transformers says of a description that it cannot use, as ConfigError."""
+    try:
+        yield
+    except Exception as error:  # an unknown type is a ValueError, unfit values are many things
+        message = f'transformers {transformers.__version__} has no "{kind}" of this config.json'
+        reason = f"{type(error).__name__}: {error}"
+        remedy = f"install the version that it needs, or name an encoder ({', '.join(TYPES)})"
+        raise unusable(f"{message} ({reason})", remedy) from error
+
+
 def _config(description: dict[str, Any], dropout: float | None) -> transformers.PreTrainedConfig:
     kind = kind_of(description)
     settings = shaping(description)
     settings.pop("model_type", None)
     if kind in TYPES:
         settings["attn_implementation"] = "nlpkit"
-    try:
+    with _from_transformers(kind):
         config = transformers.AutoConfig.for_model(kind, **settings)
-    except Exception as error:  # an unknown type is a ValueError, unfit values are many things
-        message = f'transformers {transformers.__version__} has no "{kind}" of this config.json'
-        reason = f"{type(error).__name__}: {error}"
-        remedy = f"install the version that it needs, or name an encoder ({', '.join(TYPES)})"
-        raise unusable(f"{message} ({reason})", remedy) from error
+    for key in ACTIVATIONS:
+        value = getattr(config, key, None)
+        if isinstance(value, str) and value not in ACT2FN:
+            message = f'config.json: {key}: transformers has no activation "{value}"'
+            guess = closest(value, ACT2FN)
+            raise unusable(message, f'did you mean "{guess}"?' if guess else "restore the file")
     if dropout is not None:
         for name in DROPOUTS:
             if hasattr(config, name):
@@ -145,9 +180,10 @@ def _encoder(config: transformers.PreTrainedConfig) -> transformers.PreTrainedMo
         )
     pooled = "add_pooling_layer" in inspect.signature(found.__init__).parameters
     pooling = {"add_pooling_layer": False} if pooled else {}
-    return transformers.AutoModel.from_config(
-        config, trust_remote_code=False, dtype=torch.float32, **pooling
-    )
+    with _from_transformers(config.model_type):
+        return transformers.AutoModel.from_config(
+            config, trust_remote_code=False, dtype=torch.float32, **pooling
+        )
 
 
 def _attend(

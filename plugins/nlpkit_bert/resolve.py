@@ -5,6 +5,8 @@ BERT's own names of sizes are used throughout; `named` says what another type ca
 
 from __future__ import annotations
 
+import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,8 @@ from nlpkit.files import from_json
 from nlpkit.pretrained import Pretrained
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from nlpkit_bert.config import BertOptions
 
 TYPES = ("bert", "distilbert", "electra", "modernbert", "roberta", "xlm-roberta")
@@ -56,6 +60,9 @@ DESCRIBING = (
 )
 """The keys that describe a BERT: a description without `model_type` is one."""
 
+ACTIVATIONS = ("hidden_act", "activation", "hidden_activation")
+"""What the types call their activation."""
+
 LEFT_BEHIND = (
     "add_cross_attention",
     "architectures",
@@ -94,6 +101,7 @@ _NAMES = {
         "intermediate_size": "hidden_dim",
     }
 }
+_LAYER = re.compile(r"(?:^|\.)layers?\.(\d+)\.")
 _NO_ENCODERS = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
 
 
@@ -121,21 +129,32 @@ def resolve(options: BertOptions) -> Resolution:
 
 
 def check(options: BertOptions) -> list[Problem]:
-    """Looks at the weights in a local folder, without reading them.
+    """Looks at the description, and at the weights in a local folder, without reading them.
+
+    The encoder is built, without numbers, only where something is odd: torch takes seconds.
 
     Raises:
-        ConfigError: There are none, one of several files is missing, or one is not whole.
+        ConfigError: There are no weights, one of several files is missing or not whole, they do not
+            fit the description, or there is no such encoder.
     """
     from safetensors import SafetensorError, safe_open
 
     here = Path(options.pretrained).is_dir()
     paths = pretrained_model(options.pretrained).weights() if here else []
+    shapes: dict[str, Sequence[int]] = {}
     for path in paths:
         try:
             if path.suffix == ".safetensors":
-                safe_open(path, "np")
+                with safe_open(path, "np") as file:
+                    names = file.keys()
+                    shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in names}
         except SafetensorError as error:
             raise unusable(f"{path} is damaged ({error})", "restore the file") from error
+    description = options.description or _describe(options.pretrained)
+    if _is_odd(description, shapes) and find_spec("torch") and find_spec("transformers"):
+        from nlpkit_bert.model import fit
+
+        fit(description, shapes, options.pretrained)
     return []
 
 
@@ -180,6 +199,26 @@ def _longest(description: dict[str, Any]) -> int | None:
     return positions - 1 - (1 if padding is None else int(padding))
 
 
+def _is_odd(description: dict[str, Any], shapes: Mapping[str, Sequence[int]]) -> bool:
+    """Whether an encoder may not be one of the tested types, or not have weights of these shapes.
+
+    Args:
+        description: What shapes the encoder.
+        shapes: Of the stored weights, by name; empty where they are not known.
+    """
+    kind = kind_of(description)
+    if kind not in TYPES or any(description.get(each, "gelu") != "gelu" for each in ACTIVATIONS):
+        return True
+    sizes = {size: description[named(size, description)] for size in REQUIRED}
+    wide, narrow = sizes["hidden_size"], description.get("embedding_size", sizes["hidden_size"])
+    expected = {(sizes["vocab_size"], narrow), (wide, sizes["intermediate_size"])}
+    if kind != "modernbert":  # which has no table of positions
+        expected.add((sizes["max_position_embeddings"], narrow))
+    layers = {found[1] for name in shapes if (found := _LAYER.search(name))}
+    unlike = len(layers) != sizes["num_hidden_layers"] or not expected <= {*shapes.values()}
+    return bool(shapes) and unlike
+
+
 def _describe(name: str) -> dict[str, Any]:
     remedy = "save the model with save_pretrained"
     path = pretrained_model(name).file("config.json", remedy=remedy)
@@ -199,8 +238,8 @@ def _describe(name: str) -> dict[str, Any]:
 def _check(found: dict[str, Any], path: Path) -> None:
     """Raises ConfigError for what is no encoder of texts, or lacks a size."""
     kind = kind_of(found)
-    heads = found.get("architectures") or []
-    generates = any(str(head).endswith(_NO_ENCODERS) for head in heads)
+    models = found.get("architectures") or []
+    generates = any(str(model).endswith(_NO_ENCODERS) for model in models)
     if kind not in TYPES and (generates or found.get("is_encoder_decoder")):
         raise unusable(
             f'{path} describes a model of type "{kind}", which is no encoder',
@@ -215,3 +254,9 @@ def _check(found: dict[str, Any], path: Path) -> None:
                 f'{path}, which describes a model of type "{kind}", has no usable {key}',
                 f"restore the file, or name an encoder ({', '.join(TYPES)})",
             )
+    width, heads = (named(size, found) for size in ("hidden_size", "num_attention_heads"))
+    if kind in TYPES and found[width] % found[heads]:
+        raise unusable(
+            f"{path}: {width} {found[width]} is not a multiple of {heads} {found[heads]}",
+            "restore the file",
+        )

@@ -7,7 +7,7 @@ warning among others.
 from __future__ import annotations
 
 import pickle
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from safetensors.torch import load_file
@@ -16,12 +16,14 @@ from torch import Tensor
 from nlpkit_bert.resolve import unusable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from transformers import PreTrainedModel
 
     from nlpkit.pretrained import Pretrained
+
+T = TypeVar("T")
 
 HEADS = (
     "classifier",
@@ -52,22 +54,31 @@ def load_pretrained(encoder: PreTrainedModel, model: Pretrained) -> None:
     """
     paths = model.weights()
     stored = {name: tensor for path in paths for name, tensor in _tensors(path).items()}
-    found = _encoder_weights(stored, encoder)
-    wanted = encoder.state_dict()
+    compare(
+        {name: tuple(tensor.shape) for name, tensor in stored.items()}, encoder, paths[0].parent
+    )
+    encoder.load_state_dict(_encoders_part(stored, encoder))
+
+
+def compare(
+    stored: Mapping[str, Sequence[int]], encoder: PreTrainedModel, folder: Path | str
+) -> None:
+    """Raises ConfigError where weights of these shapes, by name, are not just the encoder's."""
+    found = _encoders_part(stored, encoder)
+    wanted = {name: tuple(tensor.shape) for name, tensor in encoder.state_dict().items()}
     wrong = {
         "missing": wanted.keys() - found.keys(),
         "unexpected": found.keys() - wanted.keys(),
         "of another shape": {
-            name for name in wanted.keys() & found.keys() if wanted[name].shape != found[name].shape
+            name for name in wanted.keys() & found.keys() if wanted[name] != found[name]
         },
     }
     if any(wrong.values()):
         listed = "; ".join(f"{what}: {_listing(names)}" for what, names in wrong.items() if names)
         raise unusable(
-            f"the weights in {paths[0].parent} do not fit its config.json ({listed})",
+            f"the weights in {folder} do not fit its config.json ({listed})",
             "restore the folder, or name another model",
         )
-    encoder.load_state_dict(found)
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
@@ -87,7 +98,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     return found
 
 
-def _encoder_weights(found: Mapping[str, Tensor], encoder: PreTrainedModel) -> dict[str, Tensor]:
+def _encoders_part(found: Mapping[str, T], encoder: PreTrainedModel) -> dict[str, T]:
     """The encoder's part of a checkpoint, by the names that it has now.
 
     Heads stay behind. A model with a head prefixes the encoder's weights (`bert.`, `model.`), and
@@ -100,13 +111,13 @@ def _encoder_weights(found: Mapping[str, Tensor], encoder: PreTrainedModel) -> d
     parts = {name.partition(".")[0] for name in wanted}
     computed = {name for name, _ in encoder.named_buffers()} - wanted
     weights = {}
-    for full_name, tensor in found.items():
+    for full_name, value in found.items():
         name = full_name.removeprefix(prefix)
         part = name.partition(".")[0]
         head = part not in parts and (part in HEADS or (prefixed and name == full_name))
         if not head and name not in computed:
             name = name.replace("LayerNorm.gamma", "LayerNorm.weight")
-            weights[name.replace("LayerNorm.beta", "LayerNorm.bias")] = tensor
+            weights[name.replace("LayerNorm.beta", "LayerNorm.bias")] = value
     return weights
 
 

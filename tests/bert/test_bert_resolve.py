@@ -83,6 +83,10 @@ def test_resolved_options_touch_no_file_and_survive_json(folder):
             json.dumps({"model_type": "bert", **DESCRIPTION, "hidden_size": "32"}),
             "has no usable hidden_size",
         ),
+        (
+            json.dumps({"model_type": "distilbert", **KINDS["distilbert"], "n_heads": 5}),
+            "config.json: dim 32 is not a multiple of n_heads 5; restore the file",
+        ),
     ],
 )
 def test_a_config_json_that_cannot_be_used_is_an_error(tmp_path, text, message):

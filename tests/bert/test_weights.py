@@ -14,9 +14,10 @@ from safetensors.torch import load_file, save_file
 
 from nlpkit import ConfigError
 from nlpkit.contracts import HeadSpec
+from nlpkit_bert import model
 from nlpkit_bert.config import BertOptions
-from nlpkit_bert.model import Bert
-from nlpkit_bert.resolve import pretrained_model, resolve
+from nlpkit_bert.model import Bert, fit
+from nlpkit_bert.resolve import check, pretrained_model, resolve
 from nlpkit_bert.weights import load_pretrained
 from tests.bert.conftest import KINDS, saved
 
@@ -26,9 +27,9 @@ HEADS = ("", "MaskedLM", "SequenceClassification", "TokenClassification", "Quest
 def encoder(folder):
     """The encoder with the weights of the folder."""
     options = resolve(BertOptions(pretrained=str(folder))).options
-    model = Bert(options, HeadSpec(size=2))
-    load_pretrained(model.bert, pretrained_model(str(folder)))
-    return model.bert
+    built = Bert(options, HeadSpec(size=2))
+    load_pretrained(built.bert, pretrained_model(str(folder)))
+    return built.bert
 
 
 def changed(folder, change):
@@ -117,6 +118,42 @@ def test_weights_that_do_not_fit_are_named(folder, change, message):
     changed(folder, change)
     with pytest.raises(ConfigError, match=message):
         encoder(folder)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_hidden_layers": 2}, r"unexpected: encoder\.layer\.2\."),
+        ({"num_hidden_layers": 4}, r"missing: encoder\.layer\.3\."),
+        ({"hidden_size": 16}, r"of another shape: embeddings\."),
+        ({"max_position_embeddings": 50}, r"of another shape: embeddings\.position_embeddings"),
+        ({"hidden_act": "glue"}, r'hidden_act: transformers has no activation "glue"; did.*"gelu"'),
+        ({"model_type": "gpt2", "architectures": ["Bert"]}, 'no encoder of texts of type "gpt2"'),
+        (
+            {"model_type": "camembert", "num_attention_heads": 5},
+            r'no "camembert" of this config\.json',
+        ),
+    ],
+)
+def test_a_check_says_what_building_the_model_would(folder, settings, message):
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **settings}))
+    options = BertOptions(pretrained=str(folder))
+    for look in (check, lambda _: encoder(folder)):
+        with pytest.raises(ConfigError, match=message) as caught:
+            look(options)
+        assert caught.value.problems[0].remedy
+
+
+@pytest.mark.parametrize("head", ["", "MaskedLM"])
+@pytest.mark.parametrize("kind", [*KINDS, "albert"])
+def test_a_check_builds_no_encoder_that_is_as_usual(tmp_path, kind, head, monkeypatch):
+    monkeypatch.setitem(KINDS, "albert", {**KINDS["bert"], "embedding_size": 16})
+    options = BertOptions(pretrained=str(saved(tmp_path / "tiny", kind, head=head)))
+    built = []
+    monkeypatch.setattr(model, "fit", lambda *given: built.append(fit(*given)))
+    assert check(options) == []
+    assert len(built) == (kind == "albert")
 
 
 def test_what_is_no_head_of_a_bare_encoder_is_named(tmp_path):
