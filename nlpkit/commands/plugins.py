@@ -8,6 +8,7 @@ import click
 
 from nlpkit.errors import PluginError
 from nlpkit.plugin.host import IMPORTS, load
+from nlpkit.plugin.imports import UNREADABLE
 from nlpkit.plugin.records import KINDS
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ def _verify(host: Host, terminal: Terminal) -> None:
             )
     problems = _problems(host.listing())
     entries = [entry for kind in KINDS for entry in host.entries(kind)]
-    for entry in entries:
+    readable = not any(failure.message == UNREADABLE for failure in host.failures)
+    for entry in entries if readable else ():  # else whatever fails has one cause
         for target in filter(None, (getattr(entry.record, name, "") for name in IMPORTS)):
             try:
                 load(entry.record, target)

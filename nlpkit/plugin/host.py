@@ -25,7 +25,13 @@ import pluggy
 import nlpkit
 from nlpkit.errors import PluginError, closest
 from nlpkit.plugin import spec
-from nlpkit.plugin.imports import import_file, import_module, named, quietly
+from nlpkit.plugin.imports import (
+    UNREADABLE,
+    damaged_distributions,
+    import_file,
+    import_module,
+    quietly,
+)
 from nlpkit.plugin.records import KINDS, Record
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
@@ -180,16 +186,13 @@ class Host:
         """The entry points of plugins; a distribution whose list is damaged costs its own alone."""
         with suppress(Exception):
             return metadata.entry_points(group=spec.GROUP)
+        for name, version in damaged_distributions():
+            self.failures.append(Failure(Origin(name, name, version), UNREADABLE))
         found: dict[tuple[str, str], metadata.EntryPoint] = {}
         for dist in metadata.distributions():
-            try:
+            with suppress(Exception):
                 for point in dist.entry_points.select(group=spec.GROUP):
                     found.setdefault((point.name, point.value), point)  # the path's first one
-            except Exception as error:
-                origin = Origin(str(dist.locate_file("")))
-                with suppress(Exception):
-                    origin = Origin(dist.name, dist.name, dist.version)
-                self.failures.append(Failure(origin, f"its entry_points.txt: {named(error)}"))
         return found.values()
 
     def _take(self, point: metadata.EntryPoint, distribution: Callable[..., _Distribution]) -> None:
@@ -286,8 +289,8 @@ class _Distribution:
         except UnicodeDecodeError:
             folder = dist.locate_file("") if dist else ""
             raise PluginError(f"its METADATA, in {folder}, is not UTF-8; install it anew") from None
-        self.name = str(about["Name"]) if about else ""
-        self.version = str(about["Version"]) if about else ""
+        self.name = str((about and about["Name"]) or "")
+        self.version = str((about and about["Version"]) or "")
         self._requires = (about and about.get_all("Requires-Dist")) or []
 
     def check(self) -> None:

@@ -11,7 +11,8 @@ import importlib
 import importlib.util
 import sys
 import traceback
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import ModuleType
 
+UNREADABLE = "its entry_points.txt cannot be read; reinstall it"
+"""Whoever asks for all entry points fails then: libraries do while they are imported."""
 _DIGEST = "__nlpkit_sha256__"
 _LIBRARIES = (Path(__file__).parents[1], Path(importlib.__file__).parents[1])  # ours, Python's
 _OWN_FOLDERS = {Path(file).parent for file in (__file__, importlib.__file__)}
@@ -48,6 +51,8 @@ def blaming(who: str, *passing: type[BaseException], file: Path | None = None) -
     except passes:
         raise
     except BaseException as error:
+        if _asked_for_entry_points(error) and (damaged := damaged_distributions()):
+            raise PluginError("\n".join(f"{name}: {UNREADABLE}" for name, _ in damaged)) from error
         raise PluginError(f"{who}: {describe(error, file)}".removeprefix(": ")) from error
 
 
@@ -56,6 +61,25 @@ def quietly(who: str, *passing: type[BaseException], file: Path | None = None) -
     """`blaming`, with what it prints on stderr: stdout is for results, which programs read."""
     with redirect_stdout(sys.stderr), blaming(who, *passing, file=file):
         yield
+
+
+def damaged_distributions() -> list[tuple[str, str]]:
+    """The name and version of each distribution whose entry points cannot be read."""
+    found = []
+    for dist in metadata.distributions():
+        try:
+            _ = dist.entry_points
+        except Exception:
+            name, version = str(getattr(dist, "_path", "")), ""  # its folder, without metadata
+            with suppress(Exception):
+                name, version = dist.metadata["Name"] or name, dist.metadata["Version"] or ""
+            found.append((name, version))
+    return found
+
+
+def _asked_for_entry_points(error: BaseException) -> bool:
+    frames = traceback.extract_tb(error.__traceback__)
+    return any(Path(frame.filename).parent == Path(metadata.__file__).parent for frame in frames)
 
 
 def import_module(name: str) -> ModuleType:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import sys
 
 import pytest
+from click.testing import CliRunner
 
+from nlpkit.cli.main import CommandGroup
+from nlpkit.cli.render import Terminal
 from nlpkit.config.resolve import build
 from nlpkit.config.schema import Component
 from nlpkit.errors import PluginError
@@ -173,8 +176,36 @@ def test_entry_points_that_cannot_be_read_cost_their_own_distribution_alone(
     host = Host.discover()
 
     (failure,) = host.failures
-    assert str(failure).startswith("bad-dist (bad-dist 1.0): its entry_points.txt: ")
+    assert str(failure) == (
+        "bad-dist (bad-dist 1.0): its entry_points.txt cannot be read; reinstall it"
+    )
     assert [each.record.name for each in host.entries("model")] == ["bert", "echo", "transformer"]
+
+
+def test_a_library_that_fails_at_damaged_entry_points_is_not_accused(install, model_source):
+    folder = install("bad", "").parent
+    install("echo", model_source("echo", "echo_model:build"))
+    (folder / "bad_dist-1.0.dist-info" / "entry_points.txt").write_text("[others]\nno value\n")
+    source = "from importlib.metadata import entry_points\nentry_points(group='others')"
+    (folder / "echo_model.py").write_text(source)
+    host = Host.discover()
+    record = host.entry("model", "echo").record
+    reason = "bad-dist: its entry_points.txt cannot be read; reinstall it"
+
+    with pytest.raises(PluginError, match=f"^{reason}$"):
+        load(record, record.target)
+    shown = CliRunner().invoke(CommandGroup(host), ["plugins", "--verify"], obj=Terminal())
+    assert str(shown.exception).splitlines()[1:] == [
+        "broken plugin bad-dist (bad-dist 1.0): its entry_points.txt cannot be read; reinstall it"
+    ]
+
+
+def test_a_distribution_without_a_name_is_called_none_by_nobody(install, model_source):
+    folder = install("echo", model_source("echo")).parent / "echo_dist-1.0.dist-info"
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\n")
+    assert Host.discover().entry("model", "echo").origin == Origin("echo")
+    (folder / "entry_points.txt").write_text("[nlpkit]\nno value\n")
+    assert [each.origin.plugin for each in Host.discover().failures] == [str(folder)]
 
 
 def test_ctrl_c_is_the_users_whoevers_code_runs(install):
