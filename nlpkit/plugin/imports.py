@@ -186,7 +186,7 @@ def named(error: BaseException) -> str:
     """The kind of an error and what it says; a stranger's may fail to say anything."""
     try:
         return f"{type(error).__name__}: {error}".removesuffix(": ")
-    except Exception:
+    except BaseException:  # any is theirs, as in `blaming`
         return type(error).__name__
 
 

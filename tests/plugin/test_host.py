@@ -25,7 +25,7 @@ BROKEN = {
     """
     class Panic(BaseException):
         def __str__(self):
-            raise ValueError
+            raise SystemExit
     raise Panic
     """: "Panic ({path}:6)",
     "def nlpkit_models(): ...": "implements no hook; is @nlpkit.hookimpl missing?",
