@@ -74,12 +74,22 @@ def explain(error: ValidationError, model: type[BaseModel], data: Any) -> list[C
     return [complaint for path, complaint in complaints.items() if path not in inner]
 
 
+def guessed(key: str, choices: Iterable[str]) -> str | None:
+    """The choice that a key was probably meant to be, also where another program calls it so."""
+    choices = list(choices)
+    meant = _meant(key)
+    return meant if meant in choices else closest(meant, choices)
+
+
+def _meant(key: str) -> str:
+    return _ALIASES.get(key.casefold().replace("-", "_"), key)
+
+
 def unknown_key(path: KeyPath, choices: Iterable[str]) -> Complaint:
     """The complaint about a key that its mapping does not know, with what was probably meant."""
     key, choices = str(path[-1]), list(choices)
-    meant = _ALIASES.get(key.casefold().replace("-", "_"), key)
+    meant, guess = _meant(key), guessed(key, choices)
     elsewhere = [name for name in _frame_keys(meant) if name != ".".join(map(str, path))]
-    guess = meant if meant in choices else closest(meant, choices)
     if guess is not None and guess.casefold() == meant.casefold():
         elsewhere = []
     if elsewhere:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
-from nlpkit.config.explain import explain, unknown_key
+from nlpkit.config.explain import explain, guessed, unknown_key
 from nlpkit.config.schema import Component, ComponentConfig, Config, Secret, TrainConfig, dotted
 from nlpkit.errors import ConfigError, InputError, NlpkitError, PluginError, Problem
 from nlpkit.plugin.host import load
@@ -64,14 +64,18 @@ def resolve(config: Config, host: Host, *, found: Sequence[Problem] = ()) -> Con
 
 
 def implied(section: str, options: Iterable[str], host: Host) -> str:
-    """Whose options these are where none is named: the default's, or who has more of them."""
+    """Whose options these are where none is named: the default's, or who has more of them.
 
-    def known(name: str) -> int:
+    Misspelt ones count where that alone decides.
+    """
+
+    def known(name: str) -> tuple[int, int]:
         try:
             options_class = _options_class(KINDS[section], name, host)
         except PluginError:  # `nlpkit plugins` names it
-            return 0
-        return len(set(options) & set(options_class.model_fields)) if options_class else 0
+            return 0, 0
+        fields = set(options_class.model_fields) if options_class else set()
+        return len(fields & set(options)), sum(bool(guessed(key, fields)) for key in options)
 
     default: str = Config.model_fields[section].default.name
     return max([default, *(each.record.name for each in host.entries(KINDS[section]))], key=known)
@@ -231,10 +235,15 @@ class _Resolver:
         self, path: KeyPath, component: Component, unknown: Iterable[str], known: Iterable[str]
     ) -> None:
         choices = [*known, *(key for key in type(component).model_fields if key != "name")]
+        kind = KINDS[str(path[0])]
+        others = [each.record for each in self.host.entries(kind) if path[0] in IMPLIED]
+        named = ", ".join(record.name for record in others if record.config)
         for key in unknown:
             complaint = unknown_key((*path, key), choices)
-            message = f'"{component.name}" has no such option'
-            self._complain(complaint.path, message, complaint.remedy)
+            message, remedy = f'"{component.name}" has no such option', complaint.remedy
+            if named and not choices:
+                remedy += f"; name a {kind} that does ({named})"
+            self._complain(complaint.path, message, remedy)
 
     def _model(self) -> tuple[Component, Resolution | None]:
         component = self.config.model

@@ -268,6 +268,25 @@ def test_a_wrong_option_without_a_name_is_compared_with_those_of_who_takes_the_o
 
 
 @pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("launch.storge=/x", 'launch.storge: "ray" has no such option; did you mean "storage"?'),
+        ("strategy.gpus=2", 'strategy.gpus: "ddp" has no such option; did you mean "devices"?'),
+        (
+            "strategy.foo=1",
+            'strategy.foo: "single" has no such option; it takes no options; '
+            "name a strategy that does (ddp, data_parallel)",
+        ),
+    ],
+)
+def test_a_misspelt_option_without_a_name_is_that_of_the_component_that_has_its_like(
+    override: str, said: str
+) -> None:
+    config = load_config({"name": "x", "model": "transformer", "data": "sample"}, [override])
+    assert problems(config, Host.discover()) == [f"override {override}: {said}"]
+
+
+@pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"lr": 1}, "lr: unknown key; the key is train.learning_rate"),
