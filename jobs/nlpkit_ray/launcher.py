@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import tempfile
 import threading
@@ -92,7 +93,7 @@ class RayLauncher:
         host.bring(config.plugins, run_dir)
         gang, clock = gang_of(config, host, self.options), _Clock(self.options.max_hours, stop)
         job = _SUBMITTED.get()
-        with _ray(job), tempfile.TemporaryDirectory(prefix="nlpkit-") as temporary:
+        with _at_home(), _ray(job), tempfile.TemporaryDirectory(prefix="nlpkit-") as temporary:
             storage = Storage(str(self.options.storage)) if job else None
             gpus = gang.resource == "GPU" and config.device != "cpu" and _gpus_are_real()
             plan = Plan(
@@ -228,6 +229,20 @@ def _gpus_are_real() -> bool:
     """Whether Ray found out of which type they are: it takes any number that it is given."""
     found = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return any(name.startswith("accelerator_type:") for name in found)
+
+
+@contextmanager
+def _at_home() -> Iterator[None]:
+    """A home for a user without one, as in containers: Ray Train cannot be imported then."""
+    if os.path.expanduser("~") != "~":
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="nlpkit-") as home:
+        os.environ["HOME"] = home
+        try:
+            yield
+        finally:
+            del os.environ["HOME"]
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import nlpkit
 from nlpkit.config.resolve import resolve
 from nlpkit.errors import ConfigError, InputError
 from nlpkit.plugin.host import Host
-from nlpkit_ray import preflight, submission
+from nlpkit_ray import launcher, preflight, submission
 from nlpkit_ray.config import RayConfig
 from nlpkit_ray.gang import Gang, gang_of
 from nlpkit_ray.launcher import RayLauncher
@@ -316,6 +316,15 @@ def test_a_uid_without_a_name_is_its_number(monkeypatch: pytest.MonkeyPatch) -> 
     nobody(monkeypatch)
     assert user_of(RayConfig()) == str(os.getuid())
     assert user_of(RayConfig(user="ada")) == "ada"
+
+
+def test_ray_has_a_home_for_the_while_where_its_user_has_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nobody(monkeypatch)
+    with launcher._at_home():
+        assert Path("~/ray_results").expanduser().parent.is_dir()  # as Ray Train does
+    assert "HOME" not in os.environ
 
 
 def test_a_storage_that_shows_a_password_is_refused(rows: Path) -> None:
