@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nlpkit.config.resolve import build
+from nlpkit.contracts import Observer
 from nlpkit.errors import NlpkitError, PluginError, RunError
 from nlpkit.plugin.imports import blaming
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     from nlpkit.cli.render import Terminal
     from nlpkit.config.schema import Component
-    from nlpkit.contracts import Observer
     from nlpkit.plugin.host import Host
 
 LIMIT = 3
@@ -32,7 +32,10 @@ def build_observer(component: Component, host: Host, terminal: Terminal) -> Obse
         built: Observer = build(component, "observer", host, terminal)
     except (PluginError, RunError) as error:
         return error
-    return built
+    if isinstance(built, Observer):
+        return built
+    who = f'observer "{component.name}"'
+    return PluginError(f"{who} is built as {type(built).__name__}, not nlpkit.contracts.Observer")
 
 
 @dataclass

@@ -30,6 +30,9 @@ def broken(options):
 def unlucky(options, terminal):
     raise OSError("no port is free")
 
+def nothing(options, terminal):
+    pass
+
 @nlpkit.hookimpl
 def nlpkit_exporters():
     yield nlpkit.ExporterRecord(name="picky", target="stranger:Picky")
@@ -43,6 +46,7 @@ def choosy(options, terminal):
 def nlpkit_observers():
     yield nlpkit.ObserverRecord(name="choosy", target="stranger:choosy")
     yield nlpkit.ObserverRecord(name="unlucky", target="stranger:unlucky")
+    yield nlpkit.ObserverRecord(name="nothing", target="stranger:nothing")
     yield nlpkit.ObserverRecord(name="absent", target="no_such_module:build")
     yield nlpkit.ObserverRecord(name="unknown", target="stranger:no_such_name")
 
@@ -219,12 +223,21 @@ def test_the_config_of_these_cases_is_one_that_both_take(folder: Path) -> None:
     assert nlpkit.train(config()).result["steps"] == 1
 
 
-def test_an_observer_that_cannot_be_built_is_a_warning_and_ends_no_run(folder: Path) -> None:
-    settings = config(observers=["unlucky", "progress"])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("unlucky", 'observer "unlucky": OSError: no port is free ('),
+        ("nothing", 'observer "nothing" is built as NoneType, not nlpkit.contracts.Observer'),
+    ],
+)
+def test_an_observer_that_cannot_be_built_is_a_warning_and_ends_no_run(
+    folder: Path, name: str, said: str
+) -> None:
+    settings = config(observers=[name, "progress"])
     (problem,) = [each for each in nlpkit.check(settings) if each.key == "observers[0]"]
     assert (problem.severity, problem.remedy) == ("warning", "a run goes on without it")
-    assert 'observer "unlucky": OSError: no port is free (' in problem.message
-    account = nlpkit.train(settings).result["observers"]["unlucky"]
+    assert said in problem.message
+    account = nlpkit.train(settings).result["observers"][name]
     assert account["first_error"] == problem.message
     assert (account["failures"], account["disabled"]) == (1, True)
 
