@@ -13,9 +13,10 @@ import numpy as np
 from nlpkit.bundle.format import DESCRIPTION, WEIGHTS, Bundle, read_bundle
 from nlpkit.bundle.predict import Model
 from nlpkit.config.load import load_config
-from nlpkit.config.resolve import build
+from nlpkit.config.resolve import build, options_of
+from nlpkit.config.schema import Component
 from nlpkit.environment import working_folder
-from nlpkit.errors import BundleError, InputError, NlpkitError, PluginError
+from nlpkit.errors import BundleError, ConfigError, InputError, NlpkitError, PluginError
 from nlpkit.plugin.host import Host, Origin
 from nlpkit.plugin.imports import quietly
 from nlpkit.plugin.trust import trusted, trusting
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from nlpkit.config.schema import Component
     from nlpkit.contracts import Exporter
     from nlpkit.plugin.records import ExporterRecord
 
@@ -183,8 +183,11 @@ def host_of(
     host.bring(brought, bundle.path)
     for kind in kinds:
         described = bundle.description[kind]
+        component = Component(name=described["name"], **described["options"])
         try:
-            host.entry("exporter" if kind == "export" else kind, described["name"])
+            options_of(component, "exporter" if kind == "export" else kind, host)
+        except ConfigError as error:
+            raise BundleError(f"{bundle.path / DESCRIPTION}: {error}") from None
         except PluginError as error:
             origin = Origin(
                 *(str(described.get(key)) for key in ("plugin", "distribution", "version"))

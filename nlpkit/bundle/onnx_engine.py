@@ -41,14 +41,14 @@ class OnnxEngine:
 
     def __init__(self, path: Path) -> None:
         self._path, self._session = path.absolute(), _opened(path)
-        self._inputs = [each.name for each in self._session.get_inputs()]
+        self.inputs = [each.name for each in self._session.get_inputs()]
         _ENGINES.add(self)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         """Logits of a batch, float32: [batch, size], or [batch, tokens, size] for a token task."""
         if self._session is None:
             self._session = _opened(self._path)
-        (logits,) = self._session.run(None, {name: inputs[name] for name in self._inputs})
+        (logits,) = self._session.run(None, {name: inputs[name] for name in self.inputs})
         values: np.ndarray = logits
         return values
 

@@ -77,6 +77,12 @@ class Model:
         if head != bundle.head:
             problem = f"what it says of the labels does not fit its model: {head}, {bundle.head}"
             raise BundleError(f"{bundle.path / DESCRIPTION}: {problem}")
+        try:
+            with blaming(""):
+                self._try()
+        except PluginError as error:
+            problem = f"what it describes does not predict ({error})"
+            raise BundleError(f"{bundle.path / DESCRIPTION}: {problem}") from error
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _loaded, (self._again, self.bundle.description["seal"])
@@ -169,6 +175,22 @@ class Model:
         return self.task.decode(
             pooled(logits, batch.inputs.get(WINDOWS)), batch, self.bundle.schema
         )
+
+    def _try(self) -> None:
+        """What each prediction does but the model: parts that do not fit are found before it."""
+        _, text, head = self.labels, "a text", self.bundle.head
+        columns = len(self.task.text_columns)
+        try:
+            batch = self.batch([text if columns < 2 else (text,) * columns])
+        except DataError:  # the task wants other texts
+            return
+        if unknown := set(self.bundle.inputs) - set(batch.inputs):
+            raise PluginError(f"the task does not give {', '.join(sorted(unknown))}")
+        batch_BT = next(each for name, each in batch.inputs.items() if name != WINDOWS).shape
+        shape = (*batch_BT[: 1 if head.level == "sequence" else 2], head.size)
+        found = len(self.decoded(np.zeros(shape, np.float32), batch))
+        if found != 1:
+            raise PluginError(f"its task makes {found} predictions of one text")
 
     def _window(
         self, window: list[tuple[int, Text | Row | DataError | None]], batch_size: int

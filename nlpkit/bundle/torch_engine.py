@@ -20,7 +20,7 @@ from nlpkit.bundle.format import DESCRIPTION, WEIGHTS
 from nlpkit.config.resolve import build
 from nlpkit.errors import BundleError, PluginError
 from nlpkit.files import replacing
-from nlpkit.nn import call
+from nlpkit.nn import call, input_names
 from nlpkit.training.precision import resolve_device, resolve_precision
 
 if TYPE_CHECKING:
@@ -115,6 +115,9 @@ class TorchEngine:
             self.model = build(
                 bundle.model, "model", host, bundle.head, bundle.vocabulary, weights=False
             )
+        if (taken := input_names(self.model)) != bundle.inputs:
+            problem = f"its model takes {', '.join(taken)}, not {', '.join(bundle.inputs)}"
+            raise BundleError(f"{bundle.path / DESCRIPTION}: {problem}")
         load_weights(bundle.path, self.model)
         self.model.eval().to(self.device)
         cores.share()

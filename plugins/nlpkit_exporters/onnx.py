@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nlpkit.bundle.format import DESCRIPTION
 from nlpkit.bundle.onnx_engine import OnnxEngine
 from nlpkit.contracts import Approximation, Artifact
+from nlpkit.errors import BundleError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -78,7 +79,12 @@ class OnnxExporter:
 
     def open(self, path: Path) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
         """Loads model.onnx into ONNX Runtime; neither torch nor the model's code is needed."""
-        return OnnxEngine(path / MODEL).run
+        engine = OnnxEngine(path / MODEL)
+        given = json.loads((path / DESCRIPTION).read_text(encoding="utf-8"))["model"]["inputs"]
+        if not set(engine.inputs) <= set(given):
+            problem = f"takes {', '.join(engine.inputs)}; {DESCRIPTION} names {', '.join(given)}"
+            raise BundleError(f"{path / MODEL}: {problem}")
+        return engine.run
 
 
 def _describe(model: Any, out: Path) -> None:

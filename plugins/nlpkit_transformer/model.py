@@ -66,8 +66,9 @@ class Embedding(nn.Module):
             self.positions = nn.Parameter(torch.empty(vocabulary.max_length, hidden))
             nn.init.normal_(self.positions, std=1 / self.scale)
         else:
-            table_TH = sinusoids(vocabulary.max_length, hidden)
-            self.register_buffer("positions", table_TH, persistent=False)
+            empty_TH = torch.empty(vocabulary.max_length, hidden)  # seen before memory is in it
+            self.register_buffer("positions", empty_TH, persistent=False)
+            self.positions.copy_(sinusoids(vocabulary.max_length, hidden))
         self.dropout = Dropout(dropout)
 
     def forward(self, input_ids_BT: Tensor) -> Tensor:

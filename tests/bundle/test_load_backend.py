@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import nlpkit
+from nlpkit.files import seal_of
 from tests.bundle.bundles import PLUGIN, TEXTS, make_run
 from tests.network.watching import Watched
 
@@ -87,6 +88,18 @@ def test_an_export_of_other_weights_is_refused(run: Path) -> None:
     shutil.copytree(path.parent, other / "bundle" / "onnx")
     with pytest.raises(nlpkit.BundleError, match="of other weights; export again"):
         nlpkit.load(other, backend="onnx")
+
+
+@pytest.mark.parametrize("inputs", [["input_ids", "attention_mask", "foo"], ["attention_mask"]])
+def test_an_export_that_does_not_take_its_inputs_is_found_when_it_is_opened(
+    run: Path, inputs: list[str]
+) -> None:
+    path = run / "bundle" / "onnx" / "nlpkit.json"
+    description = json.loads(path.read_bytes())
+    description["model"]["inputs"] = inputs
+    path.write_text(json.dumps({**description, "seal": seal_of(description)}))
+    with pytest.raises(nlpkit.BundleError, match="does not give foo|takes input_ids, attention"):
+        nlpkit.load(path.parent)
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ def write(run: Path, path: str, value: object) -> None:
 
 LARGER = "describes another model than model.safetensors holds, one that is far larger"
 LABELS = "what it says of the labels does not fit its model: "
+UNUSABLE = "nlpkit.json: what it describes does not predict ("
 SIZE = "a size is no whole number from 1 to 16,777,216"
 
 
@@ -61,6 +62,7 @@ SIZE = "a size is no whole number from 1 to 16,777,216"
         ("vocabulary.size", 10**7, LARGER),
         ("vocabulary.size", 3, "does not fit the model"),
         ("vocabulary.max_length", 10**12, SIZE),
+        ("vocabulary.max_length", 2**24, LARGER),
         (
             "vocabulary.max_length",
             3,
@@ -68,6 +70,11 @@ SIZE = "a size is no whole number from 1 to 16,777,216"
         ),
         ("model.options.layers", 10**9, LARGER),
         ("task.name", 5, "is not as nlpkit writes it"),
+        ("task.options.target", "regression", UNUSABLE),
+        ("task.options.class_weights", 0, "nlpkit.json: task sequence: class_weights: "),
+        ("schema.type", "int", UNUSABLE),
+        ("schema.type", [], UNUSABLE),
+        ("model.inputs", ["foo"], "takes input_ids, attention_mask, not foo"),
     ],
 )
 def test_a_value_that_fits_nothing_is_named_at_once(run, path, value, said):
