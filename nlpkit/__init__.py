@@ -123,6 +123,8 @@ def __getattr__(name: str) -> Any:
     module = _LAZY[name]
     if not module:
         return importlib.import_module(f"nlpkit.{name}")
+    if name in ("evaluate", "export"):  # which import torch, and that ends the process there
+        importlib.import_module("nlpkit.environment").working_folder()
     value = getattr(importlib.import_module(module), name)
     globals()[name] = value
     return value

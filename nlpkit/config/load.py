@@ -20,6 +20,7 @@ from nlpkit.config import strict_yaml
 from nlpkit.config.explain import Complaint, explain, unknown_key
 from nlpkit.config.resolve import IMPLIED, implied, resolve
 from nlpkit.config.schema import BY_NAME, Config, KeyPath, Origin, dotted
+from nlpkit.environment import working_folder
 from nlpkit.errors import ConfigError, Problem, shorten
 from nlpkit.plugin.host import Host
 from nlpkit.secrets import has_password
@@ -39,7 +40,9 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     Raises:
         ConfigError: With every problem of the frame, and then of the components' options too; where
             the frame is sound, these are `resolve`'s to find.
+        InputError: The working folder was removed.
     """
+    working_folder()
     if isinstance(source, Mapping):
         problems: list[Problem] = []
         tree, origin = _plain(source, (), problems), Origin()

@@ -120,6 +120,12 @@ def test_a_working_folder_that_was_removed_is_one_sentence(
         nlpkit.load_config({"name": "x", "model": "transformer"})
     with pytest.raises(nlpkit.InputError, match="the working folder was removed"):
         nlpkit.load("/a/run")
+    with pytest.raises(nlpkit.InputError, match="the working folder was removed"):
+        nlpkit.load_config("/a/config.yaml")
+    for name in ("evaluate", "export"):
+        monkeypatch.delitem(vars(nlpkit), name, raising=False)
+        with pytest.raises(nlpkit.InputError, match="the working folder was removed"):
+            getattr(nlpkit, name)
 
 
 @pytest.mark.usefixtures("commands")
