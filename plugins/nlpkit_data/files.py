@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _BLOCK = 1 << 20
 _SHARD = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d+")  # in which shards differ
+_TOTAL = re.compile(r"\d-of-(\d+)")
 
 
 class Files:
@@ -78,7 +79,7 @@ def _parts(location: str) -> list[str]:
     """The files of a location, by name: itself, or those in it where it is a folder of shards.
 
     Raises:
-        DataError: The files in a folder are not named alike, but for numbers.
+        DataError: The files in a folder are not named alike, but for numbers, or one is missing.
     """
     if "://" in location or not os.path.isdir(location):
         return [location]
@@ -86,6 +87,11 @@ def _parts(location: str) -> list[str]:
     shards = [each for each in entries if not each.name.startswith((".", "_"))]
     kinds = {_SHARD.sub("#", each.name) for each in shards}
     if len(kinds) == 1 and not shards[0].is_dir():
+        totals = {int(total) for each in shards for total in _TOTAL.findall(each.name)}
+        if totals - {len(shards)}:
+            problem = f"has {len(shards)} shards, and their names say {max(totals)}"
+            remedy = "add what is missing and remove what is of another set; or name one file in it"
+            raise DataError(shown(location), problem=problem, remedy=remedy)
         return [each.path for each in shards]
     problem = "is a folder whose files are not named alike" if kinds else "is an empty folder"
     raise DataError(

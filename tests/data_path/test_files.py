@@ -307,6 +307,15 @@ def test_a_folder_of_shards_is_read_in_the_order_of_their_names(tmp_path: Path) 
     assert SOURCE.fingerprint("moved") != first
 
 
+def test_a_shard_that_the_names_count_and_that_is_missing_is_an_error(tmp_path: Path) -> None:
+    for number in (1, 2):
+        (tmp_path / f"p-0000{number}-of-00003.csv").write_text(f"text\n{number}\n")
+    with pytest.raises(DataError, match="has 2 shards, and their names say 3 .add what is missing"):
+        read(tmp_path)
+    (tmp_path / "p-00000-of-00003.csv").write_text("text\n0\n")
+    assert [values["text"] for _, values in read(tmp_path)] == ["0", "1", "2"]
+
+
 @pytest.mark.parametrize("others", [["test.csv"], ["train.jsonl"], ["README.md"]])
 def test_a_folder_of_files_that_are_named_differently_is_no_folder_of_shards(
     tmp_path: Path, others: list[str]
