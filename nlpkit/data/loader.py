@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from nlpkit.contracts import Batch, Task
     from nlpkit.data.store import TokenStore
 
-_ENDED = signal.SIGCHLD
 _PDEATHSIG = 1  # of prctl(2): the signal that a process gets when its parent ends
 
 
@@ -222,7 +221,8 @@ def _load(
         multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
         generator=torch.Generator(),  # else it draws from the global one, which is the model's
     )
-    with warnings.catch_warnings(), _signals_held():
+    # Windows, where a model is evaluated too, has neither workers nor such signals
+    with warnings.catch_warnings(), _signals_held() if workers else nullcontext():
         # Python 3.12 warns of forking beside threads; workers need none: they run numpy alone
         warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
         steps = iter(loader)
@@ -282,13 +282,14 @@ def _signals_held() -> Iterator[None]:
     which raises the end of a worker wherever this process is, in an observer or a model, say; it is
     found where the next step is waited for.
     """
-    before, on_end = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS), signal.getsignal(_ENDED)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    on_end = signal.getsignal(signal.SIGCHLD)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         if threading.current_thread() is threading.main_thread() and on_end is not None:
-            signal.signal(_ENDED, on_end)
+            signal.signal(signal.SIGCHLD, on_end)
 
 
 def _start_worker(parent: int, _: int) -> None:

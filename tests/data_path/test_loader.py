@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import signal
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
@@ -141,6 +142,24 @@ def test_evaluation_sees_each_row_once_over_all_ranks(make_store: MakeStore, siz
         for index in batch.ids.tolist()
     ]
     assert sorted(ids) == list(range(13))
+
+
+def test_without_workers_no_signal_is_needed_that_windows_lacks(
+    make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SIGCHLD", "pthread_sigmask"):
+        monkeypatch.delattr(signal, name)
+    settings: dict[str, Any] = {
+        "rank": 0,
+        "size": 1,
+        "workers": 0,
+        "prefetch": 1,
+        "pin_memory": False,
+    }
+    batches = evaluation_batches(
+        make_store(LENGTHS), cast("Any", Collating()), batch_size=4, **settings
+    )
+    assert sum(len(batch.ids) for batch in batches) == len(LENGTHS)
 
 
 def test_views_of_a_store_become_tensors_of_their_own(make_store: MakeStore) -> None:
