@@ -62,7 +62,7 @@ def evaluate(
             address, target, prediction and score.
         encoding: Of a csv or tsv: "utf-8", or "utf-8-sig", which Excel wants.
         keep: Columns of the data that a line has too, before those.
-        device: "auto", "cpu", "cuda" or "cuda:1".
+        device: "auto", "cpu", "mps", "cuda" or "cuda:1".
         precision: "fp32", or "auto": what training would take on the device.
         batch_size: Rows that go through the model together.
         trust_plugins: Whether plugins that a bundle brings are executed.

@@ -14,7 +14,7 @@ from nlpkit.bundle.format import DESCRIPTION, WEIGHTS, Bundle, read_bundle
 from nlpkit.bundle.predict import Model
 from nlpkit.config.load import load_config
 from nlpkit.config.resolve import build, options_of
-from nlpkit.config.schema import Component
+from nlpkit.config.schema import DEVICE, Component
 from nlpkit.environment import working_folder
 from nlpkit.errors import BundleError, ConfigError, InputError, NlpkitError, PluginError
 from nlpkit.plugin.host import Host, Origin
@@ -45,7 +45,7 @@ def load(
 
     Args:
         path: A Run, the run folder, or the bundle's or the export's own folder.
-        device: "auto", "cpu", "cuda" or "cuda:1"; an export runs on the CPU.
+        device: "auto", "cpu", "mps", "cuda" or "cuda:1"; an export runs on the CPU.
         precision: "fp32", or "auto": what training would take on the device. An export keeps the
             one that it was written in.
         trust_plugins: Whether plugins that it brings are executed even if this user has not trained
@@ -58,8 +58,8 @@ def load(
         PluginError: A component's plugin is not installed.
         InputError: The device, the precision or the backend is unknown or not there.
     """
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(device)):
-        raise InputError(f'device "{device}" is none of auto, cpu, cuda, cuda:0, cuda:1, …')
+    if not re.fullmatch(DEVICE, str(device)):
+        raise InputError(f'device "{device}" is none of auto, cpu, mps, cuda, cuda:0, cuda:1, …')
     if precision not in ("fp32", "auto"):
         raise InputError(f'precision "{precision}" is none of fp32, auto')
     if backend not in (None, "torch", "onnx"):

@@ -105,6 +105,8 @@ def _located_if_there(value: str, info: ValidationInfo) -> str:
 
 _PATH = Field(min_length=1, json_schema_extra={"format": "path"})
 
+DEVICE = r"^(auto|cpu|mps|cuda(:\d+)?)$"
+
 Location = Annotated[str, _PATH, AfterValidator(_located)]
 """A path or fsspec URL; a relative path counts from the config file's folder."""
 
@@ -320,9 +322,7 @@ class Config(Frame):
     )
     device: Annotated[
         str,
-        Field(
-            pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:1"
-        ),
+        Field(pattern=DEVICE, description="auto, cpu, mps, cuda or cuda:1"),
     ] = "auto"
     task: Annotated[TaskConfig, BeforeValidator(_named)] = TaskConfig()
     data: Annotated[DataConfig, BeforeValidator(_named)] = DataConfig()

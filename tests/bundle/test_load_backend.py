@@ -106,6 +106,7 @@ def test_an_export_that_does_not_take_its_inputs_is_found_when_it_is_opened(
     ("how", "said"),
     [
         ({"backend": "tensorflow"}, "none of torch, onnx"),
+        ({"backend": "torch", "device": "mps"}, "mps is not there"),
         ({"backend": "onnx", "device": "cuda"}, "runs on the CPU here, not on cuda"),
     ],
 )
