@@ -23,13 +23,13 @@ _ALIASES = {
     alias: key
     for key, aliases in {
         "batch_size": "bs train_batch_size per_device_train_batch_size",
-        "dropout": "dropout_rate dropout_prob hidden_dropout_prob",
+        "model.dropout": "dropout dropout_rate dropout_prob hidden_dropout_prob",
         "early_stopping": "patience early_stopping_patience",
         "epochs": "num_epochs n_epochs num_train_epochs max_epochs",
-        "feed_forward": "intermediate_size dim_feedforward d_ff ffn_dim",
-        "heads": "num_heads n_heads nhead num_attention_heads",
-        "hidden": "hidden_size d_model dim embed_dim hidden_dim",
-        "layers": "num_layers n_layers num_hidden_layers depth",
+        "model.feed_forward": "feed_forward intermediate_size dim_feedforward d_ff ffn_dim",
+        "model.heads": "heads num_heads n_heads nhead num_attention_heads",
+        "model.hidden": "hidden hidden_size d_model dim embed_dim hidden_dim",
+        "model.layers": "layers num_layers n_layers num_hidden_layers depth",
         "learning_rate": "lr max_lr",
         "log_every": "logging_steps log_interval",
         "max_grad_norm": "clip grad_clip clip_grad_norm gradient_clip_val",
@@ -44,12 +44,22 @@ _ALIASES = {
         "vocab_size": "vocabulary_size n_vocab",
         "warmup_ratio": "warmup warmup_proportion",
         "weight_decay": "wd l2",
+        "checkpoint.every": "save_steps save_every",
+        "checkpoint.keep": "save_total_limit save_top_k",
+        "data.validation": "split test_size validation_split",
+        "eval.every": "eval_steps eval_every",
+        "eval.monitor": "metric metric_for_best_model",
+        "task.label": "label label_column",
+        "task.target": "task.type task_type problem_type",
+        "task.text": "text text_column",
+        "train.micro_batch_size": "grad_accum gradient_accumulation_steps accumulate_grad_batches",
         "workers": "num_workers dataloader_num_workers",
-        "devices": "gpus num_gpus n_gpu nproc_per_node",
+        "strategy.devices": "devices device_ids gpus num_gpus n_gpu nproc_per_node",
     }.items()
     for alias in aliases.split()
 }
-"""What other programs call a key."""
+"""What other programs call a key; one with a section is meant wherever the alias stands."""
+_FOLDER = ("out", "out_dir", "output", "output_dir")
 
 
 @dataclass(frozen=True)
@@ -77,23 +87,31 @@ def explain(error: ValidationError, model: type[BaseModel], data: Any) -> list[C
 def guessed(key: str, choices: Iterable[str]) -> str | None:
     """The choice that a key was probably meant to be, also where another program calls it so."""
     choices = list(choices)
-    meant = _meant(key)
+    _, meant = _meant(key)
     return meant if meant in choices else closest(meant, choices)
 
 
-def _meant(key: str) -> str:
-    return _ALIASES.get(key.casefold().replace("-", "_"), key)
+def _meant(key: str, place: str = "") -> tuple[str, str]:
+    """The section that is meant, or "", and what the key is called here."""
+    known = _ALIASES.get(place) or _ALIASES.get(key.casefold().replace("-", "_"))
+    section, _, name = known.rpartition(".") if known else ("", "", key)
+    return section, name
 
 
 def unknown_key(path: KeyPath, choices: Iterable[str]) -> Complaint:
     """The complaint about a key that its mapping does not know, with what was probably meant."""
     key, choices = str(path[-1]), list(choices)
-    meant, guess = _meant(key), guessed(key, choices)
-    elsewhere = [name for name in _frame_keys(meant) if name != ".".join(map(str, path))]
+    place = ".".join(map(str, path))
+    section, meant = _meant(key, place)
+    guess = meant if meant in choices else closest(meant, choices)
+    keys = [f"{section}.{meant}"] if section else _frame_keys(meant)
+    elsewhere = [name for name in keys if name != place and section != path[0]]
     if guess is not None and guess.casefold() == meant.casefold():
         elsewhere = []
     if elsewhere:
         remedy = f"the key is {' or '.join(elsewhere)}"
+    elif key in _FOLDER:
+        remedy = "out=DIR names the folder of a run"
     elif guess is not None:
         remedy = f'did you mean "{guess}"?'
     else:
