@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import re
 import shlex
@@ -70,10 +71,26 @@ def _contents(name: str) -> dict[str, str]:
         ".gitignore": ignore,
         "Dockerfile": image,
         ".dockerignore": context,
-        "notebooks/starter.ipynb": notebook.replace("data/raw", "data"),
+        "notebooks/starter.ipynb": _of_project(notebook),
         "data/train.csv": _csv(source, "train"),
         "data/test.csv": _csv(source, "test"),
     }
+
+
+def _of_project(notebook: str) -> str:
+    """The notebook, with the training of the project's config in the place of its own."""
+    written = json.loads(notebook)
+    title, training = written["cells"][:2]
+    title["source"] = [
+        "# Train, look, predict\n",
+        "\n",
+        "This trains what `config.yaml` describes, as `nlpkit train config.yaml` does.",
+    ]
+    own, of_config = r"run = nlpkit\.train\(.*?\n\)", 'run = nlpkit.train("../config.yaml")'
+    code = re.sub(own, of_config, "".join(training["source"]), flags=re.DOTALL)
+    runs = 'import os\n\nos.environ.setdefault("NLPKIT_RUNS", "../runs")\n\n'
+    training["source"] = (runs + code).splitlines(keepends=True)
+    return json.dumps(written, indent=1, ensure_ascii=False) + "\n"
 
 
 def _csv(source: Source, split: str) -> str:

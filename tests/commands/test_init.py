@@ -1,21 +1,24 @@
 from __future__ import annotations
 
+import json
+import os
 import re
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+import nlpkit
 from nlpkit.checks import examine
 from nlpkit.cli.main import main
 from nlpkit.config.jsonschema import config_schema
 from nlpkit.config.load import load_config
 from nlpkit.config.resolve import resolve
 from nlpkit.config.strict_yaml import read
+from nlpkit.environment import runs_folder
 from nlpkit.plugin.host import Host
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 TEMPLATE = (files("nlpkit") / "commands" / "starter" / "config.yaml").read_text(encoding="utf-8")
 UNCOMMENTED = re.sub(r"^( *)#(?=[a-z])", r"\1", TEMPLATE, flags=re.MULTILINE)
@@ -82,6 +85,27 @@ def test_a_starter_project_passes_its_check(
     assert longest <= findings.config.tokenizer.max_length < 1.5 * longest
     assert "runs/support-mail" in (folder / "README.md").read_text()
     assert "nlpkit train config.yaml" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_the_notebook_trains_the_projects_config_into_its_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["init", str(tmp_path / "project")]) == 0
+    folder, trained = tmp_path / "project" / "notebooks", []
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("NLPKIT_RUNS", raising=False)
+    cells = json.loads((folder / "starter.ipynb").read_text("utf-8"))["cells"]
+    code = "".join(cells[1]["source"])
+
+    def train(config: str) -> Any:
+        trained.append((Path(config).resolve(), runs_folder().resolve()))
+        return SimpleNamespace(path="", metrics={})
+
+    monkeypatch.setattr(nlpkit, "train", train)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    exec(re.sub("import (matplotlib|numpy).*", "", code))
+    project = tmp_path / "project"
+    assert trained == [(project / "config.yaml", project / "runs")]
 
 
 def test_a_folder_whose_name_is_no_plain_text_keeps_the_templates_name(tmp_path: Path) -> None:
