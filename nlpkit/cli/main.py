@@ -8,6 +8,7 @@ error of one line; any other exception that is none of ours is a bug and keeps i
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -89,6 +90,8 @@ def _silence(stream: TextIO) -> None:
 
 
 def _run(arguments: Sequence[str] | None, terminal: Terminal) -> int:
+    if "_NLPKIT_COMPLETE" in os.environ:
+        importlib.import_module("nlpkit.cli.complete")  # how bash does it
     group = CommandGroup(Host.discover())
     working_folder()
     args = None if arguments is None else list(arguments)

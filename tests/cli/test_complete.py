@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from click.shell_completion import ShellComplete
 
-from nlpkit.cli.main import CommandGroup
+from nlpkit.cli.main import CommandGroup, main
 from nlpkit.plugin.host import Host
 
 
@@ -46,3 +46,25 @@ def test_dotted_keys_are_completed_with_the_options_of_every_component(command):
     assert {"train.epochs=", "model.layers=", "launch.storage=", "seed=", "model="} <= values
     assert not {"train=", "plugins.name=", "loader="} & values
     assert completed(command, "config.yaml", "train.ep") == [("plain", "train.epochs=")]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["model.name=tr"], ["model.name=transformer"]),
+        (["model.name", "="], ["bert", "transformer"]),  # as bash splits it
+        (["model.name", "=", "tr"], ["transformer"]),
+        (["task.target", "=", "re"], ["regression"]),
+        (["train.epochs", "="], []),
+        (["train.epochs="], []),
+    ],
+)
+def test_behind_a_key_its_values_are_completed(words, expected):
+    assert [value for _, value in completed("train", "config.yaml", *words)] == expected
+
+
+def test_bash_sets_no_blank_behind_a_key(monkeypatch, capsys):
+    monkeypatch.setenv("_NLPKIT_COMPLETE", "bash_source")
+    with pytest.raises(SystemExit):
+        main([])
+    assert "[[ $value == *= ]] && compopt -o nospace" in capsys.readouterr().out

@@ -136,7 +136,7 @@ def test_every_environment_variable_of_the_code_is_explained():
     sources = [
         path for part in ("nlpkit", "plugins", "jobs") for path in (REPOSITORY / part).rglob("*.py")
     ]
-    named = {name for path in sources for name in re.findall(r"NLPKIT_[A-Z_]+", path.read_text())}
+    named = {name for path in sources for name in re.findall(r"\bNLPKIT_[A-Z_]+", path.read_text())}
     assert named == {key for _, key in ROWS if key.startswith("NLPKIT_")}
 
 
