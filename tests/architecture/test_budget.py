@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-BUDGET = {"nlpkit": 10_900, "plugins": 4_280, "jobs": 2_710, "image": 600}
+BUDGET = {"nlpkit": 11_270, "plugins": 4_400, "jobs": 2_740, "image": 600}
 LONGEST_FILE = 400
 NO_CODE = {
     tokenize.COMMENT,
