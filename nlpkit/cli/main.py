@@ -11,13 +11,12 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import nlpkit
-from nlpkit.cli.render import Terminal, spell, typed
+from nlpkit.cli.render import Terminal, nowhere, silence, spell, typed
 from nlpkit.environment import working_folder
 from nlpkit.errors import InputError, Interrupted, NlpkitError, PluginError, RunError, of_system
 from nlpkit.plugin.host import Host, load
@@ -34,8 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def exit_code(run: Callable[[Terminal], int]) -> int:
     """Runs something as a command is run, whatever it raises, and returns its exit code."""
-    sys.stdout = sys.stdout or _nowhere()  # None where it was closed: `>&-`
-    sys.stderr = sys.stderr or _nowhere()
+    sys.stdout = sys.stdout or nowhere()  # None where it was closed: `>&-`
+    sys.stderr = sys.stderr or nowhere()
     spell(sys.stdout, sys.stderr)
     terminal = Terminal()
     try:
@@ -43,8 +42,8 @@ def exit_code(run: Callable[[Terminal], int]) -> int:
     except OSError as error:
         try:
             sys.stdout.flush()
-        except OSError:  # it is the output itself; else it would fail once more at the exit
-            _silence(sys.stdout)
+        except OSError:  # it is the output itself
+            silence(sys.stdout)
         if not isinstance(error, BrokenPipeError):  # the reader of our output has left, `head` say
             terminal.error(RunError(of_system(error)))
         return 1
@@ -59,10 +58,7 @@ def _code(run: Callable[[Terminal], int], terminal: Terminal) -> int:
         terminal.error(error)
         return 2
     except Interrupted as error:
-        try:
-            terminal.note(typed(str(error)))
-        except OSError:  # its terminal was closed; else it would fail once more at the exit
-            _silence(sys.stderr)
+        terminal.note(typed(str(error)))
         return 128 + error.signal
     except NlpkitError as error:
         terminal.error(error)
@@ -78,15 +74,6 @@ def _code(run: Callable[[Terminal], int], terminal: Terminal) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return 130
-
-
-def _nowhere() -> TextIO:
-    return Path(os.devnull).open("w", encoding="utf-8")
-
-
-def _silence(stream: TextIO) -> None:
-    with _nowhere() as nowhere:
-        os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def _run(arguments: Sequence[str] | None, terminal: Terminal) -> int:

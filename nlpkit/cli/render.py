@@ -17,6 +17,7 @@ import sys
 import textwrap
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from nlpkit.cli.table import layout
@@ -296,8 +297,24 @@ def _in_notebook() -> bool:
 
 def _write(stream: TextIO, line: str) -> None:
     sys.stdout.flush()  # so that a log of both streams keeps their order
-    stream.write(f"{line}\n")
-    stream.flush()
+    try:
+        stream.write(f"{line}\n")
+        stream.flush()
+    except OSError:  # its terminal was closed, its disk is full: no reason to end a run
+        if stream is sys.stdout:
+            raise
+        silence(stream)
+
+
+def nowhere() -> TextIO:
+    """A stream whose text is read by nobody."""
+    return Path(os.devnull).open("w", encoding="utf-8")
+
+
+def silence(stream: TextIO) -> None:
+    """Sends nowhere what could not be written, else it would fail once more at the exit."""
+    with nowhere() as file:
+        os.dup2(file.fileno(), stream.fileno())
 
 
 def _styled(text: str, codes: str, stream: TextIO) -> str:

@@ -298,14 +298,18 @@ class TestDisk:
         tokenizer["max_length"] = 4
         model = {"name": "bert", "pretrained": str(folder)}
         rows = [f"text {number},{'ab'[number % 2]}" for number in range(10)]
-        problem = only(found(rows, tokenizer=tokenizer, model=model))
-        assert problem.address.endswith("runs")
+
+        def of_disk() -> list[Problem]:  # that the weights do not fit is said too
+            problems = found(rows, tokenizer=tokenizer, model=model).problems
+            return [each for each in problems if each.address.endswith("runs")]
+
+        (problem,) = of_disk()
         assert problem.message == (
             "0.6 GB are free, and 4 checkpoints of 0.2 GB and the model take 0.8 GB"
         )
         assert problem.remedy == "make room, or set NLPKIT_RUNS to a folder on another disk"
         monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, 780_003_000))
-        assert found(rows, tokenizer=tokenizer, model=model).problems == []
+        assert of_disk() == []
 
     def test_tokens_alone_can_be_too_many(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, 700))
