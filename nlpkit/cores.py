@@ -77,7 +77,7 @@ def _hold(library: ctypes.CDLL, release: threading.Event) -> None:
 
 
 def _can_start(threads: int) -> bool:
-    """Whether there are so many to be had; OpenMP ends the process where there are not."""
+    """Whether there are twice as many to be had; OpenMP ends the process where one is missing."""
     leave = threading.Event()
     try:
         for _ in range(2 * threads):
