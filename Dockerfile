@@ -33,7 +33,7 @@ RUN site="$(/opt/nlpkit/bin/python -c 'import sysconfig; print(sysconfig.get_pat
     && /opt/nlpkit/bin/python -m compileall -q /opt/nlpkit/image
 
 FROM ${BASE_IMAGE}
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 LABEL org.opencontainers.image.title="nlpkit" \
       org.opencontainers.image.description="Train Transformer NLP models: Jupyter Lab, SSH, training, Ray" \
       org.opencontainers.image.version="${VERSION}" \

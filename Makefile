@@ -45,6 +45,7 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/lint-imports --config tests/architecture/rooms.toml
 	$(BIN)/python -m pytest tests/architecture
 
 format: $(INSTALLED)

@@ -68,7 +68,7 @@ if __name__ == "__main__":
     import nlpkit
     from nlpkit.cli.render import Terminal
     from nlpkit.plugin.host import Host
-    from nlpkit.start import Start
+    from nlpkit.run.start import Start
     run = Path(sys.argv[1])
     run.mkdir(parents=True)
     config, host = nlpkit.load_config("config.yaml"), Host.discover()

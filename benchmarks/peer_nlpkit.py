@@ -22,8 +22,8 @@ from benchmarks.peers import (
 )
 from nlpkit.data.loader import evaluation_batches
 from nlpkit.data.store import StoreWriter, TokenStore
+from nlpkit.engine.precision import Precision
 from nlpkit.training.evaluation import evaluate as evaluate_split
-from nlpkit.training.precision import Precision
 from nlpkit.training.step import optimizer_step
 from nlpkit_tasks.sequence.config import SequenceConfig
 from nlpkit_tasks.sequence.task import SequenceTask

@@ -31,10 +31,10 @@ from nlpkit.config.resolve import build, resolve
 from nlpkit.data.loader import training_steps
 from nlpkit.data.plan import plan
 from nlpkit.data.prepare import Prepared, prepare
+from nlpkit.engine.precision import resolve_precision
 from nlpkit.environment import usable_cores
 from nlpkit.files import write_json
 from nlpkit.plugin.host import Host
-from nlpkit.training.precision import resolve_precision
 
 CLOCK = Path(__file__).with_name("bench_clock.py")
 EVERY = 0.2  # seconds between two looks at the memory of this process

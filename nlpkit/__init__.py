@@ -34,19 +34,18 @@ from nlpkit.plugin.records import (
     TokenizerRecord,
 )
 from nlpkit.plugin.spec import hookimpl
+from nlpkit.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from nlpkit import contracts, testing
-    from nlpkit.bundle.evaluate import evaluate
     from nlpkit.bundle.export import export
     from nlpkit.bundle.load import load
-    from nlpkit.checks import check
+    from nlpkit.checking.config import check
     from nlpkit.config.load import load_config
     from nlpkit.config.schema import ComponentConfig, FolderOrId, Location, Secret
     from nlpkit.plugin.host import plugins
-    from nlpkit.runs import Run, submit, train
-
-__version__ = "0.1.0"
+    from nlpkit.run.evaluate import evaluate
+    from nlpkit.run.train import Run, submit, train
 
 _SILENT = {
     "ORT_DISABLE_TELEMETRY": "1",  # read when onnxruntime is imported, and never again
@@ -63,18 +62,18 @@ _LAZY = {
     "ComponentConfig": "nlpkit.config.schema",
     "FolderOrId": "nlpkit.config.schema",
     "Location": "nlpkit.config.schema",
-    "Run": "nlpkit.runs",
+    "Run": "nlpkit.run.train",
     "Secret": "nlpkit.config.schema",
-    "check": "nlpkit.checks",
+    "check": "nlpkit.checking.config",
     "contracts": "",
-    "evaluate": "nlpkit.bundle.evaluate",
+    "evaluate": "nlpkit.run.evaluate",
     "export": "nlpkit.bundle.export",
     "load": "nlpkit.bundle.load",
     "load_config": "nlpkit.config.load",
     "plugins": "nlpkit.plugin.host",
     "testing": "",
-    "submit": "nlpkit.runs",
-    "train": "nlpkit.runs",
+    "submit": "nlpkit.run.train",
+    "train": "nlpkit.run.train",
 }
 
 __all__ = [

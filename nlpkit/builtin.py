@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import nlpkit
+from nlpkit.plugin.records import CommandRecord, LauncherRecord
+from nlpkit.plugin.spec import hookimpl
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,20 +32,23 @@ _COMMANDS = {
 }
 
 
-@nlpkit.hookimpl
-def nlpkit_launchers() -> Iterator[nlpkit.LauncherRecord]:
+@hookimpl
+def nlpkit_launchers() -> Iterator[LauncherRecord]:
     """The launcher of this machine."""
-    yield nlpkit.LauncherRecord(
-        name="local", target="nlpkit.launch:local_launcher", summary="This machine", extra="train"
+    yield LauncherRecord(
+        name="local",
+        target="nlpkit.run.launch:local_launcher",
+        summary="This machine",
+        extra="train",
     )
 
 
-@nlpkit.hookimpl
-def nlpkit_commands() -> Iterator[nlpkit.CommandRecord]:
+@hookimpl
+def nlpkit_commands() -> Iterator[CommandRecord]:
     """The core's commands, in the order of a first visit."""
     for group, commands in _COMMANDS.items():
         for name, (summary, example) in commands.items():
-            yield nlpkit.CommandRecord(
+            yield CommandRecord(
                 name=name,
                 target=f"nlpkit.commands.{name}:command",
                 summary=summary,

@@ -15,14 +15,12 @@ NlpkitError
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from nlpkit.secrets import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    from nlpkit.runs import Run
 
 
 class NlpkitError(Exception):
@@ -147,7 +145,7 @@ class Interrupted(NlpkitError):
         run: The `nlpkit.Run` to resume; None where nothing was learned yet.
     """
 
-    def __init__(self, message: str, *, signal: int, run: Run | None = None) -> None:
+    def __init__(self, message: str, *, signal: int, run: Any = None) -> None:
         self.signal, self.run = signal, run
         super().__init__(message)
 

@@ -13,13 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from nlpkit.errors import ConfigError, Problem, closest
-
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from nlpkit.config.schema import Config
-    from nlpkit.contracts import Batch, Task
+    from nlpkit.contracts import Batch
 
 Way = Literal["higher", "lower"]
 
@@ -203,20 +200,3 @@ def _per_label(
     )
     names = ("label", "precision", "recall", "f1", "support")
     return [dict(zip(names, values, strict=True)) for values in columns]
-
-
-def monitor_of(config: Config, task: Task, schema: Mapping[str, Any]) -> tuple[str, str]:
-    """The value that selects the best model, and which way is better.
-
-    Raises:
-        ConfigError: `eval.monitor` names no value of the task.
-    """
-    better = {name: way for metric in task.metrics(schema) for name, way in metric.better.items()}
-    name = config.eval.monitor or next(iter(better), "loss")
-    better["loss"] = "lower"
-    if name not in better:
-        meant = closest(name, better)
-        remedy = f'did you mean "{meant}"?' if meant else f"choose one of {', '.join(better)}"
-        message = f'"{name}" is no value of task "{config.task.name}"'
-        raise ConfigError([Problem(key="eval.monitor", message=message, remedy=remedy)])
-    return name, better[name]

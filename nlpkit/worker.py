@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from nlpkit import cores
 from nlpkit.cli.render import Terminal
 from nlpkit.config.load import load_config
+from nlpkit.engine import cores
 from nlpkit.environment import threads_per_rank
 from nlpkit.errors import InputError
 from nlpkit.plugin.host import Host
-from nlpkit.rank import serve
+from nlpkit.run.rank import serve
+from nlpkit.run.session import build_session
 from nlpkit.training.ranks import join
-from nlpkit.training.run import build_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nlpkit import cores
+from nlpkit.engine import cores
 from nlpkit.environment import usable_cores
 
 pytestmark = pytest.mark.skipif(
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(
 
 CONTENDED = """
 import os, subprocess, sys, time, torch
-from nlpkit import cores
+from nlpkit.engine import cores
 
 def until(met):
     end = time.monotonic() + 20

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import nlpkit
-from nlpkit.notebook import _LABELS
+from nlpkit.cli.notebook import LONGEST
 from tests.bundle.bundles import NUMBERS, TEXTS, make_run
 
 
@@ -66,7 +66,7 @@ def test_a_run_is_the_same_folder_wherever_the_process_goes(
 def test_of_many_labels_some_are_shown_and_no_matrix(tmp_path: Path) -> None:
     run = made(tmp_path, [f"label {at}" for at in range(400)], cells=[[0, 1, 5]])
     _, labels, places = tables(run._repr_html_())
-    assert len(labels) == 1 + _LABELS
+    assert len(labels) == 1 + LONGEST
     assert "370 more are in result.json" in run._repr_html_()
     assert places[0][0] == "run"
 

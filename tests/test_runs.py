@@ -11,7 +11,7 @@ import torch
 
 import nlpkit
 from nlpkit.config.load import load_config
-from nlpkit.runs import _claimed
+from nlpkit.run.train import _claimed
 
 ROWS = [
     {"text": f"{text} {number}", "label": label}

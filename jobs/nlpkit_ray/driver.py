@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from nlpkit.cli.main import exit_code
 from nlpkit.commands.train import report
 from nlpkit.config.load import load_config
-from nlpkit.runs import train
+from nlpkit.run.train import train
 from nlpkit_ray.launcher import Submitted, submitted
 from nlpkit_ray.storage import Storage, is_shared
 

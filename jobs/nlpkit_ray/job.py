@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from nlpkit.errors import InputError, RunError
 from nlpkit.files import check_local, is_inside
-from nlpkit.runs import Run
+from nlpkit.run.train import Run
 from nlpkit_ray import transfer
 
 if TYPE_CHECKING:

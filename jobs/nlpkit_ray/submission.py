@@ -15,14 +15,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-import nlpkit
-from nlpkit.checks import examine
+from nlpkit.checking.config import examine
 from nlpkit.config.load import dump_config
 from nlpkit.config.resolve import options_of, secrets_of
 from nlpkit.errors import ConfigError, InputError
 from nlpkit.files import sha256
 from nlpkit.pretrained import Pretrained, visible_files
 from nlpkit.secrets import shown
+from nlpkit.version import __version__
 from nlpkit_ray.gang import gang_of
 from nlpkit_ray.job import ENDED, Job
 from nlpkit_ray.package import LIMIT, Package, distributions_of, unpack
@@ -247,7 +247,7 @@ class Submission:
             entrypoint=f"exec python -m {DRIVER}",
             runtime_env={"working_dir": str(folder), "env_vars": env},
             metadata={
-                "nlpkit": nlpkit.__version__,
+                "nlpkit": __version__,
                 "name": self.config.name,
                 "job_name": self.config.name,  # on the dashboard
                 "user": user_of(options),

@@ -28,6 +28,7 @@ from nlpkit.cli.render import Terminal
 from nlpkit.config.load import load_config
 from nlpkit.config.resolve import build, options_of
 from nlpkit.config.schema import Component
+from nlpkit.data.memory import on_files
 from nlpkit.data.prepare import held_out
 from nlpkit.environment import working_folder
 from nlpkit.errors import BundleError, InputError, NlpkitError, RunError, closest
@@ -42,9 +43,9 @@ if TYPE_CHECKING:
 
     from nlpkit.bundle.format import Bundle
     from nlpkit.bundle.predict import Model
-    from nlpkit.bundle.torch_engine import TorchEngine
     from nlpkit.contracts import Artifact, Exporter
     from nlpkit.data.rows import Rows
+    from nlpkit.engine.torch import TorchEngine
     from nlpkit.plugin.host import Host
 
 _SAMPLE = ("a short text", "another text, which is longer than the first one")
@@ -229,14 +230,15 @@ def _check_options(component: Component, options: Mapping[str, Any], host: Host)
 
 
 def _validation_rows(bundle: Bundle, host: Host) -> Rows:
-    config = bundle.path.with_name("config.yaml")
-    if bundle.exported or bundle.path.name != "bundle" or not config.is_file():
+    stored, inputs = (bundle.path.with_name(name) for name in ("config.yaml", "inputs"))
+    if bundle.exported or bundle.path.name != "bundle" or not stored.is_file():
         raise BundleError(
             f"{bundle.path}: is no run folder, whose validation texts an export is judged by; "
             "export from the run folder"
         )
     try:
-        return held_out(load_config(config), host)
+        config = load_config(stored)  # which says where the run was before it was moved
+        return held_out(on_files(config, inputs) if inputs.is_dir() else config, host)
     except InputError as error:
         raise InputError(
             f"an export is judged by the validation texts of its run, and they cannot be read: "

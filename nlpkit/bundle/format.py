@@ -24,12 +24,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 from tokenizers import Tokenizer
 
-import nlpkit
 from nlpkit.config.resolve import build
 from nlpkit.config.schema import Component
 from nlpkit.contracts import HeadSpec, Vocabulary
 from nlpkit.errors import BundleError, closest
 from nlpkit.files import fault_of, from_json, hashes, is_inside, seal_of, write_json
+from nlpkit.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -163,7 +163,7 @@ def write_description(
         folder / DESCRIPTION,
         {
             "format": FORMAT,
-            "nlpkit": nlpkit.__version__,
+            "nlpkit": __version__,
             "task": _described(config.task, "task", host),
             "schema": prepared.schema,
             "model": {**_described(config.model, "model", host), "inputs": list(inputs)},

@@ -77,7 +77,7 @@ def load(
     if bundle.exported is None:
         host = host_of(bundle, trust_plugins=trust_plugins)
         try:
-            module = importlib.import_module("nlpkit.bundle.torch_engine")
+            module = importlib.import_module("nlpkit.engine.torch")
         except ModuleNotFoundError as error:
             raise InputError(
                 f"prediction needs {error.name}, which is not here: pip install 'nlpkit-sdk[train]'"

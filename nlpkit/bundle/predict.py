@@ -14,13 +14,13 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from nlpkit.bundle.format import DESCRIPTION
+from nlpkit.cli.notebook import LONGEST, pairs
 from nlpkit.config.resolve import build
 from nlpkit.contracts import WINDOWS, Batch, Example, Prediction, Row
 from nlpkit.data.plan import evaluation_plan
 from nlpkit.data.rows import texts_of
 from nlpkit.data.windows import counts_of, pooled, windowed
 from nlpkit.errors import BundleError, DataError, InputError, PluginError
-from nlpkit.notebook import facts, of_model
 from nlpkit.plugin.imports import blaming
 
 if TYPE_CHECKING:
@@ -88,11 +88,25 @@ class Model:
         return _loaded, (self._again, self.bundle.description["seal"])
 
     def __repr__(self) -> str:
-        known = facts(self)
-        return f"<Model {', '.join(f'{name}: {known[name]}' for name in known)}>"
+        facts = self._facts()
+        return f"<Model {', '.join(f'{name}: {facts[name]}' for name in facts)}>"
 
     def _repr_html_(self) -> str:
-        return of_model(self)
+        return pairs(self._facts())
+
+    def _facts(self) -> dict[str, Any]:
+        """What is worth knowing of it, by name."""
+        labels, bundle = list(map(str, self.labels)), self.bundle
+        more = f", … ({len(labels):,})" if len(labels) > LONGEST else ""
+        found = {
+            "task": bundle.task.name,
+            "labels": ", ".join(labels[:LONGEST]) + more,
+            "model": bundle.model.name,
+            "longest text": f"{bundle.vocabulary.max_length} tokens",
+            "runs with": bundle.exported.name if bundle.exported else "torch",
+            "bundle": bundle.path.absolute(),
+        }
+        return {name: fact for name, fact in found.items() if fact}
 
     @property
     def labels(self) -> list[Any]:

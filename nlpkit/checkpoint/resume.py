@@ -6,7 +6,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from nlpkit.environment import versions
+from nlpkit.errors import CheckpointError
 from nlpkit.files import sha256
+from nlpkit.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,6 +21,23 @@ _FIXED = ("seed", "task", "data", "tokenizer", "model", "train", "precision")
 _FREE = ("train.micro_batch_size",)
 _ALSO_FIXED = ("loader.bucketing", "eval.every", "eval.monitor")
 _REMEDY = "set it back, or start a new run with another out=DIR"
+
+
+def check_version(run_dir: Path, manifest: Mapping[str, Any]) -> None:
+    """Raises CheckpointError for a checkpoint of another minor version, which trains otherwise.
+
+    Args:
+        run_dir: The run folder, for the message.
+        manifest: The checkpoint's.
+    """
+    wrote = manifest["environment"].get("nlpkit-sdk", __version__)
+    minor = ".".join(wrote.split(".")[:2])
+    if minor != ".".join(__version__.split(".")[:2]):
+        raise CheckpointError(
+            f"{run_dir}: was begun with nlpkit {wrote}, and this is {__version__}, which may train "
+            f'otherwise; go on with "nlpkit-sdk=={minor}.*", or start a new run with another '
+            "out=DIR"
+        )
 
 
 def differences(

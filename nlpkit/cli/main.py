@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-import nlpkit
 from nlpkit.cli.render import Terminal, nowhere, silence, spell, typed
 from nlpkit.environment import working_folder
 from nlpkit.errors import InputError, Interrupted, NlpkitError, PluginError, RunError, of_system
 from nlpkit.plugin.host import Host, load
 from nlpkit.plugin.records import CommandRecord
+from nlpkit.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -78,7 +78,7 @@ def _code(run: Callable[[Terminal], int], terminal: Terminal) -> int:
 
 def _run(arguments: Sequence[str] | None, terminal: Terminal) -> int:
     if "_NLPKIT_COMPLETE" in os.environ:
-        importlib.import_module("nlpkit.cli.complete")  # how bash does it
+        importlib.import_module("nlpkit.commands.complete")  # how bash does it
     group = CommandGroup(Host.discover())
     working_folder()
     args = None if arguments is None else list(arguments)
@@ -98,7 +98,7 @@ class CommandGroup(click.Group):
 
     def __init__(self, host: Host) -> None:
         options, message = ("-V", "--version"), "nlpkit %(version)s"
-        version = click.version_option(nlpkit.__version__, *options, message=message)
+        version = click.version_option(__version__, *options, message=message)
         super().__init__(
             name="nlpkit",
             help="Train Transformer NLP models exactly: one config, plugins for the rest.",

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nlpkit.checks import Findings, examine
-from nlpkit.cli.complete import keys
+from nlpkit.checking.config import Findings, examine
+from nlpkit.commands.complete import keys
 from nlpkit.config.load import load_config
 from nlpkit.errors import ConfigError
 from nlpkit.secrets import shown

@@ -10,7 +10,7 @@ import click
 
 from nlpkit.bundle.load import load
 from nlpkit.commands.train import report, shown
-from nlpkit.runs import train
+from nlpkit.run.train import train
 
 if TYPE_CHECKING:
     from nlpkit.cli.render import Terminal

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nlpkit.bundle.evaluate import evaluate
-from nlpkit.cli.complete import runs
+from nlpkit.commands.complete import runs
 from nlpkit.commands.output_options import encoding_option, keep_option
+from nlpkit.run.evaluate import evaluate
 from nlpkit.secrets import shown
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nlpkit.bundle.export import export
-from nlpkit.cli.complete import formats, runs
+from nlpkit.commands.complete import formats, runs
 from nlpkit.config.overrides import parse
 from nlpkit.errors import ConfigError
 from nlpkit.signals import interruptible

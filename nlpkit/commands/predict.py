@@ -13,7 +13,7 @@ import click
 
 from nlpkit.bundle.forms import check_output, fields_of, form_of
 from nlpkit.bundle.load import load
-from nlpkit.cli.complete import runs
+from nlpkit.commands.complete import runs
 from nlpkit.commands.output_options import encoding_option, keep_option
 from nlpkit.commands.prediction_draft import Draft, drafts
 from nlpkit.commands.prediction_lines import Lines

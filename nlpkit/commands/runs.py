@@ -15,7 +15,7 @@ from nlpkit.config.load import load_config
 from nlpkit.config.schema import Secret
 from nlpkit.environment import runs_folder
 from nlpkit.errors import NlpkitError
-from nlpkit.runs import Run
+from nlpkit.run.train import Run
 
 if TYPE_CHECKING:
     from nlpkit.cli.render import Terminal

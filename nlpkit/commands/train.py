@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 from nlpkit.bundle.publish import published
-from nlpkit.cli.complete import keys
 from nlpkit.cli.render import duration
+from nlpkit.commands.complete import keys
 from nlpkit.config.load import load_config
 from nlpkit.errors import Interrupted
-from nlpkit.runs import Run, train
+from nlpkit.run.train import Run, train
 
 if TYPE_CHECKING:
     from nlpkit.cli.render import Terminal

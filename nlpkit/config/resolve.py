@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from nlpkit.config.explain import explain, guessed, unknown_key
 from nlpkit.config.schema import Component, ComponentConfig, Config, Secret, TrainConfig, dotted
-from nlpkit.errors import ConfigError, InputError, NlpkitError, PluginError, Problem
+from nlpkit.errors import ConfigError, InputError, NlpkitError, PluginError, Problem, closest
 from nlpkit.plugin.host import load
 from nlpkit.plugin.imports import quietly
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nlpkit.config.schema import KeyPath
-    from nlpkit.contracts import Objective, Resolution
+    from nlpkit.contracts import Objective, Resolution, Task
     from nlpkit.plugin.host import Host
     from nlpkit.plugin.records import ModelRecord, StrategyRecord, TaskRecord
 
@@ -319,3 +319,20 @@ def _with_options(component: C, options: BaseModel) -> C:
     """The component with the options that were completed; its frame keys stay."""
     frame = {key: getattr(component, key) for key in type(component).model_fields}
     return component.model_copy(update={**options.model_dump(mode="json"), **frame})
+
+
+def monitor_of(config: Config, task: Task, schema: Mapping[str, Any]) -> tuple[str, str]:
+    """The value that selects the best model, and which way is better.
+
+    Raises:
+        ConfigError: `eval.monitor` names no value of the task.
+    """
+    better = {name: way for metric in task.metrics(schema) for name, way in metric.better.items()}
+    name = config.eval.monitor or next(iter(better), "loss")
+    better["loss"] = "lower"
+    if name not in better:
+        meant = closest(name, better)
+        remedy = f'did you mean "{meant}"?' if meant else f"choose one of {', '.join(better)}"
+        message = f'"{name}" is no value of task "{config.task.name}"'
+        raise ConfigError([Problem(key="eval.monitor", message=message, remedy=remedy)])
+    return name, better[name]

@@ -9,9 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import nlpkit
 from nlpkit.errors import PluginError
 from nlpkit.plugin.host import load
+from nlpkit.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +35,7 @@ def recipe(
         tokenizer: The tokenizer.json of one that is not trained; None: it is trained on the rows.
     """
     data, seen = config.data, dict[str, Any](format=FORMAT)
-    seen |= {"nlpkit's version": nlpkit.__version__, "tokenizers' version": version("tokenizers")}
+    seen |= {"nlpkit's version": __version__, "tokenizers' version": version("tokenizers")}
     seen |= {f"rows of data.{split}": value for split, value in fingerprints.items()}
     seen |= _component("data", data, "source", host)
     seen["data.on_bad_rows"] = data.on_bad_rows

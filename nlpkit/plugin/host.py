@@ -22,7 +22,6 @@ from typing import Any
 
 import pluggy
 
-import nlpkit
 from nlpkit.errors import PluginError, closest
 from nlpkit.plugin import spec
 from nlpkit.plugin.imports import (
@@ -33,6 +32,7 @@ from nlpkit.plugin.imports import (
     quietly,
 )
 from nlpkit.plugin.records import KINDS, Record
+from nlpkit.version import __version__
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 _IMPORT_STRING = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
@@ -304,8 +304,8 @@ class _Distribution:
             requirement = Requirement(text)
             if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
                 continue
-            if not requirement.specifier.contains(nlpkit.__version__, prereleases=True):
-                raise PluginError(f"it needs {requirement}; this is {nlpkit.__version__}")
+            if not requirement.specifier.contains(__version__, prereleases=True):
+                raise PluginError(f"it needs {requirement}; this is {__version__}")
 
 
 def _validated(hook: str, function: Callable[..., object]) -> list[Record]:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from nlpkit.training.precision import widest
+from nlpkit.engine.precision import widest
 from nlpkit.training.step import explained, to_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from nlpkit.contracts import Batch, Metric, Strategy
+    from nlpkit.engine.precision import Precision
     from nlpkit.nn import StepModule
-    from nlpkit.training.precision import Precision
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,8 @@ import torch
 import torch.distributed as dist
 
 from nlpkit.config.resolve import build
+from nlpkit.engine.precision import resolve_device
 from nlpkit.errors import ConfigError
-from nlpkit.training.precision import resolve_device
 
 if TYPE_CHECKING:
     from nlpkit.config.schema import Config, KeyPath

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from nlpkit.bundle.format import WEIGHTS
-from nlpkit.bundle.torch_engine import save_weights
 from nlpkit.checkpoint.backup import backup_of
 from nlpkit.checkpoint.files import folder_name, newest, settle, verify
 from nlpkit.checkpoint.keeper import Keeper
 from nlpkit.checkpoint.lock import alone
 from nlpkit.checkpoint.resume import setting
+from nlpkit.engine.torch import save_weights
 from nlpkit.errors import CheckpointError, RunError
 from nlpkit.events import CheckpointSaved
 from nlpkit.files import replacing

@@ -19,7 +19,7 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from nlpkit.bundle.format import WEIGHTS
-from nlpkit.bundle.torch_engine import load_weights, weights_of, write_tensors
+from nlpkit.engine.torch import load_weights, weights_of, write_tensors
 from nlpkit.training.evaluation import Evaluation
 from nlpkit.training.trainer import Account, Progress, Trainer
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from nlpkit.engine.precision import Precision, Step, widest
 from nlpkit.errors import NlpkitError, PluginError, RunError
-from nlpkit.training.precision import Precision, Step, widest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -6,8 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from nlpkit.bundle.format import DESCRIPTION
-from nlpkit.bundle.onnx_engine import OnnxEngine
 from nlpkit.contracts import Approximation, Artifact
+from nlpkit.engine.onnx import OnnxEngine
 from nlpkit.errors import BundleError
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ import torch
 
 from nlpkit.bundle.format import read_bundle
 from nlpkit.bundle.load import host_of
-from nlpkit.bundle.torch_engine import save_weights
 from nlpkit.config.resolve import build as build_component
 from nlpkit.contracts import Artifact
+from nlpkit.engine.torch import save_weights
 from nlpkit_exporters.tracing import runner
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nlpkit.bundle.load import load
-from nlpkit.cli.complete import runs
+from nlpkit.commands.complete import runs
 from nlpkit.errors import InputError, Interrupted
 from nlpkit_serve.app import Service
 from nlpkit_serve.server import BACKLOG, make_room, run

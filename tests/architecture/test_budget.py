@@ -10,7 +10,26 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-BUDGET = {"nlpkit": 11_270, "plugins": 4_400, "jobs": 2_740, "image": 600}
+BUDGET = {
+    "nlpkit": 1_215,  # the modules beside its rooms
+    "nlpkit/bundle": 1_350,
+    "nlpkit/checking": 805,
+    "nlpkit/checkpoint": 625,
+    "nlpkit/cli": 400,
+    "nlpkit/commands": 1_075,
+    "nlpkit/config": 1_225,
+    "nlpkit/data": 1_475,
+    "nlpkit/engine": 345,
+    "nlpkit/plugin": 530,
+    "nlpkit/run": 1_105,
+    "nlpkit/testing": 235,
+    "nlpkit/training": 925,
+    "plugins": 4_400,
+    "jobs": 2_740,
+    "image": 600,
+}
+"""Lines by room. A room may grow by what a new capability needs, as its commit says."""
+
 LONGEST_FILE = 400
 NO_CODE = {
     tokenize.COMMENT,
@@ -22,8 +41,15 @@ NO_CODE = {
 }
 
 
-def files(*folders: str) -> list[Path]:
-    return sorted(path for folder in folders for path in (REPOSITORY / folder).rglob("*.py"))
+def files(folder: str) -> list[Path]:
+    """The files of a room: of a package that has rooms, those beside them."""
+    rooms = any(room.startswith(f"{folder}/") for room in BUDGET)
+    return sorted((REPOSITORY / folder).glob("*.py" if rooms else "**/*.py"))
+
+
+def test_every_room_has_a_budget():
+    folders = {path.parent for path in (REPOSITORY / "nlpkit").rglob("*.py")}
+    assert {str(folder.relative_to(REPOSITORY)) for folder in folders} <= BUDGET.keys()
 
 
 def lines_of_code(source: str) -> int:
@@ -54,7 +80,7 @@ def test_the_code_stays_in_its_budget(folder):
     assert sum(sizes.values()) <= BUDGET[folder], f"the longest files: {longest}"
 
 
-@pytest.mark.parametrize("folder", ["nlpkit", "plugins", "jobs", "image", "tests"])
+@pytest.mark.parametrize("folder", [*BUDGET, "tests"])
 def test_no_file_is_longer_than_a_file_should_be(folder):
     lengths = {path: len(path.read_text("utf-8").splitlines()) for path in files(folder)}
     assert not {

@@ -27,7 +27,7 @@ PREDICTION = [
     "nlpkit.bundle.format",
     "nlpkit.bundle.gate",
     "nlpkit.bundle.load",
-    "nlpkit.bundle.onnx_engine",
+    "nlpkit.engine.onnx",
     "nlpkit.bundle.predict",
     "nlpkit.data.plan",
     "nlpkit.data.store",
@@ -67,5 +67,5 @@ def test_predicting_and_serving_need_no_module_that_windows_lacks():
     lacks = ("fcntl", "grp", "pwd", "resource", "termios")
     without = f"sys.modules.update(dict.fromkeys({lacks}))"  # importing one fails from here on
     paths = "nlpkit.cli.main, nlpkit.commands.predict, nlpkit_serve.command, nlpkit_serve.app"
-    engines = "nlpkit.bundle.onnx_engine, nlpkit.bundle.torch_engine, nlpkit_data.files"
-    assert imported(f"{without}; import {paths}, {engines}, nlpkit.runs, nlpkit.files") == []
+    engines = "nlpkit.engine.onnx, nlpkit.engine.torch, nlpkit_data.files"
+    assert imported(f"{without}; import {paths}, {engines}, nlpkit.run.train, nlpkit.files") == []

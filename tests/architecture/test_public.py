@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import nlpkit
 
 NAMES = [
@@ -52,3 +54,8 @@ def test_every_public_name_is_there_and_documented():
     for name in NAMES:
         assert getattr(nlpkit, name).__doc__, name
         assert name in dir(nlpkit)
+
+
+def test_no_module_of_the_core_has_the_name_of_something_else_that_is_public():
+    modules = {path.stem for path in Path(nlpkit.__path__[0]).iterdir()}
+    assert modules & {*NAMES} == {"contracts", "testing"}  # which are modules to everybody

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from nlpkit.bundle.format import seal, vocabulary_of, write_description
-from nlpkit.bundle.torch_engine import save_weights
 from nlpkit.cli.render import Terminal
 from nlpkit.config.load import dump_config, load_config
 from nlpkit.config.resolve import build, resolve
 from nlpkit.data.prepare import prepare
+from nlpkit.engine.torch import save_weights
 from nlpkit.environment import versions
 from nlpkit.nn import input_names
 from nlpkit.plugin.host import Host

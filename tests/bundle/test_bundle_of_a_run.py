@@ -13,7 +13,7 @@ from tests.bundle.bundles import PLUGIN, ROWS, TEXTS
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from nlpkit.runs import Run
+    from nlpkit.run.train import Run
 
 
 def trained(folder: Path, source: str = PLUGIN) -> Run:

@@ -185,7 +185,7 @@ def test_help_lists_every_command_with_its_summary(capsys):
 @pytest.mark.parametrize("option", ["--version", "-V"])
 def test_version(option, capsys):
     assert main([option]) == 0
-    assert capsys.readouterr().out == "nlpkit 0.1.0\n"
+    assert capsys.readouterr().out == "nlpkit 0.2.0\n"
 
 
 @pytest.mark.usefixtures("commands")
@@ -243,7 +243,7 @@ def test_plugins_shows_every_component_with_its_distribution(capsys):
     assert main(["plugins"]) == 0
 
     lines = [line.split()[:5] for line in capsys.readouterr().out.splitlines()]
-    assert ["model", "transformer", "transformer", "nlpkit-sdk", "0.1.0"] in lines
+    assert ["model", "transformer", "transformer", "nlpkit-sdk", "0.2.0"] in lines
 
 
 def test_plugins_as_json(capsys):

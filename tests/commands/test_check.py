@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import nlpkit
-from nlpkit.checks import check, examine
+from nlpkit.checking.config import check, examine
 from nlpkit.cli.main import main
 from nlpkit.config.load import load_config
 
@@ -260,8 +260,8 @@ class TestCommand:
 
 def test_no_torch_is_imported(folder: Path) -> None:
     code = (
-        "import sys, nlpkit.checks\n"
-        "assert nlpkit.checks.check('c.yaml') == []\n"
+        "import sys, nlpkit.checking.config\n"
+        "assert nlpkit.checking.config.check('c.yaml') == []\n"
         "sys.exit('torch' in sys.modules)\n"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from nlpkit.checks import Findings, examine
+from nlpkit.checking.config import Findings, examine
+from nlpkit.checking.counts import TokenCounts
 from nlpkit.cli.main import main
-from nlpkit.data.counts import TokenCounts
 from nlpkit_bert.resolve import REQUIRED
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import nlpkit
-from nlpkit.checks import examine
+from nlpkit.checking.config import examine
 from nlpkit.cli.main import main
 from nlpkit.config.jsonschema import config_schema
 from nlpkit.config.load import load_config

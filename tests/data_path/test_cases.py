@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nlpkit.checks import examine
+from nlpkit.checking.config import examine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

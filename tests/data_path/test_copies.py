@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nlpkit.data.copies import Copies
+from nlpkit.checking.copies import Copies
 
 ROWS = st.lists(st.tuples(st.sampled_from("abcde"), st.integers(0, 2)), max_size=12)
 

@@ -16,11 +16,11 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from nlpkit.bundle.evaluate import evaluate
 from nlpkit.cli.main import main
 from nlpkit.contracts import Row
 from nlpkit.data.opening import path_of
 from nlpkit.errors import DataError
+from nlpkit.run.evaluate import evaluate
 from nlpkit_data.config import FilesConfig
 from nlpkit_data.files import READERS, Files, reader
 from tests.bundle.bundles import ROWS, make_run

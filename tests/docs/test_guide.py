@@ -17,7 +17,7 @@ from nlpkit.config.jsonschema import config_schema
 from nlpkit.config.load import load_config
 from nlpkit.config.resolve import KINDS
 from nlpkit.plugin.host import Host, load
-from nlpkit.runs import Run
+from nlpkit.run.train import Run
 from tests.docs.pages import (
     GUIDE,
     PAGES,

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 
-from nlpkit.bundle.onnx_engine import OnnxEngine
+from nlpkit.engine.onnx import OnnxEngine
 from nlpkit_exporters.quantize import quantize
 from tests.exporters.exports import GRID, Exported, arrays, run_of
 

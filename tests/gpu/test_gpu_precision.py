@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import nlpkit
-from nlpkit.training.precision import Precision, resolve_precision
+from nlpkit.engine.precision import Precision, resolve_precision
 from nlpkit.training.step import optimizer_step
 from nlpkit_strategies.single import Single
 from tests.gpu.devices import CUDA, DATA, EACH, config, train

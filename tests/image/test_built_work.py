@@ -176,7 +176,7 @@ def test_a_teams_own_image_is_built_over_it(image, tmp_path):
     for name in ("bag.yaml", "my_model.py"):
         source = REPOSITORY / "examples" / "single_file_plugin" / name
         (tmp_path / name).write_bytes(source.read_bytes())
-    text = (tmp_path / "Dockerfile").read_text().replace("nlpkit:0.1.0-torch2.7.1-cu128", IMAGE)
+    text = (tmp_path / "Dockerfile").read_text().replace("nlpkit:0.2.0-torch2.7.1-cu128", IMAGE)
     (tmp_path / "Dockerfile").write_text(text)
     buildah("bud", "--isolation", "chroot", "--tag", "localhost/intents", tmp_path)
     with container(tmp_path, "localhost/intents") as team:

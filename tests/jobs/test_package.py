@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import nlpkit
-from nlpkit.checks import examine
+from nlpkit.checking.config import examine
 from nlpkit.errors import InputError
 from nlpkit.plugin.host import Host
 from nlpkit_ray.contents import fingerprint

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-import nlpkit.launch
-from nlpkit.launch import LocalLauncher
+import nlpkit.run.launch
+from nlpkit.run.launch import LocalLauncher
 from tests.launch.plays import play_of
 
 
 @pytest.fixture
 def launch(tmp_path, monkeypatch) -> Callable[..., bool]:
     """Launches ranks that do what a play says."""
-    monkeypatch.setattr(nlpkit.launch, "_MODULE", "stand_in")
-    monkeypatch.setattr(nlpkit.launch, "_GRACE", 1.0)
+    monkeypatch.setattr(nlpkit.run.launch, "_MODULE", "stand_in")
+    monkeypatch.setattr(nlpkit.run.launch, "_GRACE", 1.0)
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
 
     def launched(source: str, ranks: int = 2, stop: Callable[[], bool] = lambda: False) -> bool:

@@ -7,7 +7,7 @@ import runpy
 import sys
 from pathlib import Path
 
-from nlpkit.rank import serve
+from nlpkit.run.rank import serve
 
 if __name__ == "__main__":
     run_dir, folder = map(Path, sys.argv[1:])

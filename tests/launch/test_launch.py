@@ -8,7 +8,7 @@ import time
 import pytest
 
 import nlpkit
-from nlpkit.rank import Notes
+from nlpkit.run.rank import Notes
 from tests.launch.plays import alive, pids
 
 FINISHES = "def run(rank, stop, at): return steps(rank, stop, at, 3)"

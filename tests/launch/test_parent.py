@@ -19,20 +19,20 @@ SCRIPT = f"""
 import sys
 from pathlib import Path
 
-import nlpkit.launch
+import nlpkit.run.launch
 from nlpkit.signals import interruptible
 
-nlpkit.launch._MODULE = "stand_in"
+nlpkit.run.launch._MODULE = "stand_in"
 sys.path.append({str(Path(__file__).parent)!r})
 with interruptible() as stop, stop.deferred():
-    finished = nlpkit.launch.LocalLauncher().launch(Path(sys.argv[1]), 2, stop)
+    finished = nlpkit.run.launch.LocalLauncher().launch(Path(sys.argv[1]), 2, stop)
     sys.exit(0 if finished else 128 + stop.signal)
 """
 GOES_ON = "def run(rank, stop, at): return steps(rank, stop, at, 10_000)"
 STUCK = """
-    import nlpkit.rank
+    import nlpkit.run.rank
 
-    nlpkit.rank._ALONE = 1
+    nlpkit.run.rank._ALONE = 1
 
     def run(rank, stop, at):
         steps(rank, lambda: False, at, 3)

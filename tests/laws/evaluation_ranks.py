@@ -11,8 +11,8 @@ import torch
 
 from nlpkit.data.loader import evaluation_batches
 from nlpkit.data.store import StoreWriter, TokenStore
+from nlpkit.engine.precision import Precision
 from nlpkit.training.evaluation import evaluate
-from nlpkit.training.precision import Precision
 from nlpkit_tasks.sequence.task import SequenceTask
 from tests.laws.experiment import (
     CASES,

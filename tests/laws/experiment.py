@@ -24,8 +24,8 @@ from nlpkit.contracts import WINDOWS, Batch, HeadSpec, Vocabulary
 from nlpkit.data.loader import to_tensors
 from nlpkit.data.plan import share
 from nlpkit.data.windows import counts_of
+from nlpkit.engine.precision import Precision
 from nlpkit.nn import StepModule
-from nlpkit.training.precision import Precision
 from nlpkit.training.step import optimizer_step
 from nlpkit_strategies.ddp import Ddp
 from nlpkit_strategies.single import Single

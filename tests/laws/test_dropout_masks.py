@@ -15,7 +15,7 @@ import torch
 
 import nlpkit
 from nlpkit.cli.render import Terminal
-from nlpkit.training.run import build_session
+from nlpkit.run.session import build_session
 from nlpkit_strategies.single import Single
 from tests.training.test_trainer import config
 

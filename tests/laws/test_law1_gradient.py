@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from nlpkit.training.precision import Precision
+from nlpkit.engine.precision import Precision
 from nlpkit.training.step import optimizer_step
 from nlpkit_strategies.single import Single
 from tests.laws.experiment import (

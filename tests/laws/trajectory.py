@@ -15,8 +15,8 @@ import torch
 
 from nlpkit.config.schema import TrainConfig
 from nlpkit.data.plan import plan
+from nlpkit.engine.precision import Precision, Step
 from nlpkit.training.optim import adamw, learning_rate, set_rate
-from nlpkit.training.precision import Precision, Step
 from nlpkit.training.step import optimizer_step
 from tests.laws.experiment import (
     CASES,

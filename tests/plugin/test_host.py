@@ -125,7 +125,7 @@ def test_a_name_that_two_plugins_claim_is_an_error_that_names_both(install, mode
 
     with pytest.raises(PluginError) as caught:
         host.entry("model", "bert")
-    assert "bert (nlpkit-sdk 0.1.0) and echo (echo-dist 3.1)" in str(caught.value)
+    assert "bert (nlpkit-sdk 0.2.0) and echo (echo-dist 3.1)" in str(caught.value)
     assert host.entry("model", "transformer")
     rows = [row for row in host.listing() if row["name"] == "bert" and row["kind"] == "model"]
     assert [row["plugin"] for row in rows] == ["bert", "echo"]
@@ -140,7 +140,7 @@ def test_a_plugin_for_another_nlpkit_is_refused_before_its_import(install, requi
 
     assert "it needs nlpkit" in failure.message.lower()
     assert ">=99" in failure.message
-    assert "this is 0.1.0" in failure.message
+    assert "this is 0.2.0" in failure.message
 
 
 @pytest.mark.parametrize("requires", ["nlpkit-sdk[train]>=0.1", "nlpkit-sdk>=99; extra=='new'"])

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from nlpkit.checks import check
+from nlpkit.checking.config import check
 
 ROWS = "text,label\n" + "".join(f"word {number},{'ab'[number % 2]}\n" for number in range(10))
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 import nlpkit
-from nlpkit.errors import ConfigError, PluginError
-from nlpkit.training.precision import (
+from nlpkit.engine.precision import (
     Precision,
     Step,
     resolve_device,
     resolve_precision,
     widest,
 )
+from nlpkit.errors import ConfigError, PluginError
 from nlpkit.training.step import check_placement, explained, optimizer_step
 from nlpkit_strategies.single import Single
 from tests.laws.experiment import CASES, build_module, collate, examples
@@ -43,7 +43,7 @@ AMP = ("bf16", "fp16")
 @pytest.fixture(params=[True, False], ids=["bf16 instructions", "no bf16 instructions"])
 def fast(request, monkeypatch) -> bool:
     """A machine with bf16 instructions, and one without; its GPU too."""
-    monkeypatch.setattr("nlpkit.training.precision._fast_bf16", lambda device: request.param)
+    monkeypatch.setattr("nlpkit.engine.precision._fast_bf16", lambda device: request.param)
     return request.param
 
 
@@ -157,9 +157,7 @@ def test_other_precisions_have_no_state(name):
 
 def test_overflows_are_counted_and_the_schedule_waits_for_them(tmp_path, monkeypatch):
     # fp16 is refused on a CPU; a run with it needs a GPU otherwise.
-    monkeypatch.setattr(
-        "nlpkit.training.run.resolve_precision", lambda *_: Precision("fp16", "cpu")
-    )
+    monkeypatch.setattr("nlpkit.run.session.resolve_precision", lambda *_: Precision("fp16", "cpu"))
     rows = [{"text": f"number {number}", "label": 1000.0 + number} for number in range(24)]
     run = nlpkit.train(
         {

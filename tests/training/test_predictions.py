@@ -42,7 +42,7 @@ def made(folder: Path, case: str) -> tuple[Model, TokenStore]:
     run = make_run(folder / "cards", rows, **task)
     model = load(run, device="cpu")
     config = load_config(run / "config.yaml")
-    return model, prepare(config, model.host, nlpkit.runs.Terminal()).stores["train"]
+    return model, prepare(config, model.host, nlpkit.run.train.Terminal()).stores["train"]
 
 
 def predicted(
@@ -99,7 +99,9 @@ def test_what_is_no_number_is_null_and_a_label_of_that_name_stays(tmp_path):
     run = make_run(tmp_path / "cards", rows)
     model = load(run, device="cpu")
     model.engine.model.head.linear.weight.data.fill_(torch.nan)
-    store = prepare(load_config(run / "config.yaml"), model.host, nlpkit.runs.Terminal()).stores
+    store = prepare(
+        load_config(run / "config.yaml"), model.host, nlpkit.run.train.Terminal()
+    ).stores
     line = predicted(tmp_path / "out" / "o.jsonl", model, store["train"], ranks=1)[2]
     assert line["target"] == "NaN"
     assert line["score"] is None

@@ -12,9 +12,9 @@ import pytest
 
 import nlpkit
 from nlpkit.cli.render import Terminal
+from nlpkit.engine.precision import Precision
 from nlpkit.files import locked
-from nlpkit.training.precision import Precision
-from nlpkit.training.run import build_session
+from nlpkit.run.session import build_session
 from nlpkit.training.state import capture, restore
 from tests.training.test_trainer import ROWS, config, same, weights
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 import nlpkit
 from nlpkit.cli.render import Terminal
 from nlpkit.data.loader import training_steps
-from nlpkit.training.run import build_session
+from nlpkit.run.session import build_session
 from nlpkit.training.trainer import is_better
 
 ROWS = [

@@ -12,7 +12,7 @@ import nlpkit
 from nlpkit.cli.render import Terminal
 from nlpkit.contracts import Observer
 from nlpkit.events import RunEnded, StepEnded
-from nlpkit.training.run import Session, build_session
+from nlpkit.run.session import Session, build_session
 from nlpkit.training.watchers import Watchers
 from tests.training.test_trainer import train
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 import nlpkit
-from nlpkit.cli.complete import keys
+from nlpkit.commands.complete import keys
 from nlpkit.commands.train import report
 from nlpkit.config.load import load_config
 from nlpkit.errors import RunError

@@ -1,0 +1,304 @@
+"""What is worth knowing of rows that a run can use: it warns, and stops nothing.
+
+The rows are read and tokenized once. What is remembered of each is 12 bytes; only the rows that a
+warning names are looked up once more.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from nlpkit.checking.copies import Copies
+from nlpkit.checking.counts import TokenCounts, lacks_capitals
+from nlpkit.contracts import MOST_WINDOWS
+from nlpkit.data.windows import overlap, windowed, windows_of_length
+from nlpkit.errors import DataError, Problem, shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Set
+
+    from tokenizers import Encoding, Tokenizer
+
+    from nlpkit.checking.copies import Repeat
+    from nlpkit.config.schema import Config
+    from nlpkit.contracts import Example, Row, Schema, Task, TextInput
+    from nlpkit.data.rows import BadRows, Rows
+
+_FEW = 5  # training rows of a label
+_JOINS = re.compile(r"[;|]")
+_JOINED = 2  # labels that hold others; one alone may be a name
+_MISSING = {"nan", "none", "null", "n/a", "na", "#n/a", "<na>", "-1"}
+_KEY = "tokenizer.max_length"
+_CUT = 0.05  # share of the rows from which truncation is worth a warning
+_UNKNOWN = 0.01  # share of the tokens
+_NAMED = 5  # labels or characters in one message
+_CHUNK = 1000  # rows that are tokenized together
+_INDEX = 8  # bytes that a token store adds to a value, at most
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextFacts:
+    """How long the texts of all splits are, in tokens.
+
+    Attributes:
+        lengths: p50, p95, p99 (so many percent are at most so long), and max.
+        truncated: The share of the rows that are longer than `tokenizer.max_length`; for a windowed
+            task, than so many windows as a row has at most.
+        unknown: The share of the tokens that the vocabulary lacks.
+        windows: For a windowed task, how many a row has in the mean.
+        windowed: And the share of the rows that have more than one.
+    """
+
+    lengths: Mapping[str, int]
+    truncated: float
+    unknown: float
+    windows: float | None = None
+    windowed: float | None = None
+
+
+@dataclass
+class _Seen:
+    """Rows of one kind: how many, and where the first two stand."""
+
+    count: int = 0
+    first: list[str] = field(default_factory=list)
+
+    def add(self, address: str) -> None:
+        self.count += 1
+        if len(self.first) < 2:
+            self.first.append(address)
+
+    def warning(self, message: str, remedy: str, *, place: str = "") -> Problem:
+        """What is odd about them, at the first one, or at `place` where no row was noted."""
+        address, *others = self.first or [place]
+        also = "".join(f" (also {other})" for other in others)
+        return Problem(address=address, message=message + also, remedy=remedy, severity="warning")
+
+
+class Quality:
+    """Reads rows, and says what is odd about them.
+
+    Args:
+        config: The resolved config.
+        task: Its task.
+        tokenizer: Does not truncate.
+        schema: What the task learned from the training rows.
+        splits: The rows, the training rows first.
+
+    Attributes:
+        bytes: What a token store of them takes, about.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        task: Task,
+        tokenizer: Tokenizer,
+        schema: Schema,
+        splits: Mapping[str, Rows],
+    ) -> None:
+        self._config, self._task, self._tokenizer = config, task, tokenizer
+        self._schema, self._splits = schema, splits
+        self._copies = Copies({split: len(rows) for split, rows in splits.items()})
+        self._counts = TokenCounts(tokenizer)
+        counts: Mapping[str, int] = schema.get("counts") or {}
+        self._odd = [(*odd, _Seen()) for odd in _oddities(counts)]
+        self._cut, self._unknown, self._empty = _Seen(), _Seen(), _Seen()
+        self._windowed = windowed(task)
+        self._windows, self._several = 0, 0
+        self.bytes = 0
+
+    def read(self, rows: Rows, bad: BadRows) -> None:
+        """Takes the rows of the next split; those that the task cannot encode go to `bad`."""
+        remaining = iter(rows)
+        while chunk := list(islice(remaining, _CHUNK)):
+            texts = [self._task.texts(row) for row in chunk]
+            encodings = self._tokenizer.encode_batch(
+                texts, is_pretokenized=isinstance(texts[0], list)
+            )
+            for row, text, encoding in zip(chunk, texts, encodings, strict=True):
+                try:
+                    example = self._task.encode(row, encoding, self._schema)
+                except DataError as error:
+                    bad.add(error, row)
+                    self._copies.add(text, None)
+                else:
+                    self._copies.add(text, example)
+                    self._add(row, text, encoding, example)
+
+    def facts(self) -> TextFacts:
+        """How long the texts are."""
+        percentiles = {f"p{percent}": self._counts.percentile(percent) for percent in (50, 95, 99)}
+        rows = max(1, self._counts.lengths.total())
+        return TextFacts(
+            lengths={**percentiles, "max": self._counts.percentile(100)},
+            truncated=self._cut.count / rows,
+            unknown=self._counts.unknown / max(1, self._counts.tokens),
+            windows=self._windows / rows if self._windowed else None,
+            windowed=self._several / rows if self._windowed else None,
+        )
+
+    def problems_of_rows(self) -> Iterator[Problem]:
+        """Labels that look wrong; copies, contradictions, and training rows in other splits."""
+        place = self._config.origin.address(("data", "train"))
+        for _, message, remedy, seen in self._odd:
+            yield seen.warning(message, remedy, place=place)
+        repeats = self._copies.repeats()
+        found = self._found({number for repeat in repeats for number in repeat.rows})
+        for repeat in repeats:
+            first, second = (found[number] for number in repeat.rows)
+            yield self._repeated(repeat, first, second)
+
+    def problems_of_tokens(self, *, trained: bool) -> Iterator[Problem]:
+        """What the tokenizer loses: ends of texts, unknown words, whole texts, capitals."""
+        facts, longest = self.facts(), self._config.tokenizer.max_length
+        if facts.truncated >= _CUT:
+            most, remedy = f"{longest} tokens", f"99% fit into {_KEY}: {facts.lengths['p99']}"
+            if self._windowed:
+                most, remedy = f"{MOST_WINDOWS} windows of {most}", f"a larger {_KEY}"
+            yield self._cut.warning(
+                f"{self._rows(self._cut)} are longer than {most} and are cut",
+                f"{remedy}, if the model takes it",
+            )
+        if facts.unknown >= _UNKNOWN:
+            named = ", ".join(_shown(word) for word in self._counts.commonest(_NAMED))
+            yield self._unknown.warning(
+                f"{facts.unknown:.1%} of the tokens are unknown to the vocabulary, in "
+                f"{self._rows(self._unknown)}; the commonest: {named}",
+                "a tokenizer for this language, or tokenizer: bpe, which knows all"
+                if not trained
+                else "tokenizer: bpe knows all",
+            )
+        if self._empty.count:
+            yield self._empty.warning(
+                f"{self._rows(self._empty)} hold nothing that the tokenizer keeps",
+                "remove them: all of them look the same to the model",
+            )
+        if not trained and lacks_capitals(self._tokenizer):
+            yield self._config.origin.warning(
+                ("tokenizer",),
+                "the vocabulary has no capitals, and the tokenizer keeps case: a word with one is "
+                "unknown, or falls to pieces",
+                "its tokenizer.json needs a normalizer that folds case "
+                "(do_lower_case=True where it was saved)",
+            )
+
+    def _add(self, row: Row, text: TextInput, encoding: Encoding, example: Example) -> None:
+        size = sum(getattr(value, "nbytes", 0) + _INDEX for value in example.values())
+        length, unknown = self._counts.add(text, encoding)
+        stored, cut = self._fitted(length, self._counts.special(text))
+        self.bytes += size * stored // length if length else size
+        if cut:
+            self._cut.add(row.address)
+        if unknown:
+            self._unknown.add(row.address)
+        if length == self._counts.special(text):
+            self._empty.add(row.address)
+        wanted = [(labels, seen) for labels, _, _, seen in self._odd if len(seen.first) < 2]
+        stratum = self._task.stratum(row) if wanted else ""
+        for labels, seen in wanted:
+            if stratum in labels:
+                seen.add(row.address)
+
+    def _fitted(self, length: int, special: int) -> tuple[int, bool]:
+        """Tokens that a store holds of a text, about, and whether its end is cut off."""
+        longest = self._config.tokenizer.max_length
+        if not self._windowed:
+            return length, length > longest
+        windows = windows_of_length(length, special=special, max_length=longest)
+        kept = min(windows, MOST_WINDOWS)
+        self._windows += kept
+        self._several += kept > 1
+        return length + (kept - 1) * (special + overlap(longest)), windows > kept
+
+    def _rows(self, seen: _Seen) -> str:
+        return f"{seen.count:,} of {self._counts.lengths.total():,} rows"
+
+    def _repeated(self, repeat: Repeat, first: Row, second: Row) -> Problem:
+        here, there = second.address, first.address
+        total = len(self._splits[repeat.split])
+        of = f"such rows: {repeat.count:,} of {total:,} {repeat.split} rows"
+        if repeat.kind == "copy":
+            message = f"is {there} again, text and target; {of}"
+            remedy = "remove them: they count twice"
+        elif repeat.kind == "conflict":
+            one, other = self._task.stratum(first), self._task.stratum(second)
+            targets = f': "{shorten(other)}", not "{shorten(one)}"' if one and other else ""
+            message = f"has the text of {there} and another target{targets}; {of}"
+            remedy = "correct or remove one of each two"
+        else:
+            message = f"has the text of {there}, a training row; {of}"
+            remedy = f"remove them from one of the two: they flatter the {repeat.split} metrics"
+        return Problem(address=here, message=message, remedy=remedy, severity="warning")
+
+    def _found(self, numbers: Set[int]) -> dict[int, Row]:
+        """Rows by their number, from one more look at the splits."""
+        found: dict[int, Row] = {}
+        start = 0
+        for rows in self._splits.values():
+            places = {number - start for number in numbers if start <= number < start + len(rows)}
+            start += len(rows)
+            for place, row in enumerate(islice(rows, max(places, default=-1) + 1)):
+                if place in places:
+                    found[start - len(rows) + place] = row
+        return found
+
+
+def _shown(word: str) -> str:
+    return f"{word} (U+{ord(word):04X})" if len(word) == 1 else shorten(word)
+
+
+def _oddities(counts: Mapping[str, int]) -> Iterator[tuple[Set[str], str, str]]:
+    """Labels that look wrong in the training rows, what is said of them, and what helps."""
+    if few := {label: count for label, count in counts.items() if count < _FEW}:
+        message = f"{len(few)} of {len(counts)} labels have fewer than {_FEW} training rows"
+        yield few.keys(), f"{message}: {_rarest(few)}", "give them more rows, or merge them"
+    groups = defaultdict[str, dict[str, int]](dict)
+    for label, count in counts.items():
+        groups[_folded(label)][_visible(label)] = count
+    if alike := [group for group in groups.values() if len(group) > 1]:
+        ways = "; ".join(_rarest(group) for group in alike[:_NAMED]) + "; …" * (len(alike) > _NAMED)
+        rarest = {min(group, key=group.__getitem__) for group in alike}
+        message = "labels that differ by capitals, blanks or the form of Unicode alone"
+        watched = {label for label in counts if _visible(label) in rarest}
+        yield watched, f"{message}: {ways}", "write each in one way, if both mean the same"
+    joined = {
+        label: count
+        for label, count in counts.items()
+        if len(parts := [part.strip() for part in _JOINS.split(label)]) > 1
+        and not counts.keys().isdisjoint(parts)
+    }
+    if len(joined) >= _JOINED:
+        message = f"labels that hold others, joined by ; or |: {_rarest(joined)}"
+        remedy = "if they are several labels, write a list or separate them by commas"
+        yield joined.keys(), message, f"{remedy} (task.target: multilabel)"
+    if missing := {label: n for label, n in counts.items() if label.casefold() in _MISSING}:
+        message = f"labels that often stand for a missing one: {_rarest(missing)}"
+        yield missing.keys(), message, "if they do, leave the cells empty: they are bad rows then"
+
+
+def _rarest(counts: Mapping[str, int]) -> str:
+    """Some labels and their rows, the rarest first."""
+    rarest = sorted(counts.items(), key=lambda each: each[1])
+    labels = ", ".join(f"{label} ({count})" for label, count in rarest[:_NAMED])
+    return labels + ", …" * (len(rarest) > _NAMED)
+
+
+def _folded(label: str) -> str:
+    """What labels that a reader takes for one have in common."""
+    folded = unicodedata.normalize("NFKC", label).casefold()
+    return "".join(sign for sign in folded if sign.isprintable() and not sign.isspace())
+
+
+def _visible(label: str) -> str:
+    """A label in quotes, with what cannot be seen in it, or seen apart, as its number."""
+    apart = (
+        sign if sign.isprintable() and not unicodedata.combining(sign) else f"\\u{ord(sign):04x}"
+        for sign in label
+    )
+    return f'"{"".join(apart)}"'
