@@ -19,23 +19,22 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from tokenizers import Encoding
     from torch import Tensor, device, nn
 
     from nlpkit.errors import DataError
     from nlpkit.events import CheckpointSaved, Evaluated, RunEnded, RunStarted, StepEnded
 
 Schema = Mapping[str, Any]
-"""What a task learned from the training rows (labels, counts): plain JSON."""
+"""What a task learned from the training rows: plain JSON."""
 Example = Mapping[str, Any]
-"""One encoded row: 1-D arrays and scalars, the same in each row; `input_ids` gives its length."""
+"""One encoded row: 1-D arrays and scalars, the same in each row of a use."""
 TextInput = str | tuple[str, str] | list[str]
-"""What a tokenizer is given for one row: a text, a pair of texts, or a list of words."""
-
-WINDOWS = "windows"
-"""A windowed task's key: the windows' lengths in an example, their number in a batch's inputs."""
-MOST_WINDOWS = 32
-"""Windows of one row, at most, so that no text fills the memory; what comes after them is cut."""
+"""What a tokenizer is given for one part of a row: a text, a pair of texts, or a list of words."""
+Axes = Sequence[str | int]
+"""The axes of an array: "rows", "tokens" and others of any size by name, fixed ones by size."""
+Arrays = Mapping[str, np.ndarray]
+Use = Literal["train", "evaluate", "predict"]
+"""What examples are for: predicted rows have no targets, and trained ones no `Batch.about`."""
 
 
 @dataclass(frozen=True)
@@ -51,35 +50,97 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cut:
+    """Of a text that is too long one end is kept."""
+
+    keep: Literal["start", "end"] = "start"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Windows:
+    """A text that is too long comes in overlapping windows: rows of the inputs, and one sample.
+
+    Attributes:
+        most: How many a text has at most, so that none fills the memory; what follows is cut off.
+        overlap: Tokens that a window shares with the one before; None: a quarter of its length.
+    """
+
+    most: int | None = 32
+    overlap: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """How a part of a row is tokenized.
+
+    Attributes:
+        max_length: Tokens of it, or of a window, at most; None: as many as the model takes.
+        long: What becomes of a text that is longer.
+        special: Whether the tokenizer's own special tokens are put round it.
+        needs: "ids" where `encode` looks at ids and type ids alone: encodings of single texts may
+            lack tokens, words and offsets then, which saves a fifth of the tokenizer's time.
+    """
+
+    max_length: int | None = None
+    long: Cut | Windows = Cut()
+    special: bool = True
+    needs: Literal["ids", "words"] = "words"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Batch:
     """Samples that go through the model together; the core sets `ids` and `weight`.
 
     Attributes:
-        inputs: What models take, by name: padded arrays of shape [batch, tokens]; those of a
-            windowed task have a row for each window, and `windows` says whose it is.
-        targets: What the objective takes, by name; empty in prediction.
+        inputs: What models take, by name: padded arrays, of shape [rows, tokens] mostly.
+        targets: What the objective takes, by name, by samples or by rows; empty in prediction.
         count: The denominator of the loss: the sum of what each sample counts (law 1).
+        rows: How many rows of the inputs each sample has, int64 [samples]; None: one each.
+        about: What `decode`, `gold` and metrics ask beside, by name: an array for each sample. It
+            stays on the host, and no model sees it.
         weight: 1, or 0 for the stand-in of a rank without samples.
     """
 
     inputs: Mapping[str, Any]
     targets: Mapping[str, Any]
     count: float
+    rows: Any = None
+    about: Mapping[str, Sequence[np.ndarray]] = field(default_factory=dict)
     ids: Any = field(default_factory=lambda: np.zeros(0, np.int64))
     weight: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadSpec:
-    """What a model's head gives: [batch, size] for a sequence, [batch, tokens, size] for tokens."""
+    """What a model's head gives.
+
+    Attributes:
+        size: Values for each place.
+        level: "sequence": [rows, size]; "token": [rows, tokens, size].
+        over: The input whose rows and tokens these are.
+    """
 
     size: int
     level: Literal["sequence", "token"] = "sequence"
+    over: str = "input_ids"
+
+    def shape(self, inputs: Mapping[str, Any]) -> tuple[int, ...]:
+        """The shape of what a head gives for these inputs."""
+        return (*inputs[self.over].shape[: self.depth], self.size)
+
+    def axes(self, inputs: Mapping[str, Axes]) -> Axes:
+        """The axes of what a head gives, for inputs of these."""
+        return (*inputs[self.over][: self.depth], self.size)
+
+    @property
+    def depth(self) -> int:
+        """How many axes the output shares with the input."""
+        return 1 if self.level == "sequence" else 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Vocabulary:
-    """What a model has to know of its tokenizer: how many ids, and the longest input in tokens."""
+    """What is to be known of a tokenizer: how many ids, and the longest input in tokens."""
 
     size: int
     max_length: int
@@ -156,65 +217,149 @@ class Metric(Protocol):
         """What a report shows beside the values (a confusion matrix): JSON, {} for nothing."""
 
 
-class Task(Protocol):
-    """Says what a row means: which text goes in, which target comes out. Numpy only.
+class Task:
+    """Says what a row means before it is tokenized: which columns are read, and what they teach.
 
-    It may have an attribute `columns`: all that it reads. Of rows in memory only those are stored;
-    all of them where it does not say.
-
-    It may have an attribute `windowed`. Where that is true, a text that is longer than
-    `tokenizer.max_length` is no longer cut off but comes in overlapping windows: an example holds
-    the arrays of `windows_of(encoding)` one after the other, and their lengths as `windows` (1-D);
-    `collate` gives each window a row of the inputs, sample after sample, and adds to them
-    `windows`, int64 [batch], the rows of each sample. The core hands the mean of a sample's logits
-    to objective, metrics and `decode`, so that one row stays one sample. For the level "sequence".
-
-    It may have a method `truths(batch, schema)`: what the targets of each row say, as the first
-    field of its prediction would say it. Files of predictions have it as `target`.
+    Attributes:
+        columns: The columns that prediction fills, by part: {"text": ("text",)}; a pair is one part
+            of two columns, and texts that are encoded apart are two parts.
+        reads: All columns that it reads, None: any. Of rows in memory no other ones are stored.
+        words: Whether a text may also be given as a list of its words.
     """
 
-    text_columns: Sequence[str]
-    """The columns that hold the text: prediction fills them."""
+    columns: Mapping[str, Sequence[str]]
+    reads: Sequence[str] | None = None
+    words: bool = False
 
-    def texts(self, row: Row) -> TextInput:
-        """The text of a row. Raises DataError where it is missing or empty."""
+    def texts(self, row: Row, *, targets: bool) -> Mapping[str, TextInput]:
+        """The texts of a row by part; with targets also the parts that prediction lacks.
+
+        Raises:
+            DataError: One is missing or empty.
+        """
+        raise NotImplementedError
 
     def stratum(self, row: Row) -> str:
         """The group that a split keeps in proportion, or "". Raises DataError for a bad target."""
+        return ""
 
-    def fit_schema(self, rows: Iterable[Row]) -> Schema:
+    def fit(self, rows: Iterable[Row]) -> Schema:
         """What the training split teaches before training: labels, counts. Plain JSON."""
+        raise NotImplementedError
 
-    def encode(
-        self, row: Row, encoding: Encoding, schema: Schema, *, targets: bool = True
-    ) -> Example:
-        """A row and its tokens as arrays; in prediction without `targets`. Raises DataError.
+    def codec(self, schema: Schema, vocabulary: Vocabulary) -> Codec:
+        """What encodes rows and decodes outputs, once schema and tokenizer are known."""
+        raise NotImplementedError
 
-        A task whose attribute `ids_only` is true looks at ids and type ids alone: the encoding of a
-        single text may lack tokens, words and offsets, which saves a fifth of the tokenizer's time.
+
+class Codec:
+    """The other half of a task: from rows and their tokens to batches, and back. Numpy only.
+
+    Attributes:
+        head: The head that a model needs.
+        parts: How each part of `Task.texts` is tokenized.
+        inputs: The axes of each input that `collate` gives.
+        labels: How many training rows each label has; {} for a task without labels.
+        ranked: The field of a prediction that `top_k` takes: values by label. "" for none.
+    """
+
+    head: HeadSpec
+    parts: Mapping[str, Part] = {"text": Part()}
+    inputs: Mapping[str, Axes] = {
+        "input_ids": ("rows", "tokens"),
+        "attention_mask": ("rows", "tokens"),
+    }
+    labels: Mapping[str, int] = {}
+    ranked: str = ""
+
+    def __init__(self, schema: Schema, vocabulary: Vocabulary) -> None:
+        self.schema, self.vocabulary = schema, vocabulary
+
+    def encode(self, row: Row, encodings: Mapping[str, Any], use: Use) -> Example:
+        """A row and its tokens as arrays.
+
+        Args:
+            row: The row.
+            encodings: A `tokenizers.Encoding` by part; a list of them for a part in windows.
+            use: Predicted rows have no targets.
+
+        Raises:
+            DataError: The row cannot be used.
         """
+        raise NotImplementedError
+
+    def lengths(self, example: Example) -> Sequence[tuple[int, ...]]:
+        """For each row of the inputs that an example becomes: its tokens, by part."""
+        return [(len(example["input_ids"]),)]
 
     def collate(self, examples: Sequence[Example], seeds: Sequence[int]) -> Batch:
         """Pads examples; whatever is random in it depends on a sample's own seed only."""
+        raise NotImplementedError
 
-    def head(self, schema: Schema) -> HeadSpec:
-        """The head that a model needs for this."""
-
-    def metrics(self, schema: Schema) -> Sequence[Metric]:
+    def metrics(self) -> Sequence[Metric]:
         """Fresh metrics; the first value of the first one is the default of `eval.monitor`."""
+        return []
 
-    def decode(self, output: np.ndarray, batch: Batch, schema: Schema) -> list[Prediction]:
-        """Model output (logits of a batch) as predictions, one a row."""
+    def predict(self, engine: Engine, batch: Batch, settings: Mapping[str, Any]) -> Arrays:
+        """What `decode` needs of a batch: the outputs of the model, run once."""
+        return engine.run(batch.inputs)
+
+    def decode(self, outputs: Arrays, batch: Batch) -> list[Prediction]:
+        """What `predict` gave as predictions, one a sample: {"logits": float32} of most models."""
+        raise NotImplementedError
+
+    def gold(self, batch: Batch) -> list[Prediction] | None:
+        """What the targets of each sample say, as a prediction would; None for a task without.
+
+        Files of predictions have its first field as `target`.
+        """
+        return None
+
+
+class Engine(Protocol):
+    """Runs a network, whichever library does it."""
+
+    graphs: Mapping[str, GraphSpec]
+    """What can be run."""
+
+    def run(self, inputs: Arrays, graph: str = "model") -> dict[str, np.ndarray]:
+        """The outputs of a graph by name; floats as float32. It takes what it needs of `inputs`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphSpec:
+    """What a graph takes and gives: the axes of its arrays, by name and in order.
+
+    Names that begin with `past_` are what an earlier run gave as `present_`.
+    """
+
+    inputs: Mapping[str, Axes]
+    outputs: Mapping[str, Axes]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graph:
+    """A graph of a model; one that has several gives them by name from its method `graphs()`.
+
+    Attributes:
+        module: Takes the inputs by place, and gives the outputs: a tensor, or a tuple of them.
+        spec: Their names and axes.
+        sample: Arrays by name to trace it with; the core fills it in where they are a batch.
+    """
+
+    module: nn.Module
+    spec: GraphSpec
+    sample: Arrays = field(default_factory=dict)
 
 
 class Objective(Protocol):
     """The loss: a SUM over the batch, never a mean; the core divides by the global count."""
 
-    def total(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
-        """The summed loss, a scalar."""
+    def total(self, logits: Tensor, targets: Mapping[str, Tensor], rows: Tensor | None) -> Tensor:
+        """The summed loss, a scalar; `rows` is `Batch.rows`."""
 
-    def output(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
-        """What leaves the device in evaluation: usually the logits themselves."""
+    def output(self, logits: Tensor, targets: Mapping[str, Tensor], rows: Tensor | None) -> Tensor:
+        """What leaves the device in evaluation, for metrics: usually the logits themselves."""
 
 
 class Strategy(Protocol):
@@ -273,32 +418,28 @@ class Artifact:
     parity: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Exporter(Protocol):
-    """Writes a trained model for use elsewhere; the core's gate then judges what it wrote.
+class Exporter:
+    """Writes a trained model for use elsewhere; the core's gate then judges what it wrote."""
 
-    It may have a method `check(config)`, which is given the resolved config before anything is
-    trained: the sentences that it gives say why it could not write such a run's model, and the run
-    is refused with them. Without it, or with none, the run begins.
-    """
+    def check(self, config: Any) -> Sequence[str]:
+        """Why it could not write the model of such a run, by its resolved config: sentences."""
+        return ()
 
-    def export(
-        self,
-        model: nn.Module,
-        inputs: Sequence[str],
-        sample: Mapping[str, np.ndarray],
-        out: Path,
-    ) -> Artifact:
-        """Writes into the folder `out`; `sample` is a batch of two texts, by name.
+    def export(self, graphs: Mapping[str, Graph], out: Path) -> Artifact:
+        """Writes into the folder `out`.
 
-        `out` has nlpkit.json (task, labels, model) and the tokenizer already. The model is in
-        evaluation mode, on the CPU, in float32, and takes `inputs` in this order.
+        `out` has nlpkit.json (task, labels, model) and the tokenizer already. The modules are in
+        evaluation mode, on the CPU, in float32.
         """
+        raise NotImplementedError
 
-    def open(self, path: Path) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
-        """Loads what `export` wrote into `path`: a function of inputs by name that gives logits.
+    def open(self, path: Path) -> Mapping[str, Callable[[Arrays], Any]]:
+        """Loads what `export` wrote into `path`: functions by the names of the graphs.
 
-        It is called in a process that knows nothing but the folder.
+        Each takes inputs by name, and gives the outputs in their order: an array, or several. It is
+        called in a process that knows nothing but the folder.
         """
+        raise NotImplementedError
 
 
 class Launcher(Protocol):
@@ -329,11 +470,6 @@ class Observer:
 
     def run_ended(self, event: RunEnded) -> None:
         """After the last evaluation, or when the run failed."""
-
-
-def windows_of(encoding: Encoding) -> list[Encoding]:
-    """What a windowed task encodes of a text: its first window, and those that follow."""
-    return [encoding, *encoding.overflowing][:MOST_WINDOWS]
 
 
 def pad(arrays: Sequence[np.ndarray], value: int = 0) -> np.ndarray:

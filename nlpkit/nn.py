@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from nlpkit.contracts import WINDOWS
+from nlpkit.contracts import Graph, GraphSpec
 from nlpkit.dropout import Dropout
 from nlpkit.errors import PluginError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from nlpkit.contracts import HeadSpec, Objective
+    from nlpkit.contracts import Codec, HeadSpec, Objective
 
 
 class Head(nn.Module):
@@ -81,37 +81,29 @@ class StepModule(nn.Module):
         self.objective = objective
         self.head = head
 
-    def forward(self, inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
+    def forward(
+        self,
+        inputs: Mapping[str, Tensor],
+        targets: Mapping[str, Tensor],
+        rows: Tensor | None = None,
+    ) -> Tensor:
         """The summed loss of a batch, of shape [1] so that replicas can be concatenated."""
-        return self.objective.total(self.logits(inputs), targets).reshape(1)
+        return self.objective.total(self.logits(inputs), targets, rows).reshape(1)
 
     def logits(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """The logits of a batch, one row a sample; 16-bit logits become float32.
+        """The logits of a batch; 16-bit logits become float32.
 
         Raises:
             PluginError: They are no logits, or their shape is not what the task wants.
         """
         logits = call(self.model, inputs)
-        batch_BT = next(each for name, each in inputs.items() if name != WINDOWS).shape
-        wanted = (*batch_BT[: 1 if self.head.level == "sequence" else 2], self.head.size)
+        wanted = self.head.shape(inputs)
         if tuple(logits.shape) != wanted or not logits.is_floating_point():
             raise PluginError(
                 f"model {type(self.model).__name__} gave {list(logits.shape)} of {logits.dtype}; "
                 f"the task wants logits of shape {list(wanted)}"
             )
-        return mean_of_windows(logits, inputs[WINDOWS]) if WINDOWS in inputs else logits
-
-
-def mean_of_windows(logits: Tensor, windows: Tensor) -> Tensor:
-    """The mean over each sample's windows: [windows, size] and [batch] give [batch, size].
-
-    Args:
-        logits: Sample after sample, float32 or float64.
-        windows: How many of them each sample has.
-    """
-    # What is checked is the sum of the windows, for which a GPU would have to be waited for.
-    unsafe = logits.device.type != "cpu"
-    return torch.segment_reduce(logits, "mean", lengths=windows, axis=0, unsafe=unsafe)
+        return logits
 
 
 def input_names(model: nn.Module) -> tuple[str, ...]:
@@ -123,21 +115,46 @@ def input_names(model: nn.Module) -> tuple[str, ...]:
     return tuple(each.name for each in parameters if each.kind == each.POSITIONAL_OR_KEYWORD)
 
 
+def graphs_of(model: nn.Module, codec: Codec) -> dict[str, Graph]:
+    """The graphs of a model by name: what its method `graphs` gives, or itself as "model"."""
+    if named := getattr(model, "graphs", None):
+        return dict(named())
+    inputs = {name: codec.inputs.get(name, ("rows", "tokens")) for name in input_names(model)}
+    spec = GraphSpec(inputs=inputs, outputs={"logits": codec.head.axes(codec.inputs)})
+    return {"model": Graph(module=model, spec=spec)}
+
+
+def run_graph(graph: Graph, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The outputs of a graph by name; 16-bit ones become float32.
+
+    Raises:
+        PluginError: An input is missing, or the outputs are not those that it names.
+    """
+    found = graph.module(*_taken(type(graph.module).__name__, graph.spec.inputs, inputs))
+    outputs = (found,) if isinstance(found, Tensor) else found
+    names = graph.spec.outputs
+    if not isinstance(outputs, tuple | list) or len(outputs) != len(names):
+        raise PluginError(f"model {type(graph.module).__name__} does not give {', '.join(names)}")
+    return {name: widened(each) for name, each in zip(names, outputs, strict=True)}
+
+
+def _taken(name: str, wanted: Iterable[str], inputs: Mapping[str, Tensor]) -> Iterator[Tensor]:
+    for each in wanted:
+        if each not in inputs:
+            raise PluginError(
+                f'model {name} takes "{each}", which the task does not give (it gives '
+                f"{', '.join(inputs)}); a model names what it takes in its attribute `inputs`"
+            )
+        yield inputs[each]
+
+
 def call(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     """The logits of a batch; 16-bit logits become float32, float64 stays.
 
     Raises:
         PluginError: The model takes an input that the task does not give, or gives no tensor.
     """
-    names = input_names(model)
-    for name in names:
-        if name not in inputs:
-            raise PluginError(
-                f'model {type(model).__name__} takes "{name}", which the task does not give '
-                f"(it gives {', '.join(inputs)}); "
-                "a model names what it takes in its attribute `inputs`"
-            )
-    logits = model(*(inputs[name] for name in names))
+    logits = model(*_taken(type(model).__name__, input_names(model), inputs))
     if not isinstance(logits, Tensor):
         kind = type(logits).__name__
         raise PluginError(f"model {type(model).__name__} gave {kind}, not a tensor of logits")

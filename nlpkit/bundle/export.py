@@ -39,11 +39,9 @@ from nlpkit.plugin.trust import remember
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    import numpy as np
-
     from nlpkit.bundle.format import Bundle
     from nlpkit.bundle.predict import Model
-    from nlpkit.contracts import Artifact, Exporter
+    from nlpkit.contracts import Artifact, Exporter, Graph
     from nlpkit.data.rows import Rows
     from nlpkit.engine.torch import TorchEngine
     from nlpkit.plugin.host import Host
@@ -144,8 +142,7 @@ def _written(given: Model, component: Component, work: Path) -> tuple[Artifact, 
     describe_export(bundle, written, component, given.host)
     before = hashes(written, filter(Path.is_file, written.rglob("*")))
     exporter: Exporter = build(component, "exporter", given.host)
-    module = cast("TorchEngine", given.engine).model
-    artifact = exporter.export(module, bundle.inputs, _sample(given), written)
+    artifact = exporter.export(_graphs(given), written)
     changed = [name for name in before if fault_of(written / name, before[name])]
     files = [path.relative_to(written) for path in artifact.files]
     seal(written)
@@ -275,8 +272,13 @@ def _check_place(folder: Path) -> None:
     raise InputError(f"{folder}: holds something that is no export; choose another out=DIR")
 
 
-def _sample(model: Model) -> dict[str, np.ndarray]:
-    """Two texts of different lengths, as the model takes them."""
-    pair = len(model.task.text_columns) > 1
-    batch = model.batch([(text, text) if pair else text for text in _SAMPLE])
-    return {name: batch.inputs[name] for name in model.bundle.inputs}
+def _graphs(model: Model) -> dict[str, Graph]:
+    """The model's graphs; a sample is two texts of different lengths where it brings none."""
+    pair = len(model.columns) > 1
+    inputs = model.batch([(text, text) if pair else text for text in _SAMPLE]).inputs
+    return {
+        name: graph
+        if graph.sample
+        else replace(graph, sample={each: inputs[each] for each in graph.spec.inputs})
+        for name, graph in cast("TorchEngine", model.engine).modules.items()
+    }

@@ -22,11 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
-from tokenizers import Tokenizer
 
-from nlpkit.config.resolve import build
 from nlpkit.config.schema import Component
-from nlpkit.contracts import HeadSpec, Vocabulary
+from nlpkit.contracts import GraphSpec, HeadSpec, Vocabulary
 from nlpkit.errors import BundleError, closest
 from nlpkit.files import fault_of, from_json, hashes, is_inside, seal_of, write_json
 from nlpkit.version import __version__
@@ -35,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from nlpkit.config.schema import Config
-    from nlpkit.contracts import Schema, Task
+    from nlpkit.contracts import Codec, Schema
     from nlpkit.data.prepare import Prepared
     from nlpkit.plugin.host import Host
 
@@ -105,6 +103,15 @@ class Bundle:
         return tuple(self.description["model"]["inputs"])
 
     @property
+    def graphs(self) -> dict[str, GraphSpec]:
+        """What the graphs of the model take and give, by name."""
+        if "graphs" not in self.description:  # of 0.1
+            inputs = {name: ("rows", "tokens") for name in self.inputs}
+            logits = self.head.axes(inputs)
+            return {"model": GraphSpec(inputs=inputs, outputs={"logits": logits})}
+        return {name: GraphSpec(**spec) for name, spec in self.description["graphs"].items()}
+
+    @property
     def exported(self) -> Component | None:
         """The exporter that wrote the model's files; None for the bundle of a run."""
         return self._component("export") if "export" in self.description else None
@@ -140,7 +147,8 @@ def write_description(
     config: Config,
     host: Host,
     prepared: Prepared,
-    inputs: tuple[str, ...],
+    codec: Codec,
+    graphs: Mapping[str, GraphSpec],
     versions: Mapping[str, str],
 ) -> None:
     """Writes everything but the weights; the bundle is unfinished until `seal`.
@@ -150,15 +158,16 @@ def write_description(
         config: The resolved config, with the precision that the run took.
         host: Knows where the components come from.
         prepared: Has the schema and the tokenizer.
-        inputs: The names of the arrays that the model takes.
+        codec: The task's.
+        graphs: What the graphs of the model take and give.
         versions: Versions of what trained it: python, torch, transformers.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    inputs = tuple(graphs["model"].inputs)
     _write_tokenizer(folder, prepared.tokenizer_path, config, inputs)
     for path in host.files.values():
         (folder / "plugins").mkdir(exist_ok=True)
         shutil.copyfile(path, folder / "plugins" / path.name)
-    task: Task = build(config.task, "task", host)
     write_json(
         folder / DESCRIPTION,
         {
@@ -171,8 +180,9 @@ def write_description(
                 "name": config.tokenizer.name,
                 "max_length": config.tokenizer.max_length,
             },
-            "vocabulary": asdict(vocabulary_of(prepared.tokenizer_path, config)),
-            "head": asdict(task.head(prepared.schema)),
+            "vocabulary": asdict(codec.vocabulary),
+            "head": asdict(codec.head),
+            "graphs": {name: asdict(spec) for name, spec in graphs.items()},
             "precision": config.precision,
             "plugins": [
                 f"plugins/{Path(plugin).name}" if plugin.endswith(".py") else plugin
@@ -181,12 +191,6 @@ def write_description(
             "versions": dict(sorted(versions.items())),
         },
     )
-
-
-def vocabulary_of(tokenizer_path: Path, config: Config) -> Vocabulary:
-    """What a model has to know of a stored tokenizer."""
-    ids = Tokenizer.from_file(str(tokenizer_path)).get_vocab().values()
-    return Vocabulary(size=max(ids) + 1, max_length=config.tokenizer.max_length)
 
 
 def describe_export(bundle: Bundle, folder: Path, exporter: Component, host: Host) -> None:

@@ -48,11 +48,11 @@ def check_output(path: Path | None, encoding: str = "utf-8") -> None:
 
 def fields_of(model: Model, top_k: int | None = None) -> list[str]:
     """The names that a model's predictions have in a line, found with one."""
-    names = model.task.text_columns
+    names = model.columns
     (prediction,) = model.predict(
         ["text" if len(names) == 1 else ("text",) * len(names)], top_k=top_k
     )
-    return list(fields(prediction, top_k))
+    return list(fields(prediction, top_k, model.codec.ranked))
 
 
 def kept_of(values: Mapping[str, Any], keep: Sequence[str]) -> Line:

@@ -18,7 +18,6 @@ import numpy as np
 from nlpkit.bundle.load import load
 from nlpkit.contracts import Batch, Row
 from nlpkit.data.plan import cut
-from nlpkit.data.windows import first_windows
 from nlpkit.errors import DataError
 
 if TYPE_CHECKING:
@@ -99,7 +98,7 @@ def questions(
         alone: How many of them, at most, are asked one by one as well; 0: one of each length, and
             copies of it together.
     """
-    columns = model.task.text_columns
+    columns = model.columns
     rows = [{column: row.values[column] for column in columns} for row in texts]
     longest = model.bundle.vocabulary.max_length
     joined = _joined(model, rows[: max(BATCHES)], longest)
@@ -118,8 +117,7 @@ def questions(
         Case(rows=[count] * size, length=length) for size in _SIZES for length in _edges(longest)
     ]
     ordered = sorted(range(count), key=lambda place: len(str(rows[place])))
-    windows = model.windows([Row(row, "") for row in rows])
-    pieces = cut(np.array(ordered), _TOGETHER, windows)
+    pieces = cut(np.array(ordered), _TOGETHER)
     others = [Case(rows=piece.tolist()) for piece in pieces]
     chosen = (
         ordered[:: -(-count // alone)] if alone else {lengths[at]: at for at in ordered}.values()
@@ -135,7 +133,7 @@ def answers(model: Model, asked: Questions) -> Iterator[Answer]:
         batch = _batch(model, asked, case)
         inputs = _hash(batch.inputs)
         try:
-            logits = np.asarray(model.engine.run(batch.inputs))
+            logits = model.engine.run(batch.inputs)["logits"]
         except Exception as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             yield Answer(inputs=inputs, logits=None, error=reason)
@@ -159,11 +157,13 @@ def _batch(model: Model, asked: Questions, case: Case) -> Batch:
     if case.length is None:
         return batch
     tokens = batch.inputs["input_ids"].shape[1]
+    counts = np.ones(len(rows), np.int64) if batch.rows is None else batch.rows
+    starts = np.cumsum(counts) - counts
     inputs = {
-        name: _fitted(array, case.length) if array.shape[1:2] == (tokens,) else array
-        for name, array in first_windows(batch.inputs).items()
+        name: _fitted(array[starts], case.length) if array.shape[1:2] == (tokens,) else array
+        for name, array in batch.inputs.items()
     }
-    return replace(batch, inputs=inputs)
+    return replace(batch, inputs=inputs, rows=None)
 
 
 def _fitted(array: np.ndarray, length: int) -> np.ndarray:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from nlpkit.contracts import Exporter
+    from nlpkit.contracts import Arrays, Exporter, GraphSpec
     from nlpkit.plugin.records import ExporterRecord
 
 Backend = Literal["torch", "onnx"]
@@ -77,19 +77,21 @@ def load(
     if bundle.exported is None:
         host = host_of(bundle, trust_plugins=trust_plugins)
         try:
-            module = importlib.import_module("nlpkit.engine.torch")
+            network = importlib.import_module("nlpkit.bundle.network")
         except ModuleNotFoundError as error:
             raise InputError(
                 f"prediction needs {error.name}, which is not here: pip install 'nlpkit-sdk[train]'"
             ) from error
-        engine = module.TorchEngine(bundle, host, device=device, precision=precision)
+        engine = partial(
+            network.torch_engine, bundle, host=host, device=device, precision=precision
+        )
         return Model(bundle, host, engine, again=again)
     if device not in ("auto", "cpu"):
         raise InputError(f"{bundle.path}: an export runs on the CPU here, not on {device}")
     with trusting(trust_plugins):
         host = host_of(bundle, trust_plugins=trust_plugins, kinds=("task", "export"))
         _check_trust(bundle, host)
-        return Model(bundle, host, _ExportEngine(bundle, host), again=again)
+        return Model(bundle, host, lambda _: _ExportEngine(bundle, host), again=again)
 
 
 def data_of(bundle: Bundle) -> Component | None:
@@ -100,19 +102,25 @@ def data_of(bundle: Bundle) -> Component | None:
 
 
 class _ExportEngine:
-    """Runs an export as its exporter opens it."""
+    """Runs an export as its exporter opens it; implements `nlpkit.contracts.Engine`."""
 
     def __init__(self, bundle: Bundle, host: Host) -> None:
         exporter: Exporter = build(bundle.exported, "exporter", host)  # type: ignore[arg-type]
         try:
             with quietly(f"{bundle.path}: cannot be opened", NlpkitError):
-                self._call = exporter.open(bundle.path)
+                self._graphs = exporter.open(bundle.path)
         except PluginError as error:  # it has no plugin's code: its files are at fault
             raise BundleError(str(error)) from error
-        self._inputs = bundle.inputs
+        self.graphs: Mapping[str, GraphSpec] = bundle.graphs
 
-    def run(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
-        return np.asarray(self._call({name: inputs[name] for name in self._inputs}), np.float32)
+    def run(self, inputs: Arrays, graph: str = "model") -> dict[str, np.ndarray]:
+        spec = self.graphs[graph]
+        found = self._graphs[graph]({name: inputs[name] for name in spec.inputs})
+        outputs = [found] if isinstance(found, np.ndarray) else found
+        return {
+            name: np.asarray(each, np.float32 if each.dtype.kind == "f" else None)
+            for name, each in zip(spec.outputs, outputs, strict=True)
+        }
 
 
 def _check_trust(bundle: Bundle, host: Host) -> None:

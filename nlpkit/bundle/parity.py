@@ -16,8 +16,6 @@ import torch
 
 from nlpkit.bundle.gate import answers, questions, read_answers
 from nlpkit.config.resolve import build_objective
-from nlpkit.contracts import WINDOWS
-from nlpkit.data.windows import pooled
 from nlpkit.environment import import_path, versions
 from nlpkit.errors import DataError
 
@@ -70,7 +68,7 @@ class Gate:
     """
 
     def __init__(self, model: Model, rows: Iterable[Row]) -> None:
-        self.model, self.task, self.schema = model, model.task, model.bundle.schema
+        self.model, self.schema = model, model.bundle.schema
         self.rows: list[Row] = []
         self.lengths: list[int] = []
         for row in rows:
@@ -136,7 +134,7 @@ class Gate:
 
     def _decoded(self, case: Case, logits: np.ndarray, batch: Batch) -> list[Prediction]:
         try:
-            return self.model.decoded(logits, batch)
+            return self.model.codec.decode({"logits": logits}, batch)
         except Exception:
             if case.length is None:
                 raise
@@ -165,15 +163,15 @@ class Gate:
     def _metric(self, pairs: Sequence[_Pair], rows: Sequence[Row]) -> dict[str, Any]:
         """The task's first metric on the rows, before and after."""
         objective = build_objective(self.model.bundle.task, self.model.host, self.schema)
-        before, after = (self.task.metrics(self.schema)[0] for _ in range(2))
+        before, after = (self.model.codec.metrics()[0] for _ in range(2))
         for pair in pairs:
             if pair.case.length is not None or pair.case.alone:
                 continue
             batch = self.model.batch([rows[place] for place in pair.case.rows], targets=True)
             targets = {name: torch.as_tensor(value) for name, value in batch.targets.items()}
+            counts = None if batch.rows is None else torch.as_tensor(batch.rows)
             for metric, logits in ((before, pair.own), (after, pair.other)):
-                whole = torch.from_numpy(pooled(logits, batch.inputs.get(WINDOWS)))
-                output = objective.output(whole, targets)
+                output = objective.output(torch.from_numpy(logits), targets, counts)
                 metric.update(output.numpy(), batch)
         name, better = next(iter(before.better.items()))
         values = [metric.compute(metric.state)[name] for metric in (before, after)]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from heapq import nlargest
-from itertools import islice
+from itertools import chain, islice
 from numbers import Integral
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -16,18 +15,16 @@ from tokenizers import Tokenizer
 from nlpkit.bundle.format import DESCRIPTION
 from nlpkit.cli.notebook import LONGEST, pairs
 from nlpkit.config.resolve import build
-from nlpkit.contracts import WINDOWS, Batch, Example, Prediction, Row
+from nlpkit.contracts import Prediction, Row
+from nlpkit.data.encode import Encoder
 from nlpkit.data.plan import evaluation_plan
 from nlpkit.data.rows import texts_of
-from nlpkit.data.windows import counts_of, pooled, windowed
 from nlpkit.errors import BundleError, DataError, InputError, PluginError
 from nlpkit.plugin.imports import blaming
 
 if TYPE_CHECKING:
-    from tokenizers import Encoding
-
     from nlpkit.bundle.format import Bundle
-    from nlpkit.contracts import Task
+    from nlpkit.contracts import Batch, Codec, Engine, Example, Task, Use
     from nlpkit.plugin.host import Host
 
 Text = str | tuple[str, ...]
@@ -39,18 +36,7 @@ WINDOW = 64
 _SCORES = 1 << 22
 """Scores of a window, at most, where there are many labels: a Python number takes 32 bytes."""
 
-_ENCODED = 256
-"""Texts that the tokenizer is given together: what it says of one is large."""
-
-
 _TYPES: dict[str, Callable[[str], Any]] = {"int": int, "bool": "true".__eq__}
-
-
-class Engine(Protocol):
-    """Runs a bundle's model, whichever library does it."""
-
-    def run(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Logits of a batch, float32: one row for each row of the inputs."""
 
 
 class Model:
@@ -59,24 +45,33 @@ class Model:
     Args:
         bundle: Where it was loaded from.
         host: Has the plugins of its components.
-        engine: Runs the network.
+        engine: Gives what runs the network.
         again: Loads it once more, in another process too: a pickled model is this and its seal.
     """
 
     def __init__(
-        self, bundle: Bundle, host: Host, engine: Engine, *, again: Callable[[], Model]
+        self,
+        bundle: Bundle,
+        host: Host,
+        engine: Callable[[Codec], Engine],
+        *,
+        again: Callable[[], Model],
     ) -> None:
-        self.bundle, self.host, self.engine, self._again = bundle, host, engine, again
+        self.bundle, self.host, self._again = bundle, host, again
         self.task: Task = build(bundle.task, "task", host)
         self.tokenizer = _tokenizer(bundle)
+        head: object = None
         try:
             with blaming(""):
-                head: object = self.task.head(bundle.schema)
+                self.codec: Codec = self.task.codec(bundle.schema, bundle.vocabulary)
+                head = self.codec.head
         except PluginError as error:
             head = error
         if head != bundle.head:
             problem = f"what it says of the labels does not fit its model: {head}, {bundle.head}"
             raise BundleError(f"{bundle.path / DESCRIPTION}: {problem}")
+        self.encoder = Encoder(self.task, self.codec, self.tokenizer)
+        self.engine = engine(self.codec)
         try:
             with blaming(""):
                 self._try()
@@ -107,6 +102,11 @@ class Model:
             "bundle": bundle.path.absolute(),
         }
         return {name: fact for name, fact in found.items() if fact}
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the texts that are predicted."""
+        return tuple(chain.from_iterable(self.task.columns.values()))
 
     @property
     def labels(self) -> list[Any]:
@@ -172,37 +172,33 @@ class Model:
         while window := list(islice(numbered, batches * batch_size)):
             for outcome in self._window(window, batch_size):
                 if top_k is not None and not isinstance(outcome, DataError):
-                    _keep_best(outcome, top_k)
+                    _keep_best(outcome, top_k, self.codec.ranked)
                 yield outcome
 
     def batch(self, texts: Iterable[Text | Row], *, targets: bool = False) -> Batch:
         """The texts as the model takes them; with the targets that rows have."""
         rows = [self._usable(text, f"text {number}") for number, text in enumerate(texts)]
-        return self._collated(self._encoded(rows, targets=targets))
+        return self._collated(_all(self.examples(rows, "evaluate" if targets else "predict")))
 
-    def windows(self, rows: Iterable[Row]) -> np.ndarray | None:
-        """How many windows each row has, int64 [rows]; None for a task without windows."""
-        return counts_of(self._encoded(list(rows))) if windowed(self.task) else None
+    def examples(self, rows: Iterable[Row], use: Use = "predict") -> Iterator[Example | DataError]:
+        """The examples of rows, or why one has none."""
+        return (each.example for each in self.encoder.encoded(rows, use))
 
-    def decoded(self, logits: np.ndarray, batch: Batch) -> list[Prediction]:
-        """What the engine gave for a batch, as predictions."""
-        return self.task.decode(
-            pooled(logits, batch.inputs.get(WINDOWS)), batch, self.bundle.schema
-        )
+    def predicted(self, batch: Batch) -> list[Prediction]:
+        """What the model says of a batch."""
+        return self.codec.decode(self.codec.predict(self.engine, batch, {}), batch)
 
     def _try(self) -> None:
         """What each prediction does but the model: parts that do not fit are found before it."""
-        _, text, head = self.labels, "a text", self.bundle.head
-        columns = len(self.task.text_columns)
+        _, (columns, *_) = self.labels, self.task.columns.values()
         try:
-            batch = self.batch([text if columns < 2 else (text,) * columns])
+            batch = self.batch(["a text" if len(columns) < 2 else ("a text",) * len(columns)])
         except DataError:  # the task wants other texts
             return
         if unknown := set(self.bundle.inputs) - set(batch.inputs):
             raise PluginError(f"the task does not give {', '.join(sorted(unknown))}")
-        batch_BT = next(each for name, each in batch.inputs.items() if name != WINDOWS).shape
-        shape = (*batch_BT[: 1 if head.level == "sequence" else 2], head.size)
-        found = len(self.decoded(np.zeros(shape, np.float32), batch))
+        logits = np.zeros(self.bundle.head.shape(batch.inputs), np.float32)
+        found = len(self.codec.decode({"logits": logits}, batch))
         if found != 1:
             raise PluginError(f"its task makes {found} predictions of one text")
 
@@ -217,49 +213,42 @@ class Model:
             except DataError as error:
                 # Its traceback would keep this frame, and so the whole window.
                 outcomes[number] = error.with_traceback(None)
-        examples = self._usable_examples(rows, outcomes)
-        numbers = list(rows)
-        lengths = np.array([len(example["input_ids"]) for example in examples], np.int64)
-        windows = counts_of(examples)
-        for chosen in evaluation_plan(lengths, batch_size=batch_size, windows=windows):
-            batch = self._collated([examples[place] for place in chosen])
-            predictions = self.decoded(self.engine.run(batch.inputs), batch)
+        examples: dict[int, Example] = {}
+        for number, example in zip(rows, self.examples(rows.values()), strict=True):
+            if isinstance(example, DataError):
+                outcomes[number] = example
+            else:
+                examples[number] = example
+        numbers, usable = list(examples), list(examples.values())
+        lengths = [self.codec.lengths(example) for example in usable]
+        tokens = np.array([sum(map(sum, rows)) for rows in lengths], np.int64)
+        counts = np.array(list(map(len, lengths)), np.int64)
+        for chosen in evaluation_plan(tokens, batch_size=batch_size, rows=counts):
+            predictions = self.predicted(self._collated([usable[place] for place in chosen]))
             outcomes.update(zip((numbers[place] for place in chosen), predictions, strict=True))
         return [outcomes[number] for number, _ in window]
-
-    def _usable_examples(
-        self, rows: dict[int, Row], outcomes: dict[int, Prediction | DataError]
-    ) -> list[Example]:
-        """The examples of the rows; one that has none goes from them to the outcomes."""
-        with suppress(DataError):
-            return self._encoded(list(rows.values()))
-        examples = []
-        for number, row in list(rows.items()):
-            try:
-                examples += self._encoded([row])
-            except DataError as error:
-                outcomes[number] = error.with_traceback(None)
-                del rows[number]
-        return examples
 
     def _usable(self, text: Text | Row | DataError | None, address: str) -> Row:
         if isinstance(text, DataError):
             raise text
         row = text if isinstance(text, Row) else self._row(text, address)
-        for column in self.task.text_columns:
+        for column in self.columns:
             if isinstance(cell := row.values.get(column), DataError):
                 raise cell
         try:
-            "".join(texts_of(self.task, row)).encode()
+            for each in texts_of(self.task, row, targets=False).values():
+                "".join(each).encode()
         except UnicodeEncodeError:
             problem = "holds half a surrogate pair, which is no character"
             raise DataError(row.address, problem=problem) from None
         return row
 
     def _row(self, text: Any, address: str) -> Row:
-        columns = self.task.text_columns
+        columns = self.columns
         text = _python(text)
         several = isinstance(text, tuple | list)
+        if isinstance(text, list) and len(columns) == 1 and self.task.words:
+            return Row({columns[0]: text}, address)
         if several and len(columns) == 1:
             raise DataError(address, value=text, problem="is a pair; the task takes single texts")
         if len(columns) > 1 and not (several and len(text) == len(columns)):
@@ -268,33 +257,18 @@ class Model:
         values = [None if _absent(each) else each for each in (text if several else [text])]
         return Row(dict(zip(columns, values, strict=True)), address)
 
-    def _encoded(self, rows: list[Row], *, targets: bool = False) -> list[Example]:
-        encodings = (
-            encoding
-            for start in range(0, len(rows), _ENCODED)
-            for encoding in self._tokenized(rows[start : start + _ENCODED])
-        )
-        return [
-            self.task.encode(row, encoding, self.bundle.schema, targets=targets)
-            for row, encoding in zip(rows, encodings, strict=True)
-        ]
-
-    def _tokenized(self, rows: list[Row]) -> list[Encoding]:
-        """Raises DataError for a text that the tokenizer fails on: a regex of it panics, say."""
-        texts = [self.task.texts(row) for row in rows]
-        words = isinstance(texts[0], list)
-        try:
-            with blaming(""):
-                return self.tokenizer.encode_batch(texts, is_pretokenized=words)
-        except PluginError as error:
-            failure = str(error)
-        if len(rows) > 1:
-            return [encoding for row in rows for encoding in self._tokenized([row])]
-        path = self.bundle.tokenizer_path
-        raise DataError(rows[0].address, problem=f"is no text for {path}, which fails: {failure}")
-
     def _collated(self, examples: list[Example]) -> Batch:
-        return self.task.collate(examples, [0] * len(examples))
+        return self.codec.collate(examples, [0] * len(examples))
+
+
+def _all(examples: Iterable[Example | DataError]) -> list[Example]:
+    """The examples. Raises the first DataError in their place."""
+    found = []
+    for example in examples:
+        if isinstance(example, DataError):
+            raise example
+        found.append(example)
+    return found
 
 
 def _loaded(again: Callable[[], Model], seal: str) -> Model:
@@ -362,7 +336,7 @@ def _check_count(name: str, value: object) -> None:
         raise InputError(f"{name} must be a whole number of at least 1, not {value!r}")
 
 
-def fields(prediction: Prediction, top_k: int | None) -> dict[str, Any]:
+def fields(prediction: Prediction, top_k: int | None, ranked: str) -> dict[str, Any]:
     """What a line of a file or an answer says: the fields, and the `top_k` best labels as "top".
 
     Raises:
@@ -370,16 +344,14 @@ def fields(prediction: Prediction, top_k: int | None) -> dict[str, Any]:
     """
     if top_k is None:
         return prediction.row()
-    _keep_best(prediction, top_k)
-    scores = next(each for each in vars(prediction).values() if isinstance(each, Mapping))
-    top = [{"label": label, "score": score} for label, score in scores.items()]
-    return {**prediction.row(), "top": top}
+    _keep_best(prediction, top_k, ranked)
+    best = getattr(prediction, ranked).items()
+    return {**prediction.row(), "top": [{"label": key, "score": score} for key, score in best]}
 
 
-def _keep_best(prediction: Prediction, count: int) -> None:
+def _keep_best(prediction: Prediction, count: int, ranked: str) -> None:
     """Leaves the largest scores in it, the best first; equal ones stay in the labels' order."""
-    mappings = {name: each for name, each in vars(prediction).items() if isinstance(each, Mapping)}
-    if not mappings:
+    if not ranked:
         raise InputError("top_k: the task predicts no labels with scores to choose from")
-    for name, scores in mappings.items():
-        setattr(prediction, name, dict(nlargest(count, scores.items(), key=itemgetter(1))))
+    scores = getattr(prediction, ranked)
+    setattr(prediction, ranked, dict(nlargest(count, scores.items(), key=itemgetter(1))))

@@ -26,10 +26,10 @@ from nlpkit.config.load import load_config
 from nlpkit.config.resolve import build, chosen, monitor_of, options_of, resolve
 from nlpkit.config.schema import Config, Secret, dotted
 from nlpkit.contracts import Row
+from nlpkit.data.encode import fitted, vocabulary_of
 from nlpkit.data.memory import on_files, write_splits
 from nlpkit.data.prepare import Texts, locations
 from nlpkit.data.rows import BadRows, Rows, remarks, scan, split_off
-from nlpkit.data.windows import problems as window_problems
 from nlpkit.environment import runs_folder
 from nlpkit.errors import ConfigError, DataError, InputError, NlpkitError, Problem
 from nlpkit.plugin.host import IMPORTS, Host, load
@@ -116,7 +116,6 @@ def examine(config: Config | Mapping[str, Any] | str | Path, host: Host | None =
     if not trains_elsewhere(findings.config, host):
         findings.problems += folder_problems()
         findings.problems += _observer_problems(findings.config, host, findings.problems)
-    findings.problems += window_problems(findings.config, task)
     findings.problems += _backup_problems(findings.config, host)
     _Data(findings, findings.config, host, source, task).check()
     return findings
@@ -319,27 +318,31 @@ class _Data:
 
     def _check_labels(self, splits: Mapping[str, Rows]) -> None:
         try:
-            schema = self.task.fit_schema(splits["train"])
+            schema = self.task.fit(splits["train"])
         except DataError as error:
             self._complain("data.train", str(error))
             return
-        self.findings.labels = len(schema.get("counts") or {})
-        tokenizer = self._tokenizer(splits["train"])
-        quality = Quality(self.config, self.task, tokenizer or _stand_in(), schema, splits)
+        found = self._tokenizer(splits["train"])
+        tokenizer = found or _stand_in()
+        codec = self.task.codec(schema, vocabulary_of(tokenizer, self.config.tokenizer.max_length))
+        for part in codec.parts.values():  # windows may be too short
+            fitted(tokenizer, part, codec.vocabulary.max_length)
+        self.findings.labels = len(codec.labels)
+        quality = Quality(self.config, self.task, codec, tokenizer, splits)
         for split, rows in splits.items():
             bad = self.bad.get(split) or self.bad["train"]
             before = bad.count
-            quality.read(rows, bad)
+            quality.read(rows, bad, "train" if split == "train" else "evaluate")
             self.findings.rows[split] -= bad.count - before
         self.findings.problems += quality.problems_of_rows()
-        if tokenizer:
+        if found:
             self._check_ids(tokenizer)
             trained = self._tokenizer_record().trained
             self.findings.problems += quality.problems_of_tokens(trained=trained)
             self.findings.texts = quality.facts()
         if not trains_elsewhere(self.config, self.host):
             self.findings.problems += disk_problems(self.config, tokens=quality.bytes)
-        monitor_of(self.config, self.task, schema)
+        monitor_of(self.config, codec)
 
     def _check_ids(self, tokenizer: Tokenizer) -> None:
         record = cast("ModelRecord", self.host.entry("model", self.config.model.name).record)
@@ -353,7 +356,7 @@ class _Data:
             self._complain("tokenizer", message, "take the one that was made for the model")
 
     def _tokenizer(self, rows: Rows) -> Tokenizer | None:
-        """The run's tokenizer, without truncation; None where it cannot be had here."""
+        """The run's tokenizer; None where it cannot be had here."""
         texts = Texts(self.task, rows) if self._tokenizer_record().trained else None
         try:
             tokenizer: Tokenizer = build(self.config.tokenizer, "tokenizer", self.host, texts)
@@ -362,8 +365,6 @@ class _Data:
             if not any(each.message in str(error) for each in self.findings.problems):
                 self._complain("tokenizer", str(error), warning=elsewhere)
             return None
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
         return tokenizer
 
     def _tokenizer_record(self) -> TokenizerRecord:

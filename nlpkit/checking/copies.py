@@ -48,12 +48,13 @@ class Copies:
         self._targets = np.zeros(self._ends[-1], np.uint32)
         self._count = 0
 
-    def add(self, text: TextInput, example: Example | None) -> None:
+    def add(self, text: Sequence[TextInput], example: Example | None) -> None:
         """The next row; without an example it is left out, and like no other."""
         if example is None:
             self._texts[self._count] = self._count
         else:
-            self._texts[self._count] = hash(tuple(text) if isinstance(text, list) else text) % 2**64
+            place = hash(tuple(tuple(each) if isinstance(each, list) else each for each in text))
+            self._texts[self._count] = place % 2**64
             self._targets[self._count] = _hash_of_target(example)
         self._count += 1
 

@@ -15,18 +15,19 @@ from typing import TYPE_CHECKING
 
 from nlpkit.checking.copies import Copies
 from nlpkit.checking.counts import TokenCounts, lacks_capitals
-from nlpkit.contracts import MOST_WINDOWS
-from nlpkit.data.windows import overlap, windowed, windows_of_length
+from nlpkit.contracts import Windows
+from nlpkit.data.encode import Encoder, overlap
 from nlpkit.errors import DataError, Problem, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Set
 
-    from tokenizers import Encoding, Tokenizer
+    from tokenizers import Tokenizer
 
     from nlpkit.checking.copies import Repeat
     from nlpkit.config.schema import Config
-    from nlpkit.contracts import Example, Row, Schema, Task, TextInput
+    from nlpkit.contracts import Codec, Example, Part, Row, Task, Use
+    from nlpkit.data.encode import Encoded
     from nlpkit.data.rows import BadRows, Rows
 
 _FEW = 5  # training rows of a label
@@ -37,7 +38,6 @@ _KEY = "tokenizer.max_length"
 _CUT = 0.05  # share of the rows from which truncation is worth a warning
 _UNKNOWN = 0.01  # share of the tokens
 _NAMED = 5  # labels or characters in one message
-_CHUNK = 1000  # rows that are tokenized together
 _INDEX = 8  # bytes that a token store adds to a value, at most
 
 
@@ -86,8 +86,8 @@ class Quality:
     Args:
         config: The resolved config.
         task: Its task.
-        tokenizer: Does not truncate.
-        schema: What the task learned from the training rows.
+        codec: The other half of it.
+        tokenizer: The run's.
         splits: The rows, the training rows first.
 
     Attributes:
@@ -98,38 +98,30 @@ class Quality:
         self,
         config: Config,
         task: Task,
+        codec: Codec,
         tokenizer: Tokenizer,
-        schema: Schema,
         splits: Mapping[str, Rows],
     ) -> None:
         self._config, self._task, self._tokenizer = config, task, tokenizer
-        self._schema, self._splits = schema, splits
+        self._encoder, self._splits = Encoder(task, codec, tokenizer, whole=True), splits
         self._copies = Copies({split: len(rows) for split, rows in splits.items()})
         self._counts = TokenCounts(tokenizer)
-        counts: Mapping[str, int] = schema.get("counts") or {}
-        self._odd = [(*odd, _Seen()) for odd in _oddities(counts)]
+        self._odd = [(*odd, _Seen()) for odd in _oddities(codec.labels)]
         self._cut, self._unknown, self._empty = _Seen(), _Seen(), _Seen()
-        self._windowed = windowed(task)
+        self._codec, self._windowed = codec, self._encoder.in_windows
         self._windows, self._several = 0, 0
         self.bytes = 0
 
-    def read(self, rows: Rows, bad: BadRows) -> None:
+    def read(self, rows: Rows, bad: BadRows, use: Use) -> None:
         """Takes the rows of the next split; those that the task cannot encode go to `bad`."""
-        remaining = iter(rows)
-        while chunk := list(islice(remaining, _CHUNK)):
-            texts = [self._task.texts(row) for row in chunk]
-            encodings = self._tokenizer.encode_batch(
-                texts, is_pretokenized=isinstance(texts[0], list)
-            )
-            for row, text, encoding in zip(chunk, texts, encodings, strict=True):
-                try:
-                    example = self._task.encode(row, encoding, self._schema)
-                except DataError as error:
-                    bad.add(error, row)
-                    self._copies.add(text, None)
-                else:
-                    self._copies.add(text, example)
-                    self._add(row, text, encoding, example)
+        for each in self._encoder.encoded(rows, use):
+            text = tuple(each.texts.get(part, "") for part in self._task.columns)
+            if isinstance(each.example, DataError):
+                bad.add(each.example, each.row)
+                self._copies.add(text, None)
+            else:
+                self._copies.add(text, each.example)
+                self._add(each.row, each, each.example)
 
     def facts(self) -> TextFacts:
         """How long the texts are."""
@@ -160,7 +152,9 @@ class Quality:
         if facts.truncated >= _CUT:
             most, remedy = f"{longest} tokens", f"99% fit into {_KEY}: {facts.lengths['p99']}"
             if self._windowed:
-                most, remedy = f"{MOST_WINDOWS} windows of {most}", f"a larger {_KEY}"
+                windows = (part.long for part in self._codec.parts.values())
+                (count, *_) = (each.most for each in windows if isinstance(each, Windows))
+                most, remedy = f"{count} windows of {most}", f"a larger {_KEY}"
             yield self._cut.warning(
                 f"{self._rows(self._cut)} are longer than {most} and are cut",
                 f"{remedy}, if the model takes it",
@@ -188,33 +182,39 @@ class Quality:
                 "(do_lower_case=True where it was saved)",
             )
 
-    def _add(self, row: Row, text: TextInput, encoding: Encoding, example: Example) -> None:
+    def _add(self, row: Row, each: Encoded, example: Example) -> None:
         size = sum(getattr(value, "nbytes", 0) + _INDEX for value in example.values())
-        length, unknown = self._counts.add(text, encoding)
-        stored, cut = self._fitted(length, self._counts.special(text))
-        self.bytes += size * stored // length if length else size
-        if cut:
-            self._cut.add(row.address)
-        if unknown:
-            self._unknown.add(row.address)
-        if length == self._counts.special(text):
-            self._empty.add(row.address)
+        total = kept = 0
+        cut = unknown = empty = False
+        for name, encoding in each.encodings.items():
+            whole = encoding[0] if isinstance(encoding, list) else encoding
+            length, lacking = self._counts.add(each.texts[name], whole)
+            special = self._counts.special(each.texts[name])
+            stored, lost = self._fitted(self._codec.parts[name], length, special)
+            total, kept = total + length, kept + stored
+            cut, unknown, empty = cut or lost, unknown or lacking > 0, empty or length == special
+        self.bytes += size * kept // total if total else size
+        for found, seen in ((cut, self._cut), (unknown, self._unknown), (empty, self._empty)):
+            if found:
+                seen.add(row.address)
         wanted = [(labels, seen) for labels, _, _, seen in self._odd if len(seen.first) < 2]
         stratum = self._task.stratum(row) if wanted else ""
         for labels, seen in wanted:
             if stratum in labels:
                 seen.add(row.address)
 
-    def _fitted(self, length: int, special: int) -> tuple[int, bool]:
-        """Tokens that a store holds of a text, about, and whether its end is cut off."""
-        longest = self._config.tokenizer.max_length
-        if not self._windowed:
+    def _fitted(self, part: Part, length: int, special: int) -> tuple[int, bool]:
+        """Tokens that a store holds of a text, about, and whether an end is cut off."""
+        longest = part.max_length or self._codec.vocabulary.max_length
+        if not isinstance(part.long, Windows):
             return length, length > longest
-        windows = windows_of_length(length, special=special, max_length=longest)
-        kept = min(windows, MOST_WINDOWS)
+        shared = overlap(part.long, longest)
+        fresh = max(1, longest - special - shared)  # tokens that a further window adds
+        windows = 1 + max(0, -(-(length - longest) // fresh))
+        kept = min(windows, part.long.most or windows)
         self._windows += kept
         self._several += kept > 1
-        return length + (kept - 1) * (special + overlap(longest)), windows > kept
+        return length + (kept - 1) * (special + shared), windows > kept
 
     def _rows(self, seen: _Seen) -> str:
         return f"{seen.count:,} of {self._counts.lengths.total():,} rows"

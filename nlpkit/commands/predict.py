@@ -125,7 +125,7 @@ def command(
         _show(terminal, lines)
         lines.check(source or "standard input")
     else:
-        decides = {"precision": precision, "columns": columns or model.task.text_columns}
+        decides = {"precision": precision, "columns": columns or model.columns}
         decides |= {"encoding": encoding}
         draft = Draft(Path(output), form, model, top_k=top_k, keep=keep, **decides)
         file = source is not None and Path(source).is_file()  # a pipe can be read only once

@@ -59,7 +59,7 @@ class Draft:
         **decides: object,
     ) -> None:
         self._output, self._form, self._keep = output, form, keep
-        self._columns = model.task.text_columns
+        self._columns = model.columns
         self._lines = partial(Lines, model, top_k=top_k, keep=keep)
         known = {**decides, "top_k": top_k, "seal": model.bundle.description["seal"]}
         known |= {"keep": keep} if keep else {}

@@ -49,7 +49,7 @@ class Lines:
 
     def __iter__(self) -> Iterator[Line]:
         outcomes = self._model.outcomes(self._noted(), batch_size=BATCH, top_k=self._top_k)
-        columns = self._model.task.text_columns
+        columns = self._model.columns
         for outcome in outcomes:
             known = known_of(self._waiting.popleft(), columns, self._keep)
             self.total += 1
@@ -58,7 +58,7 @@ class Lines:
                 self._first = self._first or outcome
                 yield {**known, "error": str(outcome)}
             else:
-                yield {**known, **fields(outcome, self._top_k)}
+                yield {**known, **fields(outcome, self._top_k, self._model.codec.ranked)}
 
     def check(self, place: str) -> None:
         """Raises what is wrong with the first text of `place` if none could be predicted."""

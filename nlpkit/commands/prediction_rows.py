@@ -70,7 +70,7 @@ def rows_of(model: Model, given: Asked) -> Iterator[Row | DataError]:
     Raises:
         DataError: Nothing can be read, or a column is missing.
     """
-    wanted, texts, source = tuple(model.task.text_columns), given.texts, given.source
+    wanted, texts, source = model.columns, given.texts, given.source
     if source is not None and Path(path_of(source)).suffix != ".txt":
         try:
             yield from _file_rows(model, source, given)
@@ -100,7 +100,7 @@ def rows_of(model: Model, given: Asked) -> Iterator[Row | DataError]:
 
 def _file_rows(model: Model, location: str, given: Asked) -> Iterator[Row | DataError]:
     """The rows of a file under the task's names of columns, which the first row must have."""
-    wanted = tuple(model.task.text_columns)
+    wanted = model.columns
     columns = given.columns or wanted
     if len(columns) != len(wanted):
         raise click.UsageError(f"--column: the task takes {len(wanted)} columns of texts")

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from nlpkit.config.explain import explain, guessed, unknown_key
 from nlpkit.config.schema import Component, ComponentConfig, Config, Secret, TrainConfig, dotted
+from nlpkit.contracts import Exporter, Task
 from nlpkit.errors import ConfigError, InputError, NlpkitError, PluginError, Problem, closest
 from nlpkit.plugin.host import load
 from nlpkit.plugin.imports import quietly
@@ -19,11 +20,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nlpkit.config.schema import KeyPath
-    from nlpkit.contracts import Objective, Resolution, Task
+    from nlpkit.contracts import Codec, Objective, Resolution
     from nlpkit.plugin.host import Host
     from nlpkit.plugin.records import ModelRecord, StrategyRecord, TaskRecord
 
 C = TypeVar("C", bound=Component)
+
+_SHAPES = {"task": Task, "exporter": Exporter}
+"""What components are built from, where version 0.1 had others."""
 
 KINDS = {
     "task": "task",
@@ -140,7 +144,14 @@ def build(component: Component, kind: str, host: Host, *args: Any, **kwargs: Any
     record = host.entry(kind, component.name).record
     target, options = load(record, record.target), options_of(component, kind, host)
     with quietly(f'{kind} "{component.name}"', NlpkitError):
-        return target(options, *args, **kwargs)
+        built = target(options, *args, **kwargs)
+    if kind in _SHAPES and not isinstance(built, _SHAPES[kind]):
+        raise PluginError(
+            f'{kind} "{component.name}": gave {type(built).__name__}, which is no nlpkit.contracts.'
+            f"{_SHAPES[kind].__name__}, as version 0.2 wants it; docs/plugins.md says what changed "
+            "since 0.1"
+        )
+    return built
 
 
 def build_objective(task: Component, host: Host, schema: Mapping[str, Any]) -> Objective:
@@ -321,13 +332,13 @@ def _with_options(component: C, options: BaseModel) -> C:
     return component.model_copy(update={**options.model_dump(mode="json"), **frame})
 
 
-def monitor_of(config: Config, task: Task, schema: Mapping[str, Any]) -> tuple[str, str]:
+def monitor_of(config: Config, codec: Codec) -> tuple[str, str]:
     """The value that selects the best model, and which way is better.
 
     Raises:
         ConfigError: `eval.monitor` names no value of the task.
     """
-    better = {name: way for metric in task.metrics(schema) for name, way in metric.better.items()}
+    better = {name: way for metric in codec.metrics() for name, way in metric.better.items()}
     name = config.eval.monitor or next(iter(better), "loss")
     better["loss"] = "lower"
     if name not in better:

@@ -1,100 +1,239 @@
-"""From rows to the examples of a token store."""
+"""From rows to examples: what preparing, checking, predicting and the contract checks share."""
 
 from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nlpkit.contracts import MOST_WINDOWS
-from nlpkit.data.windows import windowed
-from nlpkit.errors import DataError
+from tokenizers import Tokenizer
+
+from nlpkit.contracts import Vocabulary, Windows
+from nlpkit.data.rows import characters
+from nlpkit.errors import ConfigError, DataError, PluginError, Problem
 from nlpkit.plugin.imports import blaming
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-    from concurrent.futures import Executor, Future
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from concurrent.futures import Future
 
-    from tokenizers import Encoding, Tokenizer
+    from tokenizers import Encoding
 
     from nlpkit.cli.render import Bar
-    from nlpkit.contracts import Row, Schema, Task, TextInput
+    from nlpkit.contracts import Codec, Example, Part, Row, Task, TextInput, Use
     from nlpkit.data.rows import BadRows
     from nlpkit.data.store import StoreWriter
 
+    Texts = Mapping[str, TextInput]
+
 _CHUNK = 500  # rows; enough for the tokenizer's threads, little memory
 _CHARACTERS = 1 << 19  # of a chunk; a token takes a hundred bytes of memory, a truncated one too
-_AHEAD = 2  # chunks that are tokenized, without Python's lock, while one is written
+_AHEAD = 2  # chunks that are tokenized, without Python's lock, while one is used
+_SHORTEST = 8  # tokens of a window: below, special tokens and overlap leave next to nothing
 
 
-@dataclass(frozen=True, kw_only=True)
-class Encoder:
-    """Tokenizes rows and writes them as examples.
+class Encoded(NamedTuple):
+    """What became of a row.
 
     Attributes:
-        task: Gives the text of a row, and its example.
-        tokenizer: Truncates at the longest length as the task wants it, and does not pad.
-        schema: What the task learned from the training rows.
+        row: The row.
+        texts: Its texts by part; {} where it has none.
+        encodings: Their tokens by part, as `Codec.encode` takes them.
+        example: What the codec made of them, or why it could not.
+        cut: Whether an end of a text was left out.
     """
 
-    task: Task
-    tokenizer: Tokenizer
-    schema: Schema
+    row: Row
+    texts: Texts
+    encodings: Mapping[str, Any]
+    example: Example | DataError
+    cut: bool = False
 
-    def write(self, rows: Iterable[Row], writer: StoreWriter, bad: BadRows, bar: Bar) -> int:
-        """Appends the rows to a store; those that the task cannot encode go to `bad`.
+
+class Encoder:
+    """Tokenizes rows and makes examples of them.
+
+    Args:
+        task: Gives the texts of a row.
+        codec: Gives its example.
+        tokenizer: How it cuts and pads itself is no matter.
+        whole: Whether no text is cut, whatever its part says.
+
+    Raises:
+        ConfigError: A part's windows are too short to overlap.
+    """
+
+    def __init__(
+        self, task: Task, codec: Codec, tokenizer: Tokenizer, *, whole: bool = False
+    ) -> None:
+        self.task, self.codec = task, codec
+        self._parts = [
+            (name, part, fitted(tokenizer, None if whole else part, codec.vocabulary.max_length))
+            for name, part in codec.parts.items()
+        ]
+
+    @property
+    def in_windows(self) -> bool:
+        """Whether texts that are too long come in windows."""
+        return any(isinstance(part.long, Windows) for _, part, _ in self._parts)
+
+    def encoded(self, rows: Iterable[Row], use: Use) -> Iterator[Encoded]:
+        """The rows in their order, in constant memory."""
+        for chunk, tokens in self._ahead(self._chunks(rows, use)):
+            rest = iter(tokens)
+            for row, texts in chunk:
+                if isinstance(texts, DataError):
+                    yield Encoded(row, {}, {}, texts)
+                else:
+                    yield self._encoded(row, texts, next(rest), use)
+
+    def write(
+        self, rows: Iterable[Row], use: Use, writer: StoreWriter, bad: BadRows, bar: Bar
+    ) -> int:
+        """Appends rows to a store; those that cannot be used go to `bad`.
 
         Returns:
-            How many of the written rows were truncated.
+            How many of the written rows were cut.
         """
-        truncated = 0
-        lost = MOST_WINDOWS if windowed(self.task) else 1  # so many more windows hold what is cut
-        with ThreadPoolExecutor(max_workers=_AHEAD) as threads:
-            for chunk, encodings in self._encoded(rows, threads):
-                for row, encoding in zip(chunk, encodings, strict=True):
-                    try:
-                        example = self.task.encode(row, encoding, self.schema)
-                    except DataError as error:
-                        bad.add(error, row)
-                        continue
-                    writer.append(example, row.address)
-                    truncated += len(encoding.overflowing) >= lost
-                bar.advance(len(chunk))
-        return truncated
+        lost = 0
+        for row, _, _, example, cut in self.encoded(rows, use):
+            if isinstance(example, DataError):
+                bad.add(example, row)
+            else:
+                writer.append(example, row.address, self.codec.lengths(example))
+                lost += cut
+            bar.advance()
+        return lost
 
     def _encoded(
-        self, rows: Iterable[Row], threads: Executor
-    ) -> Iterator[tuple[Sequence[Row], Sequence[Encoding]]]:
-        """Chunks of rows and their encodings, while the threads make those of the next ones."""
-        waiting: deque[tuple[Sequence[Row], Future[list[Encoding]]]] = deque()
-        for chunk, texts in self._chunks(rows):
-            waiting.append((chunk, threads.submit(self._encode_batch, texts)))
-            if len(waiting) > _AHEAD:
-                done, encodings = waiting.popleft()
-                yield done, encodings.result()
-        for done, encodings in waiting:
-            yield done, encodings.result()
+        self, row: Row, texts: Texts, tokens: Sequence[Encoding | str], use: Use
+    ) -> Encoded:
+        encodings: dict[str, Any] = {}
+        lost = False
+        try:
+            for (name, part, _), encoding in zip(self._parts, tokens, strict=False):
+                if isinstance(encoding, str):
+                    problem = f"is no text for the tokenizer, which fails: {encoding}"
+                    raise DataError(row.address, problem=problem)
+                rest = encoding.overflowing
+                if isinstance(part.long, Windows):
+                    most = part.long.most or 1 + len(rest)
+                    encodings[name] = [encoding, *rest[: most - 1]]
+                    lost |= len(rest) >= most
+                else:
+                    encodings[name] = encoding
+                    lost |= bool(rest)
+            return Encoded(row, texts, encodings, self.codec.encode(row, encodings, use), lost)
+        except DataError as error:  # its traceback would keep all that is in sight here
+            return Encoded(row, texts, encodings, error.with_traceback(None))
 
-    def _encode_batch(self, texts: Sequence[TextInput]) -> list[Encoding]:
-        first = texts[0]
-        # of pairs, the fast one forgets which text a token is of, where no template says it
-        fast = getattr(self.task, "ids_only", False) and not isinstance(first, tuple)
-        encode = self.tokenizer.encode_batch_fast if fast else self.tokenizer.encode_batch
-        with blaming("the tokenizer fails"):  # a regex of it may panic
-            return encode(texts, is_pretokenized=isinstance(first, list))
-
-    def _chunks(self, rows: Iterable[Row]) -> Iterator[tuple[list[Row], list[TextInput]]]:
-        chunk: list[Row] = []
-        texts: list[TextInput] = []
+    def _chunks(
+        self, rows: Iterable[Row], use: Use
+    ) -> Iterator[list[tuple[Row, Texts | DataError]]]:
+        chunk: list[tuple[Row, Texts | DataError]] = []
         size = 0
         for row in rows:
-            text = self.task.texts(row)
-            chunk.append(row)
-            texts.append(text)
-            size += len(text) if isinstance(text, str) else sum(map(len, text))
+            texts: Texts | DataError
+            try:
+                texts = self.task.texts(row, targets=use != "predict")
+                size += sum(map(characters, texts.values()))
+            except DataError as error:
+                texts = error.with_traceback(None)
+            chunk.append((row, texts))
             if len(chunk) == _CHUNK or size > _CHARACTERS:
-                yield chunk, texts
-                chunk, texts, size = [], [], 0
+                yield chunk
+                chunk, size = [], 0
         if chunk:
-            yield chunk, texts
+            yield chunk
+
+    def _ahead(self, chunks: Iterator[Any]) -> Iterator[tuple[Any, Iterable[Any]]]:
+        """Chunks and their tokens, while threads make those of the next ones."""
+        waiting: deque[tuple[Any, Future[Any]]] = deque()
+        with ThreadPoolExecutor(max_workers=_AHEAD) as threads:
+            for chunk in chunks:
+                if not waiting and len(chunk) < _CHUNK:  # the last one, mostly
+                    yield chunk, self._tokenized(chunk)
+                    continue
+                waiting.append((chunk, threads.submit(self._tokenized, chunk)))
+                if len(waiting) > _AHEAD:
+                    done, tokens = waiting.popleft()
+                    yield done, tokens.result()
+            for done, tokens in waiting:
+                yield done, tokens.result()
+
+    def _tokenized(
+        self, chunk: Sequence[tuple[Row, Texts | DataError]]
+    ) -> Iterable[tuple[Encoding | str, ...]]:
+        """For each row that has texts the tokens by part, or how the tokenizer fails."""
+        texts = [texts for _, texts in chunk if not isinstance(texts, DataError)]
+        return zip(
+            *(
+                _tokens(tokenizer, part, [each[name] for each in texts])
+                for name, part, tokenizer in self._parts
+                if texts and name in texts[0]
+            ),
+            strict=True,
+        )
+
+
+def _tokens(tokenizer: Tokenizer, part: Part, texts: Sequence[TextInput]) -> list[Encoding | str]:
+    """The tokens of texts; of one that it fails on, for a regex of it panics say, why."""
+    found: list[Encoding | str] = []
+    for kind, group in groupby(texts, type):
+        # of pairs, the fast one forgets which text a token is of, where no template says it
+        fast = part.needs == "ids" and kind is not tuple
+        encode = tokenizer.encode_batch_fast if fast else tokenizer.encode_batch
+        alike = list(group)
+        options = {"is_pretokenized": kind is list, "add_special_tokens": part.special}
+        try:
+            with blaming(""):
+                found += encode(alike, **options)
+        except PluginError as error:
+            if len(alike) == 1:
+                return [*found, str(error)]
+            found += [each for text in alike for each in _tokens(tokenizer, part, [text])]
+    return found
+
+
+def fitted(tokenizer: Tokenizer, part: Part | None, longest: int) -> Tokenizer:
+    """A tokenizer of one's own that cuts texts as a part wants it, and does not pad.
+
+    Args:
+        tokenizer: Stays as it is.
+        part: None: nothing is cut.
+        longest: The model's longest input, in tokens.
+
+    Raises:
+        ConfigError: Special tokens leave windows of that length less room than the overlap takes.
+    """
+    own = Tokenizer.from_str(tokenizer.to_str())
+    own.no_padding()
+    own.no_truncation()
+    if part is None:
+        return own
+    length = part.max_length or longest
+    if not isinstance(part.long, Windows):
+        side = "right" if part.long.keep == "start" else "left"
+        own.enable_truncation(length, direction=side)
+        return own
+    special = own.num_special_tokens_to_add(False) if part.special else 0
+    shared = overlap(part.long, length)
+    if length < _SHORTEST or shared >= length - special:
+        message = f"windows of {length} tokens cannot overlap"
+        message += f": {special} of them are special" if length >= _SHORTEST else ""
+        least = _SHORTEST if length < _SHORTEST else 2 * special + _SHORTEST
+        remedy = f"set it to {least} or more"
+        raise ConfigError([Problem(key="tokenizer.max_length", message=message, remedy=remedy)])
+    own.enable_truncation(length, stride=shared)
+    return own
+
+
+def overlap(windows: Windows, length: int) -> int:
+    """Tokens that a window of this length shares with the one before."""
+    return length // 4 if windows.overlap is None else windows.overlap
+
+
+def vocabulary_of(tokenizer: Tokenizer, max_length: int) -> Vocabulary:
+    """What is to be known of a tokenizer."""
+    return Vocabulary(size=max(tokenizer.get_vocab().values()) + 1, max_length=max_length)

@@ -32,14 +32,14 @@ from nlpkit.signals import SIGNALS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from nlpkit.contracts import Batch, Task
+    from nlpkit.contracts import Batch, Codec
     from nlpkit.data.store import TokenStore
 
 _PDEATHSIG = 1  # of prctl(2): the signal that a process gets when its parent ends
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class StepBatches:
     """What one rank does in one optimizer step.
 
     Attributes:
@@ -64,11 +64,11 @@ class Step:
 
 
 @dataclass(kw_only=True)
-class _Steps(Dataset[Step]):
-    """Step number -> Step; keeps the plan of the epoch that it is in."""
+class _Steps(Dataset[StepBatches]):
+    """Step number -> its batches; keeps the plan of the epoch that it is in."""
 
     store: TokenStore
-    task: Task
+    codec: Codec
     seed: int
     batch_size: int
     micro_batch_size: int | None
@@ -78,7 +78,7 @@ class _Steps(Dataset[Step]):
     _epoch: int = 0
     _plan: list[np.ndarray] = field(default_factory=list)
 
-    def __getitem__(self, step: int) -> Step:
+    def __getitem__(self, step: int) -> StepBatches:
         epoch, index = divmod(step - 1, -(-len(self.store) // self.batch_size))
         ids, lengths = self._batches(epoch + 1)[index], self.store.lengths
         shares = [
@@ -88,23 +88,23 @@ class _Steps(Dataset[Step]):
                 rank=rank,
                 size=self.size,
                 micro_batch_size=self.micro_batch_size,
-                windows=self.store.windows,
+                rows=self.store.rows,
             )
             for rank in range(self.size)
         ]
         own = shares[self.rank]
         seeds = {"seed": self.seed, "epoch": epoch + 1}
-        batches = [_collate(self.store, self.task, part, **seeds) for part in own]
+        batches = [_collate(self.store, self.codec, part, **seeds) for part in own]
         if not own:
-            stand_in = _collate(self.store, self.task, ids[:1], **seeds)
+            stand_in = _collate(self.store, self.codec, ids[:1], **seeds)
             batches = [replace(stand_in, weight=0.0, count=0.0)]
-        return Step(
+        return StepBatches(
             step=step,
             epoch=epoch + 1,
             batches=batches,
             ids=ids,
             tokens=int(lengths[ids].sum()),
-            positions=sum(_positions(self.store, part) for part in chain(*shares)),
+            positions=sum(map(self.store.positions, chain(*shares))),
         )
 
     def _batches(self, epoch: int) -> list[np.ndarray]:
@@ -121,22 +121,22 @@ class _Steps(Dataset[Step]):
 
 
 @dataclass
-class _Evaluation(Dataset[Step]):
-    """Index of a batch -> that batch, in a Step of its own."""
+class _Evaluation(Dataset[StepBatches]):
+    """Index of a batch -> that batch, in StepBatches of its own."""
 
     store: TokenStore
-    task: Task
+    codec: Codec
     batches: list[np.ndarray]
 
-    def __getitem__(self, index: int) -> Step:
+    def __getitem__(self, index: int) -> StepBatches:
         ids = self.batches[index]
-        batch = _collate(self.store, self.task, ids, seed=0, epoch=0)
-        return Step(step=index, epoch=0, batches=[batch], ids=ids, tokens=0, positions=0)
+        batch = _collate(self.store, self.codec, ids, seed=0, epoch=0)
+        return StepBatches(step=index, epoch=0, batches=[batch], ids=ids, tokens=0, positions=0)
 
 
 def training_steps(
     store: TokenStore,
-    task: Task,
+    codec: Codec,
     *,
     seed: int,
     batch_size: int,
@@ -149,16 +149,16 @@ def training_steps(
     workers: int,
     prefetch: int,
     pin_memory: bool,
-) -> Iterator[Step]:
+) -> Iterator[StepBatches]:
     """This rank's part of the steps `first` to `last`; an epoch has ceil(samples / batch_size).
 
     Args:
         store: The training rows.
-        task: Collates them.
+        codec: Collates them.
         seed: The run's seed.
         batch_size: Samples per optimizer step over all ranks.
-        micro_batch_size: Samples (or windows of long ones) per forward pass; None: as many as the
-            rank's share has samples.
+        micro_batch_size: Samples (or rows of the inputs, where these are more) per forward pass;
+            None: as many as the rank's share has samples.
         bucketing: Whether samples of like length meet.
         first: The first step, counted from 1.
         last: The last step, included, in whatever epoch that is.
@@ -170,7 +170,7 @@ def training_steps(
     """
     steps = _Steps(
         store=store,
-        task=task,
+        codec=codec,
         seed=seed,
         batch_size=batch_size,
         micro_batch_size=micro_batch_size,
@@ -183,7 +183,7 @@ def training_steps(
 
 def evaluation_batches(
     store: TokenStore,
-    task: Task,
+    codec: Codec,
     *,
     batch_size: int,
     rank: int,
@@ -193,21 +193,25 @@ def evaluation_batches(
     pin_memory: bool,
 ) -> Iterator[Batch]:
     """This rank's batches of an evaluation: every size-th of one plan, which has each row once."""
-    batches = evaluation_plan(store.lengths, batch_size=batch_size, windows=store.windows)
+    batches = evaluation_plan(store.lengths, batch_size=batch_size, rows=store.rows)
     own = batches[rank::size]
-    dataset = _Evaluation(store, task, own)
+    dataset = _Evaluation(store, codec, own)
     for step in _load(dataset, range(len(own)), workers, prefetch, pin_memory):
         yield from step.batches
 
 
 def to_tensors(batch: Batch) -> Batch:
-    """The batch with `inputs` and `targets` as tensors; `ids` stay a numpy array."""
+    """The batch with `inputs`, `targets` and `rows` as tensors; all else is of the host."""
     return _mapped(batch, _tensor)
 
 
 def _load(
-    dataset: Dataset[Step], items: Sequence[int], workers: int, prefetch: int, pin_memory: bool
-) -> Iterator[Step]:
+    dataset: Dataset[StepBatches],
+    items: Sequence[int],
+    workers: int,
+    prefetch: int,
+    pin_memory: bool,
+) -> Iterator[StepBatches]:
     workers = min(workers, len(items))
     loader = DataLoader(
         dataset,
@@ -312,16 +316,10 @@ def _await_sigterm() -> None:
     os._exit(128 + signal.SIGTERM)
 
 
-def _collate(store: TokenStore, task: Task, ids: np.ndarray, *, seed: int, epoch: int) -> Batch:
+def _collate(store: TokenStore, codec: Codec, ids: np.ndarray, *, seed: int, epoch: int) -> Batch:
     seeds = sample_seeds(ids, seed=seed, epoch=epoch)
-    batch = task.collate([store[index] for index in ids.tolist()], seeds.tolist())
+    batch = codec.collate([store[index] for index in ids.tolist()], seeds.tolist())
     return replace(batch, ids=ids)
-
-
-def _positions(store: TokenStore, ids: np.ndarray) -> int:
-    """Tokens of these samples' batch, and its padding."""
-    rows = len(ids) if store.windows is None else int(store.windows[ids].sum())
-    return rows * int(store.longest[ids].max())
 
 
 def _mapped(batch: Batch, change: Callable[[Any], torch.Tensor]) -> Batch:
@@ -329,6 +327,7 @@ def _mapped(batch: Batch, change: Callable[[Any], torch.Tensor]) -> Batch:
         batch,
         inputs={name: change(value) for name, value in batch.inputs.items()},
         targets={name: change(value) for name, value in batch.targets.items()},
+        rows=None if batch.rows is None else change(batch.rows),
     )
 
 

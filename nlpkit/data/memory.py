@@ -36,11 +36,10 @@ def write_splits(
     if "train" not in data:
         raise InputError(f"data: train is missing; {remedy}")
     task = build(resolve(config, host).task, "task", host)
-    columns = getattr(task, "columns", None)
     declared = config.data.options.get("encoding", AUTO) != AUTO
     written = {split: folder / f"{split}.jsonl" for split in data}
     for split, path in written.items():
-        write_rows(data[split], path, split, columns=columns, marked=declared)
+        write_rows(data[split], path, split, columns=task.reads, marked=declared)
     return written
 
 

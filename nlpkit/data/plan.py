@@ -76,38 +76,38 @@ def share(
     rank: int,
     size: int,
     micro_batch_size: int | None,
-    windows: np.ndarray | None = None,
+    rows: np.ndarray | None = None,
 ) -> list[np.ndarray]:
     """A rank's micro-batches of a global batch; [] for a rank that gets nothing.
 
     A rank takes every size-th sample of the batch sorted by length (equal work for each), cut into
-    pieces of at most `micro_batch_size` samples (None: as many as its share has). With `windows` a
-    piece has at most so many windows, as `cut` has it.
+    pieces of at most `micro_batch_size` samples (None: as many as its share has). With `rows` a
+    piece has at most so many of them, as `cut` has it.
     """
     own = _by_length(batch, lengths)[rank::size]
-    return cut(own, micro_batch_size or max(1, len(own)), windows)
+    return cut(own, micro_batch_size or max(1, len(own)), rows)
 
 
 def evaluation_plan(
-    lengths: np.ndarray, *, batch_size: int, windows: np.ndarray | None = None
+    lengths: np.ndarray, *, batch_size: int, rows: np.ndarray | None = None
 ) -> list[np.ndarray]:
     """Batches of all samples, each once, sorted by length; the same whatever the ranks."""
-    return cut(_by_length(np.arange(len(lengths)), lengths), batch_size, windows)
+    return cut(_by_length(np.arange(len(lengths)), lengths), batch_size, rows)
 
 
-def cut(ids: np.ndarray, size: int, windows: np.ndarray | None = None) -> list[np.ndarray]:
+def cut(ids: np.ndarray, size: int, rows: np.ndarray | None = None) -> list[np.ndarray]:
     """The ids in order, in pieces that the memory has room for.
 
     Args:
         ids: Sample ids.
         size: Samples of a piece, at most.
-        windows: Windows of each sample, [samples], where long texts are cut into such: then a piece
-            has at most `size` windows, but at least one sample.
+        rows: Rows of the inputs that each sample becomes, [samples]: then a piece has at most
+            `size` of them, but at least one sample. None: one each.
     """
-    if windows is None:
+    if rows is None:
         return _cut(ids, size)
     pieces, start, taken = [], 0, 0
-    for place, count in enumerate(windows[ids].tolist()):
+    for place, count in enumerate(rows[ids].tolist()):
         if place > start and taken + count > size:
             pieces.append(ids[start:place])
             start, taken = place, 0

@@ -13,26 +13,25 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING, Any, cast
 
+import numpy as np
+from tokenizers import Tokenizer
+
 from nlpkit.config.resolve import build
 from nlpkit.config.schema import revealed
 from nlpkit.data import recipe
-from nlpkit.data.encode import Encoder
+from nlpkit.data.encode import Encoder, fitted, vocabulary_of
 from nlpkit.data.rows import BadRows, Rows, remarks, scan, split_off
 from nlpkit.data.store import StoreWriter, TokenStore, write_synced
-from nlpkit.data.windows import enable_truncation, problems
 from nlpkit.environment import cache_folder
-from nlpkit.errors import ConfigError, DataError, InputError, RunError
+from nlpkit.errors import DataError, InputError, RunError
 from nlpkit.secrets import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    import numpy as np
-    from tokenizers import Tokenizer
-
     from nlpkit.cli.render import Terminal
     from nlpkit.config.schema import Config
-    from nlpkit.contracts import Source, Task, TextInput
+    from nlpkit.contracts import Codec, Source, Task, Use
     from nlpkit.plugin.host import Host
     from nlpkit.plugin.records import TokenizerRecord
 
@@ -105,6 +104,12 @@ class Prepared:
             starts=begin,
             moves=moves,
         )
+
+    def codec(self, config: Config, host: Host) -> Codec:
+        """The codec of the task that the folder was prepared for."""
+        task: Task = build(config.task, "task", host)
+        tokenizer = Tokenizer.from_file(str(self.tokenizer_path))
+        return task.codec(self.schema, vocabulary_of(tokenizer, config.tokenizer.max_length))
 
     def write_rejected(self, folder: Path) -> None:
         """Writes the quarantined rows, if there are any, into a folder."""
@@ -182,8 +187,6 @@ class _Preparation:
         self.config, self.host, self.terminal = config, host, terminal
         self.source: Source = build(config.data, "source", host)
         self.task: Task = build(config.task, "task", host)
-        if found := problems(config, self.task):
-            raise ConfigError(found)
         self.locations = locations(config, self.source)
         if "train" not in self.locations:
             name = config.data.name
@@ -218,9 +221,11 @@ class _Preparation:
             schema = self._schema(splits["train"])
             _write_json(folder / "schema.json", schema)
             tokenizer = self.tokenizer or self._tokenizer(Texts(self.task, splits["train"]))
-            write_synced(folder / "tokenizer.json", tokenizer.to_str(pretty=True))
-            encoder = Encoder(task=self.task, tokenizer=tokenizer, schema=schema)
-            report = self._encode(encoder, splits, folder, bad)
+            longest = self.config.tokenizer.max_length
+            codec = self.task.codec(schema, vocabulary_of(tokenizer, longest))
+            stored = fitted(tokenizer, next(iter(codec.parts.values())), longest)
+            write_synced(folder / "tokenizer.json", stored.to_str(pretty=True))
+            report = self._encode(Encoder(self.task, codec, tokenizer), splits, folder, bad)
         _write_json(folder / "report.json", report)
         locations = {split: shown(each) for split, each in self.locations.items()}
         content = {"recipe": self.recipe, "locations": locations, "starts": self.starts}
@@ -273,7 +278,7 @@ class _Preparation:
 
     def _schema(self, rows: Rows) -> dict[str, Any]:
         try:
-            schema = self.task.fit_schema(rows)
+            schema = self.task.fit(rows)
         except DataError as error:
             if error.address:
                 raise
@@ -284,8 +289,6 @@ class _Preparation:
 
     def _tokenizer(self, texts: Texts | None) -> Tokenizer:
         tokenizer: Tokenizer = build(self.config.tokenizer, "tokenizer", self.host, texts)
-        enable_truncation(tokenizer, self.task, self.config.tokenizer.max_length)
-        tokenizer.no_padding()
         return tokenizer
 
     def _encode(
@@ -297,8 +300,9 @@ class _Preparation:
             for split, rows in splits.items():
                 bad.first = None
                 start = self.starts.get(split, self.starts["train"])
+                use: Use = "train" if split == "train" else "evaluate"
                 with StoreWriter(folder / split, location=start) as writer:
-                    truncated = encoder.write(rows, writer, bad, bar)
+                    truncated = encoder.write(rows, use, writer, bad, bar)
                 if not writer.count:
                     bad.check(good=0)
                     raise self._unusable(split, bad)
@@ -306,9 +310,10 @@ class _Preparation:
                 report["rows"][split] = writer.count
                 report["tokens"][split] = int(store.lengths.sum())
                 report["truncated"][split] = truncated / writer.count
-                if store.windows is not None:
-                    report.setdefault("windows", {})[split] = float(store.windows.mean())
-                    report.setdefault("windowed", {})[split] = float((store.windows > 1).mean())
+                if encoder.in_windows:
+                    windows = np.ones(1) if store.rows is None else store.rows
+                    report.setdefault("windows", {})[split] = float(windows.mean())
+                    report.setdefault("windowed", {})[split] = float((windows > 1).mean())
         bad.check(good=sum(report["rows"].values()))
         odd = list(map(str, remarks(self.source)))
         return {**report, "rejected": bad.count, "problems": bad.summary(), "remarks": odd}
@@ -359,8 +364,10 @@ class Texts:
     task: Task
     rows: Rows
 
-    def __iter__(self) -> Iterator[TextInput]:
-        return map(self.task.texts, self.rows)
+    def __iter__(self) -> Iterator[str]:
+        for row in self.rows:
+            for text in self.task.texts(row, targets=True).values():
+                yield from [text] if isinstance(text, str) else text
 
 
 def _write_json(path: Path, value: Any) -> None:

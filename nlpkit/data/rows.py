@@ -106,21 +106,26 @@ class Rows:
                 yield item
 
 
-def texts_of(task: Task, row: Row) -> TextInput:
-    """The text of a row.
+def texts_of(task: Task, row: Row, *, targets: bool) -> Mapping[str, TextInput]:
+    """The texts of a row by part.
 
     Raises:
-        DataError: It is missing, empty, or so long that its tokens could fill the memory.
+        DataError: One is missing, empty, or so long that its tokens could fill the memory.
     """
-    texts = task.texts(row)
-    count = len(texts) if isinstance(texts, str) else sum(map(len, texts))
-    if count > _LONGEST:
-        raise DataError(
-            row.address,
-            problem=f"the text has {count:,} characters; is a quote open?",
-            remedy=f"{_LONGEST:,} are the most; cut it",
-        )
+    texts = task.texts(row, targets=targets)
+    for text in texts.values():
+        if (count := characters(text)) > _LONGEST:
+            raise DataError(
+                row.address,
+                problem=f"the text has {count:,} characters; is a quote open?",
+                remedy=f"{_LONGEST:,} are the most; cut it",
+            )
     return texts
+
+
+def characters(text: TextInput) -> int:
+    """How many a text has, or the texts of a pair, or words together."""
+    return len(text) if isinstance(text, str) else sum(map(len, text))
 
 
 def remarks(source: Source) -> list[Problem]:
@@ -156,7 +161,7 @@ def scan(source: Source, location: str, task: Task, bad: BadRows) -> tuple[Rows,
             bad.add(item)
         else:
             try:
-                texts_of(task, item)
+                texts_of(task, item, targets=True)
                 stratum = task.stratum(item)
             except DataError as error:
                 bad.add(error, item)

@@ -15,7 +15,6 @@ from typing import IO, TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from nlpkit.contracts import WINDOWS
 from nlpkit.errors import PluginError, RunError
 
 if TYPE_CHECKING:
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
 
     from nlpkit.contracts import Example
 
-FORMAT = 1
-_ADDRESSES = "@addresses"  # no key of an example clashes with it
+FORMAT = 2
+_ADDRESSES, _LENGTHS = "@addresses", "@lengths"  # no key of an example clashes with them
 _BUFFER = 1 << 20
 _ROWS = 500  # that are written together
 
@@ -50,6 +49,9 @@ class TokenStore:
                 self._flat.append((key, values))
         self._addresses = _map(path / f"{_ADDRESSES}.bin", "uint8")
         self._address_offsets = _map(path / f"{_ADDRESSES}.offsets.bin", "int64")
+        self._parts: int = meta["parts"]
+        self._lengths = _map(path / f"{_LENGTHS}.bin", "int32").reshape(-1, self._parts)
+        self._starts = _map(path / f"{_LENGTHS}.offsets.bin", "int64") // self._parts
 
     @classmethod
     def open(cls, path: Path, *, location: str = "") -> TokenStore:
@@ -88,25 +90,28 @@ class TokenStore:
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """Tokens of each row, int64 [rows]."""
-        for key, _, offsets in self._ragged:
-            if key == "input_ids":
-                return np.diff(offsets)
-        return np.zeros(self._count, np.int64)
+        """Tokens of each sample in all of its rows and parts, int64 [samples]."""
+        if not self._count:
+            return np.zeros(0, np.int64)
+        of_rows = self._lengths.sum(axis=1, dtype=np.int64)
+        return of_rows if self.rows is None else np.add.reduceat(of_rows, self._starts[:-1])
 
     @cached_property
-    def windows(self) -> np.ndarray | None:
-        """Windows of each row, int64 [rows]; None where long texts are not cut into such."""
-        offsets = [offsets for key, _, offsets in self._ragged if key == WINDOWS]
-        return np.diff(offsets[0]) if offsets else None
+    def rows(self) -> np.ndarray | None:
+        """Rows of the inputs that each sample becomes, int64 [samples]; None: one each."""
+        return None if len(self._lengths) == self._count else np.diff(self._starts)
 
     @cached_property
-    def longest(self) -> np.ndarray:
-        """Tokens of each row's longest window, or of the row, int64 [rows]."""
-        for key, lengths, offsets in self._ragged:
-            if key == WINDOWS and self._count:
-                return np.maximum.reduceat(lengths, offsets[:-1]).astype(np.int64)
-        return self.lengths
+    def _longest(self) -> np.ndarray:
+        """Tokens of each sample's longest row by part, [samples, parts]."""
+        if self.rows is None:
+            return self._lengths
+        return np.maximum.reduceat(self._lengths, self._starts[:-1])
+
+    def positions(self, ids: np.ndarray) -> int:
+        """The tokens of these samples' batch, and its padding."""
+        rows = len(ids) if self.rows is None else int(self.rows[ids].sum())
+        return rows * int(self._longest[ids].max(axis=0).sum())
 
     def address(self, index: int) -> str:
         """Where row `index` stands: `data/train.csv:1042`."""
@@ -131,8 +136,11 @@ class StoreWriter:
         self._files = ExitStack()
         self._columns: dict[str, _Column] = {}
         self._rows: list[tuple[Example, str]] = []
+        self._parts = 1
         path.mkdir(parents=True)
         self._addresses = _Column(path, _ADDRESSES, np.zeros(0, np.uint8), self._files)
+        self._lengths = _Column(path, _LENGTHS, np.zeros(0, np.int32), self._files)
+        self._row_lengths: list[bytes] = []
 
     def __enter__(self) -> Self:
         return self
@@ -146,19 +154,26 @@ class StoreWriter:
         with self._files:
             if error is None:
                 self._flush()
-                for column in (self._addresses, *self._columns.values()):
+                for column in (self._addresses, self._lengths, *self._columns.values()):
                     column.sync()
         if error is None:
             self._write_meta()
 
-    def append(self, example: Example, address: str) -> None:
+    def append(self, example: Example, address: str, lengths: Sequence[tuple[int, ...]]) -> None:
         """Adds a row, whose arrays nobody may change from now on.
+
+        Args:
+            example: The row.
+            address: Where it stands.
+            lengths: For each row of the inputs that it becomes its tokens, by part.
 
         Raises:
             PluginError: The keys, dtypes or dimensions of this row, or of one of the hundreds
                 before it, are not those of the first row. Leaving the context raises it too.
         """
         self._rows.append((example, address))
+        self._row_lengths.append(np.array(lengths, "<i4").tobytes())
+        self._parts = len(lengths[0])
         self.count += 1
         if len(self._rows) == _ROWS:
             self._flush()
@@ -178,6 +193,8 @@ class StoreWriter:
         for key, column in self._columns.items():
             column.extend([(np.asarray(example[key]), address) for example, address in rows])
         self._addresses.write([self._shortened(address) for _, address in rows])
+        self._lengths.write(self._row_lengths)
+        self._row_lengths = []
 
     def _shortened(self, address: str) -> bytes:
         suffix = address.removeprefix(self.location) if self.location else address
@@ -187,6 +204,7 @@ class StoreWriter:
         meta = {
             "format": FORMAT,
             "count": self.count,
+            "parts": self._parts,
             "columns": {
                 key: {"dtype": str(column.dtype), "ragged": column.ragged}
                 for key, column in self._columns.items()

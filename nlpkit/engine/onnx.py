@@ -27,8 +27,8 @@ _SLOW = ["SkipLayerNormFusion"]
 addition and layer norm as for the two, a tenth of a model's time, a sixth of a rounded one's."""
 
 
-class OnnxEngine:
-    """Implements `nlpkit.bundle.predict.Engine`.
+class OnnxSession:
+    """One graph.
 
     It computes with the threads that a rank of training has: the usable cores, or OMP_NUM_THREADS.
 
@@ -42,15 +42,16 @@ class OnnxEngine:
     def __init__(self, path: Path) -> None:
         self._path, self._session = path.absolute(), _opened(path)
         self.inputs = [each.name for each in self._session.get_inputs()]
-        _ENGINES.add(self)
+        _SESSIONS.add(self)
 
-    def run(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Logits of a batch, float32: [batch, size], or [batch, tokens, size] for a token task."""
+    def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """The outputs, in the file's order."""
         if self._session is None:
             self._session = _opened(self._path)
-        (logits,) = self._session.run(None, {name: inputs[name] for name in self.inputs})
-        values: np.ndarray = logits
-        return values
+        outputs: list[np.ndarray] = self._session.run(
+            None, {name: inputs[name] for name in self.inputs}
+        )
+        return outputs
 
     def leave_behind(self) -> None:
         """Forgets the session of the process that this one was forked from, and never ends it.
@@ -77,12 +78,12 @@ def _opened(path: Path) -> Any:
     )
 
 
-_ENGINES: WeakSet[OnnxEngine] = WeakSet()
+_SESSIONS: WeakSet[OnnxSession] = WeakSet()
 
 
 def _forked() -> None:
-    for engine in _ENGINES:
-        engine.leave_behind()
+    for session in _SESSIONS:
+        session.leave_behind()
 
 
 if hasattr(os, "register_at_fork"):

@@ -16,7 +16,7 @@ from nlpkit.bundle.predict import check_batch_size
 from nlpkit.cli.render import Terminal
 from nlpkit.config.resolve import build, build_objective
 from nlpkit.config.schema import Component
-from nlpkit.data.encode import Encoder
+from nlpkit.contracts import Codec
 from nlpkit.data.loader import evaluation_batches
 from nlpkit.data.rows import BadRows, check_columns, remarks, scan, write_rows
 from nlpkit.data.store import StoreWriter, TokenStore
@@ -84,7 +84,7 @@ def evaluate(
         source, location = _source(model, data, Path(folder), keep)
         rows, store = _encoded(model, source, location, Path(folder), terminal or Terminal(), keep)
         lines = Path(folder, "predictions")
-        with recorded(lines, model.task, model.bundle.schema, store) as record:
+        with recorded(lines, model.codec, store) as record:
             values = _values(model, store, batch_size, record if file else None)
         if file:
             put_in_order(lines, ranks=1, rows=len(store))
@@ -94,7 +94,7 @@ def evaluate(
 
 def _columns(model: Model) -> list[str]:
     """The names of a line's fields, as `recorded` gives them."""
-    target = ["target"] if getattr(model.task, "truths", None) else []
+    target = ["target"] if type(model.codec).gold is not Codec.gold else []
     return ["address", *target, "prediction", *fields_of(model)[1:]]
 
 
@@ -112,13 +112,13 @@ def _write(
 def _values(
     model: Model, store: TokenStore, batch_size: int, record: Record | None
 ) -> dict[str, float]:
-    engine, schema = cast("TorchEngine", model.engine), model.bundle.schema
-    objective = build_objective(model.bundle.task, model.host, schema)
+    engine = cast("TorchEngine", model.engine)
+    objective = build_objective(model.bundle.task, model.host, model.bundle.schema)
     found = evaluation.evaluate(
         StepModule(engine.model, objective, model.bundle.head).to(engine.device),
         evaluation_batches(
             store,
-            model.task,
+            model.codec,
             batch_size=batch_size,
             rank=0,
             size=1,
@@ -126,7 +126,7 @@ def _values(
             prefetch=1,
             pin_memory=False,
         ),
-        model.task.metrics(schema),
+        model.codec.metrics(),
         strategy=build(Component(name="single"), "strategy", model.host, engine.device),
         precision=engine.precision,
         record=record,
@@ -148,7 +148,7 @@ def _source(model: Model, data: Any, folder: Path, keep: Sequence[str]) -> tuple
     """Rows in memory become a file; a location is read by the run's source, else by `files`."""
     if not isinstance(data, str | Path):
         location = folder / "rows.jsonl"
-        columns = getattr(model.task, "columns", None)
+        columns = model.task.reads
         write_rows(data, location, "data", columns=columns and [*columns, *keep])
         return build(_FILES, "source", model.host), str(location)
     return build(data_of(model.bundle) or _FILES, "source", model.host), str(data)
@@ -168,10 +168,9 @@ def _encoded(
         check_columns(row, keep, row.address, "choose with keep=NAMES")
     for remark in remarks(source):
         terminal.note(f"warning: {remark}")
-    encoder = Encoder(task=model.task, tokenizer=model.tokenizer, schema=model.bundle.schema)
     with StoreWriter(folder / "store") as writer:
         with terminal.bar("tokenizing", len(rows), "rows") as bar:
-            encoder.write(rows, writer, bad, bar)
+            model.encoder.write(rows, "evaluate", writer, bad, bar)
     if bad.count:
         problems = "\n".join(each["problem"] for each in bad.summary()[:10])
         rows_ = "1 bad row" if bad.count == 1 else f"{bad.count:,} bad rows"

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from nlpkit.bundle.export import write_exports
-from nlpkit.bundle.format import seal, vocabulary_of, write_description
+from nlpkit.bundle.format import WEIGHTS, seal, write_description
 from nlpkit.config.load import load_config
 from nlpkit.config.resolve import build, build_objective, monitor_of
 from nlpkit.data.loader import evaluation_batches, training_steps
 from nlpkit.data.plan import mix
 from nlpkit.data.prepare import Prepared, stores
 from nlpkit.engine.precision import Precision, device_name, resolve_precision
-from nlpkit.engine.torch import load_weights
+from nlpkit.engine.weights import load_weights
 from nlpkit.environment import versions
 from nlpkit.errors import NlpkitError, PluginError
 from nlpkit.events import Evaluated, RunEnded, RunStarted
 from nlpkit.files import as_json, replacing, write_json
-from nlpkit.nn import StepModule, input_names
+from nlpkit.nn import StepModule, graphs_of
 from nlpkit.plugin.host import Host
 from nlpkit.plugin.imports import named
 from nlpkit.training import predictions
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from nlpkit.cli.render import Terminal
     from nlpkit.config.schema import Config
-    from nlpkit.contracts import Strategy, Task
+    from nlpkit.contracts import Codec, Strategy
     from nlpkit.data.store import TokenStore
     from nlpkit.plugin.records import StrategyRecord
     from nlpkit.training.predictions import Record
@@ -63,7 +63,7 @@ class Session:
     config: Config
     host: Host
     prepared: Prepared
-    task: Task
+    codec: Codec
     module: StepModule
     strategy: Strategy
     precision: Precision
@@ -167,13 +167,13 @@ class Session:
             self.module,
             evaluation_batches(
                 self.prepared.stores[split],
-                self.task,
+                self.codec,
                 batch_size=self.config.eval.batch_size,
                 rank=self.strategy.rank,
                 size=self.strategy.size,
                 **self._loading(),
             ),
-            self.task.metrics(self.prepared.schema),
+            self.codec.metrics(),
             strategy=self.strategy,
             precision=self.precision,
             stop=self.stop,
@@ -191,7 +191,7 @@ class Session:
             precision=self.precision,
             steps=lambda first: training_steps(
                 store,
-                self.task,
+                self.codec,
                 seed=self.config.seed,
                 batch_size=train.batch_size,
                 micro_batch_size=micro and micro * self.strategy.replicas,
@@ -207,7 +207,7 @@ class Session:
             validate=(lambda: self.evaluate("validation"))
             if "validation" in self.prepared.stores
             else None,
-            monitor=monitor_of(self.config, self.task, self.prepared.schema),
+            monitor=monitor_of(self.config, self.codec),
             save=self.saving.save,
             saved=self.saving.saved,
             address=store.address,
@@ -230,7 +230,11 @@ class Session:
                 config=self.config,
                 host=self.host,
                 prepared=self.prepared,
-                inputs=input_names(self.module.model),
+                codec=self.codec,
+                graphs={
+                    name: graph.spec
+                    for name, graph in graphs_of(self.module.model, self.codec).items()
+                },
                 versions=versions(),
             )
         self.watchers.tell(
@@ -269,13 +273,11 @@ class Session:
         return evaluations
 
     def _evaluate_best(self, split: str) -> Evaluation | None:
-        load_weights(self.bundle, self.module.model)
+        load_weights(self.bundle / WEIGHTS, self.module.model)
         if not self.config.eval.predictions:
             return self.evaluate(split)
         path, store = predictions.place(self.run_dir, split), self.prepared.stores[split]
-        with predictions.written(
-            path, self.task, self.prepared.schema, store, self.strategy
-        ) as record:
+        with predictions.written(path, self.codec, store, self.strategy) as record:
             return self.evaluate(split, record)
 
     def _result(self, trainer: Trainer, evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
@@ -333,15 +335,15 @@ def build_session(
     if not tokens.exists():  # another machine's: each has them in a cache of its own
         tokens = stores() / tokens.name
     prepared = Prepared.open(tokens, starts=environment["token_addresses"])
-    task = build(config.task, "task", host)
-    head = task.head(prepared.schema)
-    vocabulary = vocabulary_of(prepared.tokenizer_path, config)
+    codec = prepared.codec(config, host)
     saving = Saving(run_dir, config, prepared, strategy, terminal)
     torch.manual_seed(mix(config.seed, 0, 0))
-    model = build(config.model, "model", host, head, vocabulary, weights=not saving.found())
+    model = build(
+        config.model, "model", host, codec.head, codec.vocabulary, weights=not saving.found()
+    )
     if not isinstance(model, torch.nn.Module):
         raise PluginError(f'model "{config.model.name}": its target gave {type(model).__name__}')
-    module = StepModule(model, build_objective(config.task, host, prepared.schema), head)
+    module = StepModule(model, build_objective(config.task, host, prepared.schema), codec.head)
     module.to(strategy.device)
     check_placement(module, strategy.device, f'model "{config.model.name}"')
     observers = [
@@ -354,7 +356,7 @@ def build_session(
         config=config,
         host=host,
         prepared=prepared,
-        task=task,
+        codec=codec,
         module=module,
         strategy=strategy,
         precision=precision,

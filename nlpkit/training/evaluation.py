@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from nlpkit.engine.precision import widest
-from nlpkit.training.step import explained, to_device
+from nlpkit.training.step import explained, to_arrays, to_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from nlpkit.contracts import Batch, Metric, Strategy
+    from nlpkit.contracts import Arrays, Batch, Metric, Strategy
     from nlpkit.engine.precision import Precision
     from nlpkit.nn import StepModule
 
@@ -43,7 +43,7 @@ def evaluate(
     strategy: Strategy,
     precision: Precision,
     stop: Callable[[], bool] = lambda: False,
-    record: Callable[[np.ndarray, Batch], None] | None = None,
+    record: Callable[[Arrays, Batch], None] | None = None,
 ) -> Evaluation | None:
     """Runs the bare module over this rank's batches; everything adds up, and is reduced at the end.
 
@@ -54,7 +54,7 @@ def evaluate(
         strategy: Where the module is, and how ranks add up.
         precision: Of the forward pass; losses are float32 or float64, sums as wide as can be.
         stop: Polled once a batch.
-        record: Takes the logits of each batch, float32 [batch, ...], and the batch in numpy.
+        record: Takes the outputs of each batch, logits in float32, and the batch in numpy.
 
     Returns:
         What it came to; None on every rank as soon as one was asked to stop.
@@ -70,13 +70,13 @@ def evaluate(
             moved = to_device(batch, strategy.device)
             with explained(strategy.device), precision.autocast():
                 logits = module.logits(moved.inputs)
-            total += module.objective.total(logits, moved.targets)
-            output = module.objective.output(logits, moved.targets).cpu().numpy()
-            targets = {name: value.numpy() for name, value in batch.targets.items()}
+                total += module.objective.total(logits, moved.targets, moved.rows)
+                output = module.objective.output(logits, moved.targets, moved.rows)
+            host, known = output.cpu().numpy(), to_arrays(batch)
             for metric in metrics:
-                metric.update(output, replace(batch, targets=targets))
+                metric.update(host, known)
             if record:
-                record(logits.float().cpu().numpy(), replace(batch, targets=targets))
+                record({"logits": logits.float().cpu().numpy()}, known)
             count += batch.count
             samples += len(batch.ids)
     module.train(training)

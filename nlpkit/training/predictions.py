@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from nlpkit.contracts import Batch, Schema, Strategy, Task
+    from nlpkit.contracts import Arrays, Batch, Codec, Strategy
     from nlpkit.data.store import TokenStore
 
-    Record = Callable[[np.ndarray, Batch], None]
+    Record = Callable[[Arrays, Batch], None]
 
 
 def place(run_dir: Path, split: str) -> Path:
@@ -29,14 +29,12 @@ def place(run_dir: Path, split: str) -> Path:
 
 
 @contextmanager
-def written(
-    path: Path, task: Task, schema: Schema, store: TokenStore, strategy: Strategy
-) -> Iterator[Record]:
-    """Takes the logits of this rank's batches; when the block of every rank ends, writes the file.
+def written(path: Path, codec: Codec, store: TokenStore, strategy: Strategy) -> Iterator[Record]:
+    """Takes the outputs of this rank's batches; when the block of every rank ends, writes the file.
 
     There is no file where a row is missing, since the ranks were asked to stop.
     """
-    with recorded(path, task, schema, store, rank=strategy.rank) as record:
+    with recorded(path, codec, store, rank=strategy.rank) as record:
         yield record
     strategy.sum(np.zeros(1))  # the parts of all ranks are whole
     if strategy.rank == 0:
@@ -44,28 +42,24 @@ def written(
 
 
 @contextmanager
-def recorded(
-    path: Path, task: Task, schema: Schema, store: TokenStore, *, rank: int = 0
-) -> Iterator[Record]:
-    """Takes the logits of one rank's batches, and writes the rank's part.
+def recorded(path: Path, codec: Codec, store: TokenStore, *, rank: int = 0) -> Iterator[Record]:
+    """Takes the outputs of one rank's batches, and writes the rank's part.
 
     Args:
         path: The file that `put_in_order` makes of all parts; its folder is made.
-        task: Decodes them.
-        schema: What the task learned from the training rows.
+        codec: Decodes them.
         store: Knows the rows' addresses.
         rank: Of this process.
     """
-    truths = getattr(task, "truths", None)
     path.parent.mkdir(exist_ok=True)
     with _part(path, rank).open("wb") as file:
 
-        def record(logits: np.ndarray, batch: Batch) -> None:
-            known = truths(batch, schema) if truths else None
-            for at, prediction in enumerate(task.decode(logits, batch, schema)):
+        def record(outputs: Arrays, batch: Batch) -> None:
+            gold = codec.gold(batch)
+            for at, prediction in enumerate(codec.decode(outputs, batch)):
                 row, fields = int(batch.ids[at]), prediction.row()
                 line = {"address": store.address(row)}
-                line |= {} if known is None else {"target": known[at]}
+                line |= {"target": next(iter(gold[at].row().values()))} if gold else {}
                 line |= {"prediction": fields.pop(next(iter(fields), ""), None), **fields}
                 file.write(f"{row} {json_text(line)}\n".encode(errors="backslashreplace"))
 

@@ -15,7 +15,7 @@ from nlpkit.checkpoint.files import folder_name, newest, settle, verify
 from nlpkit.checkpoint.keeper import Keeper
 from nlpkit.checkpoint.lock import alone
 from nlpkit.checkpoint.resume import setting
-from nlpkit.engine.torch import save_weights
+from nlpkit.engine.weights import save_weights
 from nlpkit.errors import CheckpointError, RunError
 from nlpkit.events import CheckpointSaved
 from nlpkit.files import replacing
@@ -133,7 +133,7 @@ class Saving:
         self._check_best(trainer)
         if self.keeper:
             if trainer.progress.best is None:
-                save_weights(bundle, trainer.module.model)
+                save_weights(bundle / WEIGHTS, trainer.module.model)
             else:
                 with replacing(bundle / WEIGHTS) as partial:
                     shutil.copyfile(self._of(trainer.progress.best_step) / WEIGHTS, partial)

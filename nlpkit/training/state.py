@@ -19,7 +19,7 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from nlpkit.bundle.format import WEIGHTS
-from nlpkit.engine.torch import load_weights, weights_of, write_tensors
+from nlpkit.engine.weights import load_weights, weights_of, write_tensors
 from nlpkit.training.evaluation import Evaluation
 from nlpkit.training.trainer import Account, Progress, Trainer
 
@@ -66,7 +66,7 @@ def restore(trainer: Trainer, folder: Path) -> None:
     Raises:
         BundleError: Its weights do not fit the model.
     """
-    load_weights(folder, trainer.module.model)
+    load_weights(folder / WEIGHTS, trainer.module.model)
     stored = safetensors.torch.load_file(folder / _OPTIMIZER)
     parameters = dict(trainer.module.named_parameters())
     for key, tensor in stored.items():

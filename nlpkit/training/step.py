@@ -49,7 +49,7 @@ def optimizer_step(
         last = index == len(batches) - 1
         with explained(strategy.device), torch.enable_grad(), strategy.window(last=last):
             with precision.autocast():
-                total = module(moved.inputs, moved.targets).sum()
+                total = module(moved.inputs, moved.targets, moved.rows).sum()
             scale = torch.full_like(total, batch.weight * strategy.size / count)
             # A loss that is no number makes the gradient none either, so that all ranks see it.
             precision.backward(total * scale.where(total.isfinite(), torch.nan))
@@ -75,7 +75,14 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     def fit(value: torch.Tensor) -> torch.Tensor:
         return value.to(widest(device)) if value.dtype == torch.float64 else value
 
-    return replace(batch, inputs=moved(batch.inputs), targets=moved(batch.targets))
+    rows = None if batch.rows is None else batch.rows.to(device, non_blocking=True)
+    return replace(batch, inputs=moved(batch.inputs), targets=moved(batch.targets), rows=rows)
+
+
+def to_arrays(batch: Batch) -> Batch:
+    """The batch with targets and rows as arrays."""
+    targets = {name: value.numpy() for name, value in batch.targets.items()}
+    return replace(batch, targets=targets, rows=None if batch.rows is None else batch.rows.numpy())
 
 
 @contextmanager

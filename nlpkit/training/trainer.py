@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from nlpkit.config.schema import Config
     from nlpkit.contracts import Strategy
-    from nlpkit.data.loader import Step as StepBatches
+    from nlpkit.data.loader import StepBatches
     from nlpkit.engine.precision import Precision, Step
     from nlpkit.nn import StepModule
     from nlpkit.training.evaluation import Evaluation

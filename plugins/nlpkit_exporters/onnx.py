@@ -5,21 +5,19 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from nlpkit.bundle.format import DESCRIPTION
-from nlpkit.contracts import Approximation, Artifact
-from nlpkit.engine.onnx import OnnxEngine
+from nlpkit.bundle.format import DESCRIPTION, read_bundle
+from nlpkit.contracts import Approximation, Artifact, Exporter
+from nlpkit.engine.onnx import OnnxSession
 from nlpkit.errors import BundleError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    import numpy as np
-    from torch import nn
-
+    from nlpkit.contracts import Arrays, Graph
     from nlpkit_exporters.config import OnnxConfig
 
-MODEL = "model.onnx"
+SUFFIX = ".onnx"
 
 OPSET = 20
 """The first that has Gelu as one operator; ONNX Runtime 1.20 reads up to 21."""
@@ -29,20 +27,14 @@ ONE_FILE = 1536 * 2**20
 and torch makes two files from here on whatever it is told."""
 
 
-class OnnxExporter:
-    """Implements `nlpkit.contracts.Exporter`."""
+class OnnxExporter(Exporter):
+    """ONNX: a file a graph."""
 
     def __init__(self, options: OnnxConfig) -> None:
         self.options = options
 
-    def export(
-        self,
-        model: nn.Module,
-        inputs: Sequence[str],
-        sample: Mapping[str, np.ndarray],
-        out: Path,
-    ) -> Artifact:
-        """Writes model.onnx, for any batch and length; the weights of a large model beside it.
+    def export(self, graphs: Mapping[str, Graph], out: Path) -> Artifact:
+        """Writes a file a graph, for any batch and length; the weights of a large one beside it.
 
         Raises:
             RunError: torch cannot export the model.
@@ -51,40 +43,50 @@ class OnnxExporter:
 
         from nlpkit_exporters.tracing import axes, tensors, tracing
 
-        with tracing(model, "onnx"):
-            program: Any = torch.onnx.export(
-                model,
-                tensors(sample, inputs),
-                input_names=list(inputs),
-                output_names=["logits"],
-                dynamic_shapes=axes("batch", "length", inputs),
-                opset_version=OPSET,
-                dynamo=True,
-                verbose=False,
-            )
-            _describe(program.model, out)
-            weights = program.model.graph.initializers.values()
-            size = sum(each.const_value.nbytes for each in weights)
-            program.save(out / MODEL, external_data=size > ONE_FILE)
+        for name, graph in graphs.items():
+            with tracing(graph.module, "onnx"):
+                program: Any = torch.onnx.export(
+                    graph.module,
+                    tensors(graph),
+                    input_names=list(graph.spec.inputs),
+                    output_names=list(graph.spec.outputs),
+                    dynamic_shapes=axes(graph, _dimension),
+                    opset_version=OPSET,
+                    dynamo=True,
+                    verbose=False,
+                )
+                _describe(program.model, out)
+                weights = program.model.graph.initializers.values()
+                size = sum(each.const_value.nbytes for each in weights)
+                program.save(out / f"{name}{SUFFIX}", external_data=size > ONE_FILE)
         approximation = None
         if self.options.quantize == "int8":
             from nlpkit_exporters.quantize import quantize
 
-            quantize(out / MODEL)
+            for name in graphs:
+                quantize(out / f"{name}{SUFFIX}")
             approximation = Approximation(
                 min_agreement=self.options.min_agreement, max_drop=self.options.max_drop
             )
-        files = sorted(out.glob(f"{MODEL}*"))
+        files = sorted(path for name in graphs for path in out.glob(f"{name}{SUFFIX}*"))
         return Artifact(path=out, files=files, approximation=approximation)
 
-    def open(self, path: Path) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
-        """Loads model.onnx into ONNX Runtime; neither torch nor the model's code is needed."""
-        engine = OnnxEngine(path / MODEL)
-        given = json.loads((path / DESCRIPTION).read_text(encoding="utf-8"))["model"]["inputs"]
-        if not set(engine.inputs) <= set(given):
-            problem = f"takes {', '.join(engine.inputs)}; {DESCRIPTION} names {', '.join(given)}"
-            raise BundleError(f"{path / MODEL}: {problem}")
-        return engine.run
+    def open(self, path: Path) -> dict[str, Callable[[Arrays], Any]]:
+        """Loads each graph into ONNX Runtime; neither torch nor the model's code is needed."""
+        opened: dict[str, Callable[[Arrays], Any]] = {}
+        for name, spec in read_bundle(path).graphs.items():
+            engine = OnnxSession(path / f"{name}{SUFFIX}")
+            if not set(engine.inputs) <= set(spec.inputs):
+                taken, given = ", ".join(engine.inputs), ", ".join(spec.inputs)
+                problem = f"takes {taken}; {DESCRIPTION} names {given}"
+                raise BundleError(f"{path / name}{SUFFIX}: {problem}")
+            opened[name] = engine.run
+        return opened
+
+
+def _dimension(axis: str) -> str:
+    """The name of an axis in the file."""
+    return {"rows": "batch", "tokens": "length"}.get(axis, axis)
 
 
 def _describe(model: Any, out: Path) -> None:

@@ -2,42 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from nlpkit.bundle.format import read_bundle
 from nlpkit.bundle.load import host_of
 from nlpkit.config.resolve import build as build_component
-from nlpkit.contracts import Artifact
-from nlpkit.engine.torch import save_weights
-from nlpkit_exporters.tracing import runner
+from nlpkit.contracts import Artifact, Exporter
+from nlpkit.engine.weights import save_weights
+from nlpkit_exporters.tracing import runner, the_graph
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    import numpy as np
-    from torch import nn
+    from nlpkit.contracts import Arrays, Graph
 
 
-class StateDictExporter:
-    """Implements `nlpkit.contracts.Exporter`."""
+class StateDictExporter(Exporter):
+    """The weights alone."""
 
-    def export(
-        self,
-        model: nn.Module,
-        inputs: Sequence[str],
-        sample: Mapping[str, np.ndarray],
-        out: Path,
-    ) -> Artifact:
+    def export(self, graphs: Mapping[str, Graph], out: Path) -> Artifact:
         """Writes model.pth, which `torch.load(weights_only=True)` reads, and model.safetensors."""
+        model = the_graph(graphs, "state_dict").module
         weights = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
         torch.save(weights, out / "model.pth")
-        save_weights(out, model)
+        save_weights(out / "model.safetensors", model)
         return Artifact(path=out, files=[out / "model.pth", out / "model.safetensors"])
 
-    def open(self, path: Path) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
+    def open(self, path: Path) -> dict[str, Callable[[Arrays], Any]]:
         """Builds the model that the folder describes, and fills it from model.pth.
 
         Raises:
@@ -46,11 +40,11 @@ class StateDictExporter:
         """
         bundle = read_bundle(path)
         host = host_of(bundle, trust_plugins=False, kinds=("model",))
-        model: nn.Module = build_component(
+        model = build_component(
             bundle.model, "model", host, bundle.head, bundle.vocabulary, weights=False
         )
         model.load_state_dict(torch.load(path / "model.pth", map_location="cpu", weights_only=True))
-        return runner(model.eval(), path)
+        return {"model": runner(model.eval(), bundle.graphs["model"])}
 
 
 def build(options: None) -> StateDictExporter:

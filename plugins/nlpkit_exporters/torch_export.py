@@ -2,44 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from nlpkit.contracts import Artifact
-from nlpkit_exporters.tracing import axes, quiet, runner, tensors, tracing
+from nlpkit.bundle.format import read_bundle
+from nlpkit.contracts import Artifact, Exporter
+from nlpkit_exporters.tracing import axes, quiet, runner, tensors, the_graph, tracing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    import numpy as np
-    from torch import nn
+    from nlpkit.contracts import Arrays, Graph
 
 MODEL = "model.pt2"
 
 
-class TorchExportExporter:
-    """Implements `nlpkit.contracts.Exporter`."""
+class TorchExportExporter(Exporter):
+    """A program of torch.export."""
 
-    def export(
-        self,
-        model: nn.Module,
-        inputs: Sequence[str],
-        sample: Mapping[str, np.ndarray],
-        out: Path,
-    ) -> Artifact:
+    def export(self, graphs: Mapping[str, Graph], out: Path) -> Artifact:
         """Writes model.pt2, for any batch, and any length that the model has positions for.
 
         Raises:
             RunError: torch cannot export the model.
         """
-        free = torch.export.Dim.DYNAMIC
-        with tracing(model, "torch_export"):
+        graph, free = the_graph(graphs, "torch_export"), torch.export.Dim.DYNAMIC
+        with tracing(graph.module, "torch_export"):
             program = torch.export.export(
-                model,
-                tensors(sample, inputs),
-                dynamic_shapes=axes(free, free, inputs),
+                graph.module,
+                tensors(graph),
+                dynamic_shapes=axes(graph, lambda _: free),
                 strict=False,
             )
             for node in program.graph.nodes:  # places on this machine
@@ -47,11 +41,11 @@ class TorchExportExporter:
             torch.export.save(program, out / MODEL)
         return Artifact(path=out, files=[out / MODEL])
 
-    def open(self, path: Path) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
+    def open(self, path: Path) -> dict[str, Callable[[Arrays], Any]]:
         """Loads model.pt2; the model's code is not needed."""
         with quiet():
             module = torch.export.load(path / MODEL).module()
-        return runner(module, path)
+        return {"model": runner(module, read_bundle(path).graphs["model"])}
 
 
 def build(options: None) -> TorchExportExporter:

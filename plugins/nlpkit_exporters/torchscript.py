@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from nlpkit.contracts import Artifact
-from nlpkit_exporters.tracing import quiet, runner, tensors, tracing
+from nlpkit.bundle.format import read_bundle
+from nlpkit.contracts import Artifact, Exporter
+from nlpkit_exporters.tracing import quiet, runner, tensors, the_graph, tracing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import numpy as np
-    from torch import nn
+
+    from nlpkit.contracts import Arrays, Graph
 
 MODEL = "model.pt"
 
@@ -25,38 +27,33 @@ _DEPRECATED = (
 _BOUND = "; this model names the CPU in its code, so the trace runs there only"
 
 
-class TorchScriptExporter:
-    """Implements `nlpkit.contracts.Exporter`."""
+class TorchScriptExporter(Exporter):
+    """A trace."""
 
-    def export(
-        self,
-        model: nn.Module,
-        inputs: Sequence[str],
-        sample: Mapping[str, np.ndarray],
-        out: Path,
-    ) -> Artifact:
+    def export(self, graphs: Mapping[str, Graph], out: Path) -> Artifact:
         """Writes model.pt, traced on the CPU, for any batch and length.
 
         Raises:
             RunError: torch cannot trace the model.
         """
-        with tracing(model, "torchscript"):
+        graph = the_graph(graphs, "torchscript")
+        with tracing(graph.module, "torchscript"):
             traced = torch.jit.trace(  # type: ignore[no-untyped-call]
-                model, tensors(sample, inputs), check_trace=False
+                graph.module, tensors(graph), check_trace=False
             )
             traced.save(str(out / MODEL))
         note = _DEPRECATED + (_BOUND if device_constants(traced) else "")
         return Artifact(path=out, files=[out / MODEL], note=note)
 
-    def open(self, path: Path) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
+    def open(self, path: Path) -> dict[str, Callable[[Arrays], Any]]:
         """Loads model.pt on the CPU; the model's code is not needed."""
         with quiet():
             module = torch.jit.load(  # type: ignore[no-untyped-call]
                 str(path / MODEL), map_location="cpu"
             )
-        run = runner(module, path)
+        run = runner(module, read_bundle(path).graphs["model"])
 
-        def run_unwatched(inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        def run_unwatched(inputs: Arrays) -> list[np.ndarray]:
             # torch would watch the first call and optimize in the next, and where it can fuse it
             # would compile up to ten times for new shapes. (The public function only warns first.)
             usual = torch._C._jit_set_fusion_strategy([])
@@ -65,7 +62,7 @@ class TorchScriptExporter:
             finally:
                 torch._C._jit_set_fusion_strategy(usual)
 
-        return run_unwatched
+        return {"model": run_unwatched}
 
 
 def device_constants(traced: torch.jit.ScriptModule) -> list[str]:

@@ -6,23 +6,24 @@ Shape suffixes: B batch, T tokens.
 from __future__ import annotations
 
 import io
-import json
 import logging
 import warnings
 from contextlib import contextmanager, redirect_stderr
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from nlpkit.bundle.format import DESCRIPTION
+from nlpkit.contracts import Graph
 from nlpkit.errors import RunError, shorten
+from nlpkit.nn import run_graph
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Mapping
 
     import numpy as np
     from torch import Tensor, nn
+
+    from nlpkit.contracts import Arrays, GraphSpec
 
 _EXPECTED = (
     r"`torch\.jit\.\w+` is deprecated",
@@ -73,31 +74,33 @@ def tracing(model: nn.Module, format: str) -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
-def tensors(sample: Mapping[str, np.ndarray], inputs: Sequence[str]) -> tuple[Tensor, ...]:
-    """The sample as the model takes it: int64 [batch, tokens], one for each of `inputs`."""
-    return tuple(torch.from_numpy(sample[name]) for name in inputs)
+def tensors(graph: Graph) -> tuple[Tensor, ...]:
+    """The sample of a graph as its module takes it."""
+    return tuple(torch.from_numpy(graph.sample[name]) for name in graph.spec.inputs)
 
 
-def axes(batch_B: Any, tokens_T: Any, inputs: Sequence[str]) -> tuple[dict[int, Any], ...]:
-    """What torch.export is told of each input: both of its axes may have any size."""
-    return tuple({0: batch_B, 1: tokens_T} for _ in inputs)
+def axes(graph: Graph, free: Callable[[str], Any]) -> tuple[dict[int, Any], ...]:
+    """What torch.export is told of each input: axes that have a name may have any size."""
+    return tuple(
+        {at: free(axis) for at, axis in enumerate(axes) if isinstance(axis, str)}
+        for axes in graph.spec.inputs.values()
+    )
 
 
-def runner(
-    module: Callable[..., Tensor], folder: Path
-) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
-    """A function of inputs by name that gives float32 logits.
+def runner(module: Callable[..., Any], spec: GraphSpec) -> Callable[[Arrays], list[np.ndarray]]:
+    """A function of inputs by name that gives the outputs of a graph."""
 
-    Args:
-        module: Takes the inputs in the model's order.
-        folder: The export, whose description has that order.
-    """
-    description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-    names = description["model"]["inputs"]
-
-    def run(inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+    def run(inputs: Arrays) -> list[np.ndarray]:
         with torch.inference_mode():
-            values: np.ndarray = module(*tensors(inputs, names)).float().numpy()
-        return values
+            graph = Graph(module=cast("nn.Module", module), spec=spec)
+            taken = {name: torch.from_numpy(inputs[name]) for name in spec.inputs}
+            return [each.numpy() for each in run_graph(graph, taken).values()]
 
     return run
+
+
+def the_graph(graphs: Mapping[str, Graph], format: str) -> Graph:
+    """The one graph of a model. Raises RunError where it has several."""
+    if len(graphs) > 1:
+        raise RunError(f"{format}: takes models of one graph, not of {', '.join(graphs)}")
+    return graphs["model"]

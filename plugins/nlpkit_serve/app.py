@@ -47,7 +47,7 @@ class Service:
     """
 
     def __init__(self, model: Model, *, batch_size: int, note: Callable[[str], None]) -> None:
-        self._columns = tuple(model.task.text_columns)
+        self._columns, self._ranked = model.columns, model.codec.ranked
         self._note = note
         self._metrics = Metrics()
         self._batcher = Batcher(model, self._metrics, batch_size=batch_size, note=note)
@@ -74,7 +74,7 @@ class Service:
             first = outcomes[0] if question.single else None
             if isinstance(first, DataError):
                 raise HTTPException(422, str(first))
-            lines = [_line(outcome, question.top_k) for outcome in outcomes]
+            lines = [_line(outcome, question.top_k, self._ranked) for outcome in outcomes]
             answer = _json({"predictions": lines})
         self._metrics.texts.inc(len(lines))
         self._metrics.requests.labels(200).inc()
@@ -155,12 +155,12 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-def _line(outcome: Prediction | DataError, top_k: int | None) -> dict[str, Any]:
+def _line(outcome: Prediction | DataError, top_k: int | None, ranked: str) -> dict[str, Any]:
     """A prediction as `nlpkit predict` writes it, without the text."""
     if isinstance(outcome, DataError):
         return {"error": str(outcome)}
     try:
-        return fields(outcome, top_k)
+        return fields(outcome, top_k, ranked)
     except InputError as error:
         raise HTTPException(400, str(error)) from None
 

@@ -58,7 +58,7 @@ def command(
     make_room()
     with _bound(host, port) as listener:
         model = load(run_folder, backend=backend, trust_plugins=trust_plugins)
-        names = model.task.text_columns
+        names = model.columns
         model.predict(["text" if len(names) == 1 else tuple(names)])  # the first one is slow
         service = Service(model, batch_size=batch_size, note=terminal.note)
         _listen(listener, host)

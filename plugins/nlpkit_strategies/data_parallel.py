@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import parallel
 
-from nlpkit.contracts import WINDOWS
 from nlpkit.errors import ConfigError, Problem
 from nlpkit_strategies.single import Single
 
@@ -60,45 +59,57 @@ class SplitAndSum(nn.Module):
         super().__init__()
         self.module, self.devices, self._replicate = module, devices, replicate
 
-    def forward(self, inputs: Tensors, targets: Tensors) -> Tensor:
-        """The summed loss, of shape [1]; every tensor has the batch's rows as its first axis.
+    def forward(self, inputs: Tensors, targets: Tensors, rows: Tensor | None = None) -> Tensor:
+        """The summed loss, of shape [1]; every tensor has the batch's rows or samples first.
 
-        Inputs with `windows` have those as rows, and are waited for: where a sample ends is needed.
+        Samples of several rows are waited for: where one ends is needed.
         """
         first = self.devices[0]
-        samples = len(inputs.get(WINDOWS, next(iter(inputs.values()))))
+        samples = len(next(iter(inputs.values())) if rows is None else rows)
         devices = self.devices[:samples]
         replicas = self._replicate(self.module, devices)
         graded = torch.is_grad_enabled()
         enabled = torch.is_autocast_enabled(first.type)
         dtype = torch.get_autocast_dtype(first.type)
 
-        def total(replica: nn.Module, inputs: Tensors, targets: Tensors) -> Tensor:
+        def total(
+            replica: nn.Module, inputs: Tensors, targets: Tensors, rows: Tensor | None
+        ) -> Tensor:
             # A thread starts with defaults: gradients, autocast and current device are its own.
             with (
                 torch.set_grad_enabled(graded),
                 torch.autocast(first.type, dtype=dtype, enabled=enabled),
                 torch.cuda.device_of(next(iter(inputs.values()))),  # type: ignore[no-untyped-call]
             ):
-                return cast("Tensor", replica(inputs, targets))
+                return cast("Tensor", replica(inputs, targets, rows))
 
         with ThreadPoolExecutor(len(devices)) as pool:
-            shares = (_shares(tensors, devices) for tensors in (inputs, targets))
-            totals = [each.to(first) for each in pool.map(total, replicas, *shares)]
+            shares = (_shares(tensors, rows, devices) for tensors in (inputs, targets))
+            counts = [None] * len(devices) if rows is None else _pieces(rows, None, devices)
+            totals = [each.to(first) for each in pool.map(total, replicas, *shares, counts)]
         return torch.stack(totals).sum(dim=0)
 
 
-def _shares(tensors: Tensors, devices: Sequence[torch.device]) -> list[dict[str, Tensor]]:
+def _shares(
+    tensors: Tensors, rows: Tensor | None, devices: Sequence[torch.device]
+) -> list[dict[str, Tensor]]:
     """The samples cut into even pieces, in the order of their lengths that they came in."""
     shares: list[dict[str, Tensor]] = [{} for _ in devices]
-    counts = tensors[WINDOWS].cpu().tensor_split(len(devices)) if WINDOWS in tensors else ()
-    rows = [int(each.sum()) for each in counts]
     for name, tensor in tensors.items():
-        by_rows = rows and name != WINDOWS
-        pieces = torch.split(tensor, rows) if by_rows else tensor.tensor_split(len(devices))
-        for share, piece, device in zip(shares, pieces, devices, strict=True):
-            share[name] = piece.to(device, non_blocking=True)
+        for share, piece in zip(shares, _pieces(tensor, rows, devices), strict=True):
+            share[name] = piece
     return shares
+
+
+def _pieces(tensor: Tensor, rows: Tensor | None, devices: Sequence[torch.device]) -> list[Tensor]:
+    """A piece for each device; of a tensor that has the samples' rows, as many as these have."""
+    pieces = tensor.tensor_split(len(devices))
+    if rows is not None and len(tensor) != len(rows):
+        counts = rows.cpu().tensor_split(len(devices))
+        pieces = torch.split(tensor, [int(each.sum()) for each in counts])
+    return [
+        each.to(device, non_blocking=True) for each, device in zip(pieces, devices, strict=True)
+    ]
 
 
 def build(options: DataParallelConfig, device: torch.device) -> DataParallel:

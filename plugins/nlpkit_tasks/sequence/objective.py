@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch.nn import functional
 
 if TYPE_CHECKING:
@@ -25,25 +26,35 @@ class SequenceObjective:
         }[options.target]
         self._smoothing = options.label_smoothing
 
-    def total(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
+    def total(self, logits: Tensor, targets: Mapping[str, Tensor], rows: Tensor | None) -> Tensor:
         """The loss, a scalar of the logits' dtype.
 
         Args:
-            logits: [batch, labels], or [batch, 1] for regression.
-            targets: `label`, [batch] of ids or numbers, or [batch, labels] of 0 and 1;
-                `weight`, [batch].
+            logits: [rows, labels], or [rows, 1] for regression.
+            targets: `label`, [samples] of ids or numbers, or [samples, labels] of 0 and 1;
+                `weight`, [samples].
+            rows: How many windows each sample has; None: one each.
         """
-        losses_B = self._loss(logits, targets["label"])
+        losses_B = self._loss(_mean(logits, rows), targets["label"])
         return (losses_B * targets["weight"].to(losses_B.dtype)).sum()
 
-    def output(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
-        """The logits."""
-        return logits
+    def output(self, logits: Tensor, targets: Mapping[str, Tensor], rows: Tensor | None) -> Tensor:
+        """The logits, one row a sample."""
+        return _mean(logits, rows)
 
     def _cross_entropy(self, logits: Tensor, label_B: Tensor) -> Tensor:
         return functional.cross_entropy(
             logits, label_B, reduction="none", label_smoothing=self._smoothing
         )
+
+
+def _mean(logits: Tensor, rows: Tensor | None) -> Tensor:
+    """The mean over each sample's windows: [rows, size] and [samples] give [samples, size]."""
+    if rows is None:
+        return logits
+    # What is checked is the sum of the windows, for which a GPU would have to be waited for.
+    unsafe = logits.device.type != "cpu"
+    return torch.segment_reduce(logits, "mean", lengths=rows, axis=0, unsafe=unsafe)
 
 
 def _binary_cross_entropy(logits: Tensor, labels_BL: Tensor) -> Tensor:
