@@ -12,7 +12,7 @@ PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' nlpkit/__init__.py)
 CODE := nlpkit plugins jobs image tests benchmarks examples
 
-.PHONY: exports demo test wheel test-slow test-jobs test-floor test-gpu check format exactness accuracy bench bench-gpu bench-checkpoints bench-predictions bench-preparing bench-serving bench-inference bench-pool bench-jobs image image-test hashes clean
+.PHONY: exports demo test wheel test-slow test-jobs test-floor test-gpu check format exactness accuracy bench bench-gpu bench-checkpoints bench-predictions bench-preparing bench-entities bench-serving bench-inference bench-pool bench-jobs image image-test hashes clean
 
 demo: $(INSTALLED)
 	$(BIN)/nlpkit demo
@@ -86,6 +86,10 @@ bench-preparing: $(INSTALLED)
 	$(BIN)/python -m benchmarks.preparing
 
 # Writes its section too: what 200 clients meet at `nlpkit serve`, two minutes and a short training.
+# Needs wnut17 and seqeval (in the extra bench); half an hour.
+bench-entities: $(INSTALLED_BENCH)
+	$(BIN)/python -m benchmarks.entities
+
 bench-serving: $(INSTALLED)
 	$(BIN)/python -m benchmarks.serving
 
