@@ -85,11 +85,11 @@ bench-predictions: $(INSTALLED)
 bench-preparing: $(INSTALLED)
 	$(BIN)/python -m benchmarks.preparing
 
-# Writes its section too: what 200 clients meet at `nlpkit serve`, two minutes and a short training.
-# Needs wnut17 and seqeval (in the extra bench); half an hour.
+# Entity F1 on wnut17 beside transformers' Trainer, three seeds each; half an hour.
 bench-entities: $(INSTALLED_BENCH)
 	$(BIN)/python -m benchmarks.entities
 
+# Writes its section too: what 200 clients meet at `nlpkit serve`, two minutes and a short training.
 bench-serving: $(INSTALLED)
 	$(BIN)/python -m benchmarks.serving
 
@@ -120,10 +120,11 @@ image-test: $(INSTALLED)
 	$(BIN)/python -m pytest -rs -m image tests/image
 
 # Writes constraints-hashed.txt: what an index says of the wheels of the tested set, without
-# downloading them. torch is not in it: which wheel that is depends on where it comes from.
+# downloading them. torch is not in it: which wheel that is depends on where it comes from; nor
+# seqeval, which tests compare with and which has no wheel.
 hashes: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet uv==0.13.9
-	grep -v '^torch==' constraints.txt | $(BIN)/uv pip compile --quiet --no-deps --no-config \
+	grep -vE '^(torch|seqeval)==' constraints.txt | $(BIN)/uv pip compile --quiet --no-deps --no-config \
 		--only-binary :all: --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
 		--format pylock.toml --output-file .venv/pylock.toml -
 	awk -F '"' 'BEGIN { print "# Written by make hashes: wheels for Linux x86-64, Python 3.11. " \
