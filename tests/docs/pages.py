@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parents[2]
 README = REPOSITORY / "README.md"
 GUIDE = REPOSITORY / "docs" / "guide.md"
+KEYS = REPOSITORY / "docs" / "keys.md"
+INDEX = REPOSITORY / "docs" / "tasks" / "README.md"
 PLUGINS = REPOSITORY / "docs" / "plugins.md"
-PAGES = [README, *sorted((REPOSITORY / "docs").glob("*.md"))]
+TASKS = sorted({*(REPOSITORY / "docs" / "tasks").glob("*.md")} - {INDEX})
+PAGES = [README, *sorted((REPOSITORY / "docs").rglob("*.md"))]
 
 _BLOCK = re.compile(r'^( *)```(\w*)(?: title="(.+?)")?\n(.*?)^\1```$', re.MULTILINE | re.DOTALL)
 

@@ -1,4 +1,4 @@
-"""The guide: every key, command, option and variable is in it, and its examples run."""
+"""Guide, reference of keys and pages of tasks: all that there is is in them, and examples run."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ from nlpkit.plugin.host import Host, load
 from nlpkit.run.train import Run
 from tests.docs.pages import (
     GUIDE,
+    KEYS,
     PAGES,
     REPOSITORY,
+    TASKS,
     blocks,
     commands,
     parsed,
@@ -35,7 +37,12 @@ HOST = Host.discover()
 GROUP = CommandGroup(HOST)
 COMMANDS = GROUP.list_commands(click.Context(GROUP))
 SCHEMA = config_schema(HOST)
-ROWS = {(line.heading, line.cells[0]): line.cells[1] for line in table(GUIDE)}
+ROWS = {
+    (line.heading, line.cells[0]): line.cells[1] for page in (GUIDE, KEYS) for line in table(page)
+}
+ROWS |= {
+    (f"task `{page.stem}`", line.cells[0]): line.cells[1] for page in TASKS for line in table(page)
+}
 NOT_VALUES = {
     "data.name": "files",
     "tokenizer": "by the model",
@@ -116,7 +123,8 @@ def test_no_key_is_explained_that_does_not_exist():
 
 @pytest.mark.parametrize("kind", KINDS.values())
 def test_every_component_is_mentioned(kind):
-    assert [e.record.name for e in HOST.entries(kind) if f"`{e.record.name}`" not in TEXT] == []
+    text = "".join(page.read_text("utf-8") for page in (KEYS, *TASKS))
+    assert [e.record.name for e in HOST.entries(kind) if f"`{e.record.name}`" not in text] == []
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -171,7 +179,11 @@ def test_every_command_line_can_be_parsed(page):
                 parsed([name, *arguments])
 
 
-@pytest.mark.parametrize("block", blocks(GUIDE, "yaml"), ids=lambda block: block.text.split()[0])
+@pytest.mark.parametrize(
+    "block",
+    [block for page in (GUIDE, KEYS, *TASKS) for block in blocks(page, "yaml")],
+    ids=lambda block: block.text.split("\n")[0],
+)
 def test_every_config_loads(block):
     written = strict_yaml.read(block.text).value
     assert load_config({"name": "x", "model": "transformer", **written})

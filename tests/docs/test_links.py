@@ -17,7 +17,10 @@ def anchors(page):
     return {heading.replace(" ", "-") for heading in kept}
 
 
-@pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.name)
+PAGE = pytest.mark.parametrize("page", TEXTS, ids=lambda page: str(page.relative_to(REPOSITORY)))
+
+
+@PAGE
 def test_every_link_leads_to_a_file_and_a_heading(page):
     for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
         if "://" in link:
@@ -28,7 +31,7 @@ def test_every_link_leads_to_a_file_and_a_heading(page):
         assert not anchor or anchor in anchors(target), link
 
 
-@pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.name)
+@PAGE
 def test_no_line_ends_in_white_space_and_no_paragraph_is_wider_than_a_screen(page):
     for line in prose(page).splitlines():
         assert line == line.rstrip()

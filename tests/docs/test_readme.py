@@ -177,7 +177,7 @@ def test_the_tree_names_every_entry_of_the_repository_and_every_package():
 
 
 @pytest.mark.parametrize(
-    "page", sorted(path.name for path in Path(REPOSITORY, "docs").glob("*.md"))
+    "page", [str(page.relative_to(REPOSITORY)) for page in PAGES if page != README]
 )
 def test_it_leads_to_every_page(page):
-    assert f"](docs/{page})" in TEXT
+    assert f"]({page})" in TEXT

@@ -21,7 +21,7 @@ from nlpkit.config.load import load_config
 from nlpkit.config.resolve import resolve
 from nlpkit.plugin.host import Host
 from nlpkit_image import ray as image_ray
-from tests.docs.pages import PAGES, README, REPOSITORY, blocks, parsed, titled, words
+from tests.docs.pages import PAGES, README, REPOSITORY, TASKS, blocks, parsed, titled, words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,7 @@ ALL += sorted((REPOSITORY / "examples").glob("*/README.md"))
 SHELL = [block.text for page in ALL for block in blocks(page, "sh")]
 CONFIGS = {
     **{path.name: path.read_text("utf-8") for path in JOBS.glob("*.yaml")},
-    **titled(README),
+    **{name: text for page in (README, *TASKS) for name, text in titled(page).items()},
 }
 EXTRAS = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
 TARGETS = re.findall(r"^(\w[\w-]*):", (REPOSITORY / "Makefile").read_text("utf-8"), re.MULTILINE)
