@@ -1,0 +1,28 @@
+"""The table of laws names tests that there are, and all of tests/laws."""
+
+from __future__ import annotations
+
+from tests.docs.pages import REPOSITORY, table
+
+TESTS = REPOSITORY / "tests"
+LAWS = {
+    line.cells[0]: line.cells[2].split(", ")
+    for line in table(REPOSITORY / "docs" / "laws.md")
+    if line.cells[0].isdecimal()
+}
+
+
+def test_every_law_has_tests_that_there_are():
+    assert list(LAWS) == [str(number + 1) for number in range(10)]
+    for law, files in LAWS.items():
+        assert [name for name in files if not has_tests(name)] == [], f"law {law}"
+
+
+def has_tests(name: str) -> bool:
+    file = TESTS / name
+    return file.exists() and "def test_" in file.read_text("utf-8")
+
+
+def test_every_test_of_laws_is_named():
+    laws = {f"laws/{path.name}" for path in (TESTS / "laws").glob("test_*.py")}
+    assert laws <= {name for files in LAWS.values() for name in files}
