@@ -27,11 +27,11 @@ from nlpkit.nn import StepModule, graphs_of
 from nlpkit.plugin.host import Host
 from nlpkit.plugin.imports import named
 from nlpkit.training import predictions
+from nlpkit.training.diagnostics import check_placement
 from nlpkit.training.evaluation import Evaluation, evaluate
 from nlpkit.training.ranks import build_strategy
 from nlpkit.training.saving import Saving
 from nlpkit.training.state import HISTORY
-from nlpkit.training.step import check_placement
 from nlpkit.training.trainer import Trainer
 from nlpkit.training.watchers import Watchers, build_observer
 

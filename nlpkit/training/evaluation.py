@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from nlpkit.engine.precision import widest
-from nlpkit.training.step import explained, to_arrays, to_device
+from nlpkit.training.diagnostics import explained
+from nlpkit.training.step import to_arrays, to_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

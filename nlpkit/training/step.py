@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
-import traceback
-from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from nlpkit.engine.precision import Precision, Step, widest
-from nlpkit.errors import NlpkitError, PluginError, RunError
+from nlpkit.training.diagnostics import check_gradients, explained
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from torch import nn
 
@@ -44,9 +41,9 @@ def optimizer_step(
     if count == 0:  # of the whole batch, so every rank agrees
         return Step(loss=0.0, norm=0.0, taken=False, stopping=stopping > 0)
     loss = torch.zeros((), dtype=widest(strategy.device), device=strategy.device)
-    for index, batch in enumerate(batches):
+    for index, batch in enumerate(batches, 1):
         moved = to_device(batch, strategy.device)
-        last = index == len(batches) - 1
+        last = index == len(batches)
         with explained(strategy.device), torch.enable_grad(), strategy.window(last=last):
             with precision.autocast():
                 total = module(moved.inputs, moved.targets, moved.rows).sum()
@@ -54,12 +51,7 @@ def optimizer_step(
             # A loss that is no number makes the gradient none either, so that all ranks see it.
             precision.backward(total * scale.where(total.isfinite(), torch.nan))
         loss += batch.weight * total.detach()
-    without = [name for name, p in module.named_parameters() if p.requires_grad and p.grad is None]
-    if without:
-        raise PluginError(
-            f"these parameters get no gradient: {', '.join(without[:5])}; use them in the forward "
-            "pass or freeze them (requires_grad_(False))"
-        )
+    check_gradients(module)
     step = precision.step(optimizer, max_norm, loss / count)
     whole = float(strategy.sum(np.array([step.loss]))[0])  # of all ranks, so that they agree
     overflow = step.overflow and math.isfinite(whole)
@@ -83,48 +75,3 @@ def to_arrays(batch: Batch) -> Batch:
     """The batch with targets and rows as arrays."""
     targets = {name: value.numpy() for name, value in batch.targets.items()}
     return replace(batch, targets=targets, rows=None if batch.rows is None else batch.rows.numpy())
-
-
-@contextmanager
-def explained(device: torch.device) -> Iterator[None]:
-    """Says where in a model or objective the fault is, and what helps.
-
-    Raises:
-        RunError: The device's memory is full.
-        PluginError: With the line of the component and its text; with both devices and a remedy
-            where it made a tensor on another one.
-    """
-    try:
-        yield
-    except NlpkitError:
-        raise
-    except torch.OutOfMemoryError as error:
-        remedy = "set a smaller train.micro_batch_size, which does not change the result"
-        raise RunError(f"{device}: out of memory; {remedy}") from error
-    except Exception as error:
-        own = Path(torch.__file__).parent
-        frames = traceback.extract_tb(error.__traceback__)
-        frame = [each for each in frames if own not in Path(each.filename).parents][-1]
-        text = f"{frame.filename}:{frame.lineno}: `{frame.line}`: {type(error).__name__}: {error}"
-        if "same device" in str(error) or "expected device" in str(error):
-            text += (
-                f"; the run is on {device}: make tensors with the device of the inputs "
-                "(torch.zeros(3, device=x.device))"
-            )
-        raise PluginError(text) from error
-
-
-def check_placement(module: nn.Module, device: torch.device, component: str) -> None:
-    """Finds tensors that `module.to(device)` left behind: plain attributes that are no buffer.
-
-    Raises:
-        PluginError: Naming the component, the tensor, and both devices.
-    """
-    for path, part in module.named_modules():
-        for name, value in vars(part).items():
-            if isinstance(value, torch.Tensor) and value.device.type != device.type:
-                tensor = f"{path}.{name}".removeprefix(".")
-                raise PluginError(
-                    f"{component}: tensor {tensor} is on {value.device}, the run is on {device}; "
-                    "make it a buffer (register_buffer), then it moves along"
-                )

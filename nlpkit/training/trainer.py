@@ -6,7 +6,7 @@ import math
 import random
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -147,32 +147,39 @@ class Trainer:
         Raises:
             NonFiniteError: The gradient of a step is not finite, and `train.nonfinite` is "stop".
         """
-        if self._evaluation_is_due() and not self._end_step():  # it was stopped right there
-            return False
-        if self._ended():
-            return True
-        for batches in self._timed(self.steps(self.progress.step + 1)):
-            stopping = self._train(batches)
-            if not self._end_step(stopping):
+        steps = iter(self.steps(self.progress.step + 1))
+        stopped_before = self._evaluation_is_due()  # a run that goes on has that ahead first
+        while stopped_before or not self._ended():
+            stopping = best = False
+            if not stopped_before:
+                batches = self._next(steps)
+                started = time.perf_counter()
+                step = self._step(batches)
+                self._count(batches, step)
+                self._report(batches, step)
+                self.account.seconds_training += time.perf_counter() - started
+                stopping = step.stopping
+            if self._evaluation_is_due() and not stopping:
+                stopping, best = self._evaluate()
+            if self._falls_on(self.config.checkpoint.every) or best or stopping or self._ended():
+                self.tick()
+                self.save(self, best)
+            for event in self.saved():
+                self.watchers.tell("checkpoint_saved", event)
+            if stopping:
                 return False
-            if self._ended():
-                break
+            stopped_before = False
         return True
 
-    def _train(self, batches: StepBatches) -> bool:
-        """One optimizer step; whether some rank asked to stop."""
-        started = time.perf_counter()
-        self.at(batches.step)
+    def _step(self, batches: StepBatches) -> Step:
+        """One optimizer step, at the rate of its place in the schedule."""
         train = self.config.train
+        self.at(batches.step)
         seed_step(self.config.seed, batches.step, self.strategy.rank)
-        rate = learning_rate(
-            self.progress.taken,
-            total=self.total_steps,
-            peak=train.learning_rate or 0.0,
-            train=train,
-        )
+        peak = train.learning_rate or 0.0
+        rate = learning_rate(self.progress.taken, total=self.total_steps, peak=peak, train=train)
         set_rate(self.optimizer, rate)
-        step = optimizer_step(
+        return optimizer_step(
             batches.batches,
             self._wrapped,
             self.strategy,
@@ -181,25 +188,10 @@ class Trainer:
             train.max_grad_norm,
             stop=self.stop(),
         )
-        self._count(batches, step)
-        self._report(batches, step, rate)
-        self.account.seconds_training += time.perf_counter() - started
-        return step.stopping
 
-    def _end_step(self, stopping: bool = False) -> bool:
-        """Evaluates and saves where that is due; false once training is to stop."""
-        best = False
-        if not stopping and self._evaluation_is_due():
-            stopping, best = self._evaluate()
-        step = self.progress.step
-        every = self.config.checkpoint.every
-        period = self.steps_per_epoch if every == "epoch" else every
-        if stopping or best or step % period == 0 or self._ended():
-            self.tick()
-            self.save(self, best)
-        for event in self.saved():
-            self.watchers.tell("checkpoint_saved", event)
-        return not stopping
+    def _falls_on(self, every: int | Literal["epoch"]) -> bool:
+        """Whether something that is done so often is due after this step."""
+        return self.progress.step % (self.steps_per_epoch if every == "epoch" else every) == 0
 
     def _ended(self) -> bool:
         patience = self.config.train.early_stopping
@@ -207,18 +199,14 @@ class Trainer:
             patience is not None and self.progress.evaluations_since_best >= patience
         )
 
-    def _timed(self, steps: Iterable[StepBatches]) -> Iterator[StepBatches]:
-        """The steps; time spent waiting for them is part of training, and counted apart too."""
-        iterator = iter(steps)
-        while True:
-            started = time.perf_counter()
-            batches = next(iterator, None)
-            waited = time.perf_counter() - started
-            self.account.seconds_waiting_for_data += waited
-            self.account.seconds_training += waited
-            if batches is None:
-                return
-            yield batches
+    def _next(self, steps: Iterator[StepBatches]) -> StepBatches:
+        """Waits for the next step: time that is part of training, and counted apart too."""
+        started = time.perf_counter()
+        batches = next(steps)
+        waited = time.perf_counter() - started
+        self.account.seconds_waiting_for_data += waited
+        self.account.seconds_training += waited
+        return batches
 
     def _count(self, batches: StepBatches, step: Step) -> None:
         self.progress.step, self.progress.epoch = batches.step, batches.epoch
@@ -232,8 +220,9 @@ class Trainer:
             self.interval[0] += step.loss
             self.interval[1] += 1
 
-    def _report(self, batches: StepBatches, step: Step, rate: float) -> None:
+    def _report(self, batches: StepBatches, step: Step) -> None:
         """Logs the step where a line is due, tells observers, stops at what is no number."""
+        rate = self.optimizer.param_groups[0]["lr"]
         finite = math.isfinite(step.norm) and math.isfinite(step.loss)
         logged = None
         if (not finite and not step.overflow) or batches.step % self.config.train.log_every == 0:
@@ -279,10 +268,9 @@ class Trainer:
         )
 
     def _evaluation_is_due(self) -> bool:
-        step, every = self.progress.step, self.config.eval.every
-        period = self.steps_per_epoch if every == "epoch" else every
+        step = self.progress.step
         pending = self.validate is not None and step > self.progress.evaluated
-        return pending and (step % period == 0 or step == self.total_steps)
+        return pending and (self._falls_on(self.config.eval.every) or step == self.total_steps)
 
     def _evaluate(self) -> tuple[bool, bool]:
         """Evaluates validation: whether it was asked to stop meanwhile, and whether it is best."""

@@ -16,7 +16,8 @@ from nlpkit.engine.precision import (
     widest,
 )
 from nlpkit.errors import ConfigError, PluginError
-from nlpkit.training.step import check_placement, explained, optimizer_step
+from nlpkit.training.diagnostics import check_placement, explained
+from nlpkit.training.step import optimizer_step
 from nlpkit_strategies.single import Single
 from tests.laws.experiment import CASES, build_module, collate, examples
 
