@@ -20,7 +20,7 @@ from benchmarks.peers import (
     own_model,
     rows,
 )
-from nlpkit.data.loader import evaluation_batches
+from nlpkit.data.loader import Loading, evaluation_batches
 from nlpkit.data.store import StoreWriter, TokenStore
 from nlpkit.engine.precision import Precision
 from nlpkit.training.evaluation import evaluate as evaluate_split
@@ -54,12 +54,8 @@ def evaluate(strategy: Any) -> dict[str, float]:
             evaluation_batches(
                 TokenStore.open(Path(folder) / "store"),
                 task,
-                batch_size=EVALUATION_BATCH,
-                rank=strategy.rank,
-                size=strategy.size,
-                workers=0,
-                prefetch=2,
-                pin_memory=False,
+                EVALUATION_BATCH,
+                Loading(rank=strategy.rank, size=strategy.size),
             ),
             task.metrics({"labels": LABELS}),
             strategy=strategy,

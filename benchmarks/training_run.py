@@ -28,7 +28,7 @@ from benchmarks.training_case import BATCH, CLIP, DECAY, RATE, WARM_UP, Case, ty
 from benchmarks.training_peers import bare, best_trainer, lightning, naive, trainer
 from nlpkit.cli.render import Terminal
 from nlpkit.config.resolve import build, resolve
-from nlpkit.data.loader import training_steps
+from nlpkit.data.loader import Batching, Loading, TrainingSteps
 from nlpkit.data.plan import plan
 from nlpkit.data.prepare import Prepared, prepare
 from nlpkit.engine.precision import resolve_precision
@@ -157,22 +157,14 @@ def bare_loop(case: Case) -> dict[str, Any]:
     prepared, task, loader = prepared_of(raw, case)
     if case.steps is None:
         raise SystemExit("bare: measures speed only; say --steps")
-    steps = training_steps(
+    seed = typical_plan(case, prepared)
+    steps = TrainingSteps(
         prepared.stores["train"],
         task,
-        seed=typical_plan(case, prepared),
-        batch_size=BATCH,
-        micro_batch_size=None,
-        bucketing=loader.bucketing,
-        first=1,
-        last=case.steps,
-        rank=0,
-        size=1,
-        workers=loader.workers,
-        prefetch=loader.prefetch,
-        pin_memory=False,
+        Batching(seed=seed, batch_size=BATCH, bucketing=loader.bucketing),
+        Loading(workers=loader.workers, prefetch=loader.prefetch),
     )
-    batches = (batch for step in steps for batch in step.batches)
+    batches = (batch for step in steps.load(1, case.steps) for batch in step.batches)
     return bare(case, batches, len(prepared.schema["labels"]), case.steps)
 
 

@@ -63,37 +63,79 @@ class StepBatches:
         return replace(self, batches=[_mapped(batch, _pinned) for batch in self.batches])
 
 
-@dataclass(kw_only=True)
-class _Steps(Dataset[StepBatches]):
-    """Step number -> its batches; keeps the plan of the epoch that it is in."""
+@dataclass(frozen=True, kw_only=True)
+class Batching:
+    """What decides which samples meet.
+
+    Attributes:
+        seed: The run's seed.
+        batch_size: Samples per optimizer step over all ranks.
+        micro_batch_size: Samples (or rows of the inputs, where these are more) per forward pass;
+            None: as many as the rank's share has samples.
+        bucketing: Whether samples of like length meet.
+    """
+
+    seed: int
+    batch_size: int
+    micro_batch_size: int | None = None
+    bucketing: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loading:
+    """Who loads batches, and how far ahead.
+
+    Attributes:
+        rank: Of this process.
+        size: Number of ranks.
+        workers: Processes that collate; 0: this one does.
+        prefetch: Steps that each worker is ahead.
+        pin_memory: Whether tensors go into page-locked memory.
+    """
+
+    rank: int = 0
+    size: int = 1
+    workers: int = 0
+    prefetch: int = 2
+    pin_memory: bool = False
+
+
+@dataclass
+class TrainingSteps(Dataset[StepBatches]):
+    """This rank's part of each optimizer step; keeps the plan of the epoch that it is in."""
 
     store: TokenStore
     codec: Codec
-    seed: int
-    batch_size: int
-    micro_batch_size: int | None
-    bucketing: bool
-    rank: int
-    size: int
+    batching: Batching
+    loading: Loading
     _epoch: int = 0
     _plan: list[np.ndarray] = field(default_factory=list)
 
+    @property
+    def per_epoch(self) -> int:
+        """How many steps an epoch has."""
+        return -(-len(self.store) // self.batching.batch_size)
+
+    def load(self, first: int, last: int) -> Iterator[StepBatches]:
+        """The steps `first` to `last`, counted from 1, in whatever epochs they are."""
+        yield from _load(self, range(first, last + 1), self.loading)
+
     def __getitem__(self, step: int) -> StepBatches:
-        epoch, index = divmod(step - 1, -(-len(self.store) // self.batch_size))
+        epoch, index = divmod(step - 1, self.per_epoch)
         ids, lengths = self._batches(epoch + 1)[index], self.store.lengths
         shares = [
             share(
                 ids,
                 lengths,
                 rank=rank,
-                size=self.size,
-                micro_batch_size=self.micro_batch_size,
+                size=self.loading.size,
+                micro_batch_size=self.batching.micro_batch_size,
                 rows=self.store.rows,
             )
-            for rank in range(self.size)
+            for rank in range(self.loading.size)
         ]
-        own = shares[self.rank]
-        seeds = {"seed": self.seed, "epoch": epoch + 1}
+        own = shares[self.loading.rank]
+        seeds = {"seed": self.batching.seed, "epoch": epoch + 1}
         batches = [_collate(self.store, self.codec, part, **seeds) for part in own]
         if not own:
             stand_in = _collate(self.store, self.codec, ids[:1], **seeds)
@@ -111,10 +153,10 @@ class _Steps(Dataset[StepBatches]):
         if epoch != self._epoch:
             self._plan = plan(
                 self.store.lengths,
-                seed=self.seed,
+                seed=self.batching.seed,
                 epoch=epoch,
-                batch_size=self.batch_size,
-                bucketing=self.bucketing,
+                batch_size=self.batching.batch_size,
+                bucketing=self.batching.bucketing,
             )
             self._epoch = epoch
         return self._plan
@@ -134,69 +176,13 @@ class _Evaluation(Dataset[StepBatches]):
         return StepBatches(step=index, epoch=0, batches=[batch], ids=ids, tokens=0, positions=0)
 
 
-def training_steps(
-    store: TokenStore,
-    codec: Codec,
-    *,
-    seed: int,
-    batch_size: int,
-    micro_batch_size: int | None,
-    bucketing: bool,
-    first: int,
-    last: int,
-    rank: int,
-    size: int,
-    workers: int,
-    prefetch: int,
-    pin_memory: bool,
-) -> Iterator[StepBatches]:
-    """This rank's part of the steps `first` to `last`; an epoch has ceil(samples / batch_size).
-
-    Args:
-        store: The training rows.
-        codec: Collates them.
-        seed: The run's seed.
-        batch_size: Samples per optimizer step over all ranks.
-        micro_batch_size: Samples (or rows of the inputs, where these are more) per forward pass;
-            None: as many as the rank's share has samples.
-        bucketing: Whether samples of like length meet.
-        first: The first step, counted from 1.
-        last: The last step, included, in whatever epoch that is.
-        rank: Of this process.
-        size: Number of ranks.
-        workers: Processes that collate; 0: this one does.
-        prefetch: Steps that each worker is ahead.
-        pin_memory: Whether tensors go into page-locked memory.
-    """
-    steps = _Steps(
-        store=store,
-        codec=codec,
-        seed=seed,
-        batch_size=batch_size,
-        micro_batch_size=micro_batch_size,
-        bucketing=bucketing,
-        rank=rank,
-        size=size,
-    )
-    yield from _load(steps, range(first, last + 1), workers, prefetch, pin_memory)
-
-
 def evaluation_batches(
-    store: TokenStore,
-    codec: Codec,
-    *,
-    batch_size: int,
-    rank: int,
-    size: int,
-    workers: int,
-    prefetch: int,
-    pin_memory: bool,
+    store: TokenStore, codec: Codec, batch_size: int, loading: Loading
 ) -> Iterator[Batch]:
     """This rank's batches of an evaluation: every size-th of one plan, which has each row once."""
     batches = evaluation_plan(store.lengths, batch_size=batch_size, rows=store.rows)
-    own = batches[rank::size]
-    dataset = _Evaluation(store, codec, own)
-    for step in _load(dataset, range(len(own)), workers, prefetch, pin_memory):
+    own = batches[loading.rank :: loading.size]
+    for step in _load(_Evaluation(store, codec, own), range(len(own)), loading):
         yield from step.batches
 
 
@@ -206,21 +192,17 @@ def to_tensors(batch: Batch) -> Batch:
 
 
 def _load(
-    dataset: Dataset[StepBatches],
-    items: Sequence[int],
-    workers: int,
-    prefetch: int,
-    pin_memory: bool,
+    dataset: Dataset[StepBatches], items: Sequence[int], loading: Loading
 ) -> Iterator[StepBatches]:
-    workers = min(workers, len(items))
+    workers = min(loading.workers, len(items))
     loader = DataLoader(
         dataset,
         batch_size=None,
         sampler=items,
         num_workers=workers,
         collate_fn=_shared if workers else _unchanged,
-        pin_memory=pin_memory,
-        prefetch_factor=prefetch if workers else None,
+        pin_memory=loading.pin_memory,
+        prefetch_factor=loading.prefetch if workers else None,
         worker_init_fn=partial(_start_worker, os.getpid()),
         multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
         generator=torch.Generator(),  # else it draws from the global one, which is the model's

@@ -17,7 +17,7 @@ from nlpkit.cli.render import Terminal
 from nlpkit.config.resolve import build, build_objective
 from nlpkit.config.schema import Component
 from nlpkit.contracts import Codec
-from nlpkit.data.loader import evaluation_batches
+from nlpkit.data.loader import Loading, evaluation_batches
 from nlpkit.data.rows import BadRows, check_columns, remarks, scan, write_rows
 from nlpkit.data.store import StoreWriter, TokenStore
 from nlpkit.errors import DataError, InputError
@@ -116,16 +116,7 @@ def _values(
     objective = build_objective(model.bundle.task, model.host, model.bundle.schema)
     found = evaluation.evaluate(
         StepModule(engine.model, objective, model.bundle.head).to(engine.device),
-        evaluation_batches(
-            store,
-            model.codec,
-            batch_size=batch_size,
-            rank=0,
-            size=1,
-            workers=0,
-            prefetch=1,
-            pin_memory=False,
-        ),
+        evaluation_batches(store, model.codec, batch_size, Loading()),
         model.codec.metrics(),
         strategy=build(Component(name="single"), "strategy", model.host, engine.device),
         precision=engine.precision,

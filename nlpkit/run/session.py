@@ -14,7 +14,7 @@ from nlpkit.bundle.export import write_exports
 from nlpkit.bundle.format import WEIGHTS, seal, write_description
 from nlpkit.config.load import load_config
 from nlpkit.config.resolve import build, build_objective, monitor_of
-from nlpkit.data.loader import evaluation_batches, training_steps
+from nlpkit.data.loader import Batching, Loading, TrainingSteps, evaluation_batches
 from nlpkit.data.plan import mix
 from nlpkit.data.prepare import Prepared, stores
 from nlpkit.engine.precision import Precision, device_name, resolve_precision
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from nlpkit.cli.render import Terminal
     from nlpkit.config.schema import Config
     from nlpkit.contracts import Codec, Strategy
-    from nlpkit.data.store import TokenStore
     from nlpkit.plugin.records import StrategyRecord
     from nlpkit.training.predictions import Record
 
@@ -78,14 +77,22 @@ class Session:
         return self.run_dir / "bundle"
 
     @property
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps that an epoch takes."""
-        return math.ceil(len(self.prepared.stores["train"]) / self.config.train.batch_size)
+    def steps(self) -> TrainingSteps:
+        """The batches of each optimizer step."""
+        train = self.config.train
+        micro = train.micro_batch_size
+        batching = Batching(
+            seed=self.config.seed,
+            batch_size=train.batch_size,
+            micro_batch_size=micro and micro * self.strategy.replicas,
+            bucketing=self.config.loader.bucketing,
+        )
+        return TrainingSteps(self.prepared.stores["train"], self.codec, batching, self._loading())
 
     @property
     def total_steps(self) -> int:
         """Optimizer steps of the whole run."""
-        steps = self.steps_per_epoch * self.config.train.epochs
+        steps = self.steps.per_epoch * self.config.train.epochs
         return min(steps, self.config.train.max_steps or steps)
 
     def fit(self) -> bool:
@@ -154,12 +161,13 @@ class Session:
         write_json(self.run_dir / "result.json", result)  # it is trained, whatever follows
         return result
 
-    def log(self, line: Mapping[str, Any]) -> None:
-        """Adds a line to metrics.jsonl."""
-        if self.strategy.rank:
-            return
-        with (self.run_dir / HISTORY).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(as_json(line)) + "\n")
+    def tell(self, method: str, event: Any) -> None:
+        """Adds the line of an event that has one to metrics.jsonl, and tells observers."""
+        line = getattr(event, "logged", None)
+        if line and self.strategy.rank == 0:
+            with (self.run_dir / HISTORY).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(as_json(line)) + "\n")
+        self.watchers.tell(method, event)
 
     def evaluate(self, split: str, record: Record | None = None) -> Evaluation | None:
         """Evaluates a split with the weights as they are; None once it is asked to stop."""
@@ -168,10 +176,8 @@ class Session:
             evaluation_batches(
                 self.prepared.stores[split],
                 self.codec,
-                batch_size=self.config.eval.batch_size,
-                rank=self.strategy.rank,
-                size=self.strategy.size,
-                **self._loading(),
+                self.config.eval.batch_size,
+                self._loading(),
             ),
             self.codec.metrics(),
             strategy=self.strategy,
@@ -181,28 +187,12 @@ class Session:
         )
 
     def _trainer(self) -> Trainer:
-        train = self.config.train
-        micro = train.micro_batch_size
-        store: TokenStore = self.prepared.stores["train"]
         return Trainer(
             config=self.config,
             module=self.module,
             strategy=self.strategy,
             precision=self.precision,
-            steps=lambda first: training_steps(
-                store,
-                self.codec,
-                seed=self.config.seed,
-                batch_size=train.batch_size,
-                micro_batch_size=micro and micro * self.strategy.replicas,
-                bucketing=self.config.loader.bucketing,
-                first=first,
-                last=self.total_steps,
-                rank=self.strategy.rank,
-                size=self.strategy.size,
-                **self._loading(),
-            ),
-            steps_per_epoch=self.steps_per_epoch,
+            steps=self.steps,
             total_steps=self.total_steps,
             validate=(lambda: self.evaluate("validation"))
             if "validation" in self.prepared.stores
@@ -210,18 +200,20 @@ class Session:
             monitor=monitor_of(self.config, self.codec),
             save=self.saving.save,
             saved=self.saving.saved,
-            address=store.address,
-            log=self.log,
-            watchers=self.watchers,
+            tell=self.tell,
             stop=self.stop,
             at=self.at,
         )
 
-    def _loading(self) -> dict[str, Any]:
+    def _loading(self) -> Loading:
         loader = self.config.loader
-        cuda = self.strategy.device.type == "cuda"
-        pin = cuda if loader.pin_memory == "auto" else loader.pin_memory and cuda
-        return {"workers": loader.workers, "prefetch": loader.prefetch, "pin_memory": pin}
+        return Loading(
+            rank=self.strategy.rank,
+            size=self.strategy.size,
+            workers=loader.workers,
+            prefetch=loader.prefetch,
+            pin_memory=self.strategy.device.type == "cuda" and bool(loader.pin_memory),
+        )
 
     def _started(self, step: int) -> None:
         if self.strategy.rank == 0:
@@ -267,9 +259,7 @@ class Session:
             evaluations["test"] = evaluation
             where = {"step": trainer.progress.step, "epoch": trainer.progress.epoch}
             line = {**where, "split": "test", **evaluation.values}
-            self.log(line)
-            event = Evaluated(**where, split="test", logged=line, best=False)
-            self.watchers.tell("evaluated", event)
+            self.tell("evaluated", Evaluated(**where, split="test", logged=line, best=False))
         return evaluations
 
     def _evaluate_best(self, split: str) -> Evaluation | None:

@@ -22,11 +22,10 @@ if TYPE_CHECKING:
 
     from nlpkit.config.schema import Config
     from nlpkit.contracts import Strategy
-    from nlpkit.data.loader import StepBatches
+    from nlpkit.data.loader import StepBatches, TrainingSteps
     from nlpkit.engine.precision import Precision, Step
     from nlpkit.nn import StepModule
     from nlpkit.training.evaluation import Evaluation
-    from nlpkit.training.watchers import Watchers
 
 
 @dataclass(kw_only=True)
@@ -86,15 +85,15 @@ class Trainer:
 
     Attributes:
         module: Model and objective on the strategy's device, not wrapped yet.
-        steps: The batches of each optimizer step, from the step that it is given.
-        steps_per_epoch: Optimizer steps in an epoch; `total_steps` in the whole run.
+        steps: The batches of each optimizer step.
+        total_steps: Optimizer steps of the whole run.
         validate: Evaluates the validation split, None once it is asked to stop; or None where there
             is no such split.
         monitor: Name of the value that selects the best model, and which way is better.
         save: Saves a checkpoint of this trainer; true: it holds the best model so far.
         saved: The checkpoints that have been written since it was last asked.
-        address: The address of a training sample, for messages.
-        log: Takes a line of metrics.jsonl.
+        tell: Told each event by the method of observers that takes it; logs the line of one that
+            has one.
         stop: Polled once a step; true asks all ranks to stop after it.
         at: Told the number of each step as it begins.
         best: What validation came to at the best step.
@@ -105,16 +104,13 @@ class Trainer:
     module: StepModule
     strategy: Strategy
     precision: Precision
-    steps: Callable[[int], Iterable[StepBatches]]
-    steps_per_epoch: int
+    steps: TrainingSteps
     total_steps: int
     validate: Callable[[], Evaluation | None] | None
     monitor: tuple[str, str]
     save: Callable[[Trainer, bool], None]
     saved: Callable[[], Iterable[CheckpointSaved]]
-    address: Callable[[int], str]
-    log: Callable[[Mapping[str, Any]], None]
-    watchers: Watchers
+    tell: Callable[[str, Any], None]
     stop: Callable[[], bool]
     at: Callable[[int], None]
     progress: Progress = field(default_factory=Progress)
@@ -147,7 +143,7 @@ class Trainer:
         Raises:
             NonFiniteError: The gradient of a step is not finite, and `train.nonfinite` is "stop".
         """
-        steps = iter(self.steps(self.progress.step + 1))
+        steps = self.steps.load(self.progress.step + 1, self.total_steps)
         stopped_before = self._evaluation_is_due()  # a run that goes on has that ahead first
         while stopped_before or not self._ended():
             stopping = best = False
@@ -165,7 +161,7 @@ class Trainer:
                 self.tick()
                 self.save(self, best)
             for event in self.saved():
-                self.watchers.tell("checkpoint_saved", event)
+                self.tell("checkpoint_saved", event)
             if stopping:
                 return False
             stopped_before = False
@@ -191,7 +187,7 @@ class Trainer:
 
     def _falls_on(self, every: int | Literal["epoch"]) -> bool:
         """Whether something that is done so often is due after this step."""
-        return self.progress.step % (self.steps_per_epoch if every == "epoch" else every) == 0
+        return self.progress.step % (self.steps.per_epoch if every == "epoch" else every) == 0
 
     def _ended(self) -> bool:
         patience = self.config.train.early_stopping
@@ -235,8 +231,7 @@ class Trainer:
                 "grad_norm": step.norm,
                 "learning_rate": rate,
             }
-            self.log(logged)
-        self.watchers.tell(
+        self.tell(
             "step_ended",
             StepEnded(
                 step=batches.step,
@@ -258,7 +253,7 @@ class Trainer:
         return loss / steps if steps else None
 
     def _nonfinite(self, batches: StepBatches, step: Step) -> str:
-        samples = [self.address(int(sample)) for sample in batches.ids[:8]]
+        samples = [self.steps.store.address(int(sample)) for sample in batches.ids[:8]]
         more = len(batches.ids) - len(samples)
         return (
             f"step {batches.step}: loss {step.loss}, gradient norm {step.norm}; samples: "
@@ -292,8 +287,7 @@ class Trainer:
             progress.best_step, self.best = progress.step, evaluation
         where = {"step": progress.step, "epoch": progress.epoch}
         logged = {**where, "split": "validation", **evaluation.values}
-        self.log(logged)
-        self.watchers.tell(
+        self.tell(
             "evaluated",
             Evaluated(**where, split="validation", logged=logged, best=best),
         )

@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from nlpkit.contracts import Batch, pad
-from nlpkit.data.loader import Step, evaluation_batches, to_tensors, training_steps
+from nlpkit.data.loader import (
+    Batching,
+    Loading,
+    StepBatches,
+    TrainingSteps,
+    evaluation_batches,
+    to_tensors,
+)
 from nlpkit.data.plan import plan, sample_seeds
 
 if TYPE_CHECKING:
@@ -35,24 +42,15 @@ class Collating:
         )
 
 
-def steps(store: TokenStore, **changes: Any) -> list[Step]:
-    settings: dict[str, Any] = {
-        "seed": 13,
-        "batch_size": 8,
-        "micro_batch_size": 3,
-        "bucketing": True,
-        "first": 1,
-        "last": 12,
-        "rank": 0,
-        "size": 1,
-        "workers": 0,
-        "prefetch": 2,
-        "pin_memory": False,
-    }
-    return list(training_steps(store, Collating(), **{**settings, **changes}))  # type: ignore[arg-type]
+def steps(store: TokenStore, **changes: Any) -> list[StepBatches]:
+    first, last = changes.pop("first", 1), changes.pop("last", 12)
+    micro = changes.pop("micro_batch_size", 3)
+    batching = Batching(seed=13, batch_size=8, micro_batch_size=micro)
+    found = TrainingSteps(store, cast("Any", Collating()), batching, Loading(**changes))
+    return list(found.load(first, last))
 
 
-def same(one: Step, other: Step) -> bool:
+def same(one: StepBatches, other: StepBatches) -> bool:
     pairs = zip(one.batches, other.batches, strict=True)
     return (
         (one.step, one.epoch, one.tokens, one.positions)
@@ -132,12 +130,8 @@ def test_evaluation_sees_each_row_once_over_all_ranks(make_store: MakeStore, siz
         for batch in evaluation_batches(
             store,
             Collating(),  # type: ignore[arg-type]
-            batch_size=4,
-            rank=rank,
-            size=size,
-            workers=rank % 2,
-            prefetch=1,
-            pin_memory=False,
+            4,
+            Loading(rank=rank, size=size, workers=rank % 2, prefetch=1),
         )
         for index in batch.ids.tolist()
     ]
@@ -149,16 +143,7 @@ def test_without_workers_no_signal_is_needed_that_windows_lacks(
 ) -> None:
     for name in ("SIGCHLD", "pthread_sigmask"):
         monkeypatch.delattr(signal, name)
-    settings: dict[str, Any] = {
-        "rank": 0,
-        "size": 1,
-        "workers": 0,
-        "prefetch": 1,
-        "pin_memory": False,
-    }
-    batches = evaluation_batches(
-        make_store(LENGTHS), cast("Any", Collating()), batch_size=4, **settings
-    )
+    batches = evaluation_batches(make_store(LENGTHS), cast("Any", Collating()), 4, Loading())
     assert sum(len(batch.ids) for batch in batches) == len(LENGTHS)
 
 

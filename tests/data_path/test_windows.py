@@ -15,7 +15,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 
 from nlpkit.contracts import MOST_WINDOWS, WINDOWS
-from nlpkit.data.loader import training_steps
+from nlpkit.data.loader import Batching, Loading, TrainingSteps
 from nlpkit.data.plan import cut, evaluation_plan, share
 from nlpkit.data.windows import enable_truncation, first_windows, pooled, windows_of_length
 from nlpkit.errors import ConfigError
@@ -145,21 +145,13 @@ def test_a_share_without_micro_batches_has_as_many_windows_as_samples() -> None:
 
 def test_steps_count_the_positions_of_windows(long_texts: Shop) -> None:
     store = prepared(long_texts, "task.long_text=window").stores["train"]
-    settings: dict[str, Any] = {"workers": 0, "prefetch": 1, "pin_memory": False}
-    steps = training_steps(
+    steps = TrainingSteps(
         store,
         SequenceTask(SequenceConfig(long_text="window")),
-        seed=1,
-        batch_size=8,
-        micro_batch_size=4,
-        bucketing=True,
-        first=1,
-        last=1,
-        rank=0,
-        size=1,
-        **settings,
+        Batching(seed=1, batch_size=8, micro_batch_size=4),
+        Loading(),
     )
-    (step,) = steps
+    (step,) = steps.load(1, 1)
     shapes = [batch.inputs["input_ids"].shape for batch in step.batches]
     assert [rows for rows, _ in shapes] == [4, 2, 3, 6, MOST_WINDOWS]
     assert step.positions == sum(rows * tokens for rows, tokens in shapes)

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from nlpkit.data.loader import _ends_named, training_steps
+from nlpkit.data.loader import Batching, Loading, TrainingSteps, _ends_named
 from nlpkit.data.store import StoreWriter, TokenStore
 from nlpkit.errors import RunError
 from nlpkit_tasks.sequence.config import SequenceConfig
@@ -30,21 +30,12 @@ def steps(folder, last=200):
     with StoreWriter(folder / "store") as writer:
         for number in range(20):
             writer.append(example, f":{number}")
-    return training_steps(
+    return TrainingSteps(
         TokenStore.open(folder / "store"),
         SequenceTask(SequenceConfig()),
-        seed=1,
-        batch_size=4,
-        micro_batch_size=None,
-        bucketing=True,
-        first=1,
-        last=last,
-        rank=0,
-        size=1,
-        workers=2,
-        prefetch=2,
-        pin_memory=False,
-    )
+        Batching(seed=1, batch_size=4),
+        Loading(workers=2),
+    ).load(1, last)
 
 
 def send(number, *pids):

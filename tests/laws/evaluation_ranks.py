@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from nlpkit.data.loader import evaluation_batches
+from nlpkit.data.loader import Loading, evaluation_batches
 from nlpkit.data.store import StoreWriter, TokenStore
 from nlpkit.engine.precision import Precision
 from nlpkit.training.evaluation import evaluate
@@ -49,12 +49,8 @@ def evaluations(strategy: Any) -> list[dict[str, Any]]:
                         evaluation_batches(
                             store,
                             task,
-                            batch_size=4,
-                            rank=strategy.rank,
-                            size=strategy.size,
-                            workers=0,
-                            prefetch=2,
-                            pin_memory=False,
+                            4,
+                            Loading(rank=strategy.rank, size=strategy.size),
                         ),
                         task.metrics({"labels": LABELS, "mean": 0.0}),
                         strategy=strategy,

@@ -55,7 +55,8 @@ def losses_of_rank(run: nlpkit.Run, rank: int) -> list[float]:
     strategy.rank, strategy.size = rank, 2
     trainer = replace(build_session(run.path, terminal=Terminal()), strategy=strategy)._trainer()
     lines: list[Any] = []
-    trainer.log, trainer.save, trainer.saved = lines.append, lambda *_: None, list
+    trainer.save, trainer.saved = lambda *_: None, list
+    trainer.tell = lambda _, event: lines.append(event.logged)
     trainer.start_clock()
     assert trainer.run()
     return [line["loss"] for line in lines]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nlpkit.data.loader import training_steps
+from nlpkit.data.loader import Batching, Loading, TrainingSteps
 from nlpkit.data.store import StoreWriter, TokenStore
 from nlpkit_tasks.sequence.config import SequenceConfig
 from nlpkit_tasks.sequence.task import SequenceTask
@@ -35,22 +35,21 @@ def windows(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
 
 
 def ledger(
-    store: TokenStore, *, ranks: int, first: int = 1, long_text: Any = "truncate", **changes: object
+    store: TokenStore,
+    *,
+    ranks: int,
+    first: int = 1,
+    long_text: Any = "truncate",
+    workers: int = 0,
+    **changes: Any,
 ) -> list[str]:
     """A hash of the sample ids of each step, gathered from what all ranks were given."""
-    settings: dict = {
-        "seed": 13,
-        "batch_size": 32,
-        "micro_batch_size": 5,
-        "bucketing": True,
-        "workers": 0,
-        "prefetch": 2,
-        "pin_memory": False,
-        **changes,
-    }
+    batching = Batching(**{"seed": 13, "batch_size": 32, "micro_batch_size": 5, **changes})
     task = SequenceTask(SequenceConfig(long_text=long_text))
     of_ranks = [
-        training_steps(store, task, first=first, last=STEPS, rank=rank, size=ranks, **settings)
+        TrainingSteps(store, task, batching, Loading(rank=rank, size=ranks, workers=workers)).load(
+            first, STEPS
+        )
         for rank in range(ranks)
     ]
     hashes = []

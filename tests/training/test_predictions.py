@@ -13,7 +13,7 @@ from nlpkit.bundle.load import load
 from nlpkit.config.load import load_config
 from nlpkit.config.resolve import build, build_objective
 from nlpkit.config.schema import Component
-from nlpkit.data.loader import evaluation_batches
+from nlpkit.data.loader import Loading, evaluation_batches
 from nlpkit.data.prepare import prepare
 from nlpkit.nn import StepModule
 from nlpkit.training.evaluation import evaluate
@@ -58,12 +58,8 @@ def predicted(
                 evaluation_batches(
                     store,
                     model.task,
-                    batch_size=2,
-                    rank=rank,
-                    size=ranks,
-                    workers=0,
-                    prefetch=1,
-                    pin_memory=False,
+                    2,
+                    Loading(rank=rank, size=ranks),
                 ),
                 model.task.metrics(schema),
                 strategy=build(

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 import nlpkit
 from nlpkit.cli.render import Terminal
-from nlpkit.data.loader import training_steps
+from nlpkit.data.loader import Batching, Loading, TrainingSteps
 from nlpkit.run.session import build_session
 from nlpkit.training.trainer import is_better
 
@@ -84,22 +84,13 @@ def test_losses_and_weights_are_those_of_a_plain_loop_bit_for_bit(tmp_path):
     run = train(tmp_path / "run", train={"batch_size": 7})
     session = build_session(run.path, terminal=Terminal())
     torch.set_num_threads(json.loads((run.path / "environment.json").read_text())["threads"])
-    steps = training_steps(
+    steps = TrainingSteps(
         session.prepared.stores["train"],
-        session.task,
-        seed=13,
-        batch_size=7,
-        micro_batch_size=None,
-        bucketing=True,
-        first=1,
-        last=session.total_steps,
-        rank=0,
-        size=1,
-        workers=0,
-        prefetch=2,
-        pin_memory=False,
+        session.codec,
+        Batching(seed=13, batch_size=7),
+        Loading(),
     )
-    batches = [step.batches[0] for step in steps]
+    batches = [step.batches[0] for step in steps.load(1, session.total_steps)]
     assert len(batches) == 2 * 9
     model = session.module.model.train()
     losses = plain_loop(model, batches, peak=1e-2, total=session.total_steps)
