@@ -12,9 +12,8 @@ from nlpkit.errors import DataError, InputError
 from nlpkit.files import check_local, json_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
-    from typing import BinaryIO
 
     from nlpkit.bundle.predict import Model
 
@@ -62,21 +61,12 @@ def kept_of(values: Mapping[str, Any], keep: Sequence[str]) -> Line:
 
 
 class Form(Protocol):
-    """How lines are written, and found again. A record is the bytes of a line."""
+    """How lines are written. A record is the bytes of a line; `head` stands before the first."""
 
     head: bytes
 
     def record(self, line: Line) -> bytes:
         """A line, with its end."""
-
-    def start(self, known: Line) -> bytes:
-        """What the record of a line begins with, of which this much is known."""
-
-    def bad(self, record: bytes, start: bytes) -> bool:
-        """Whether a record has an error."""
-
-    def records(self, file: BinaryIO) -> Iterator[bytes]:
-        """The whole records of a file; one that is cut is none."""
 
 
 def form_of(
@@ -106,7 +96,7 @@ def form_of(
             f'keep=NAMES: "{taken[0]}" is what the output calls a column of its own; rename it in '
             "the input"
         )
-    return _Csv([*keep, *own], encoding, len(keep), delimiter) if delimiter else _JsonLines()
+    return _Csv([*keep, *own], encoding, delimiter) if delimiter else _JsonLines()
 
 
 _JSON = (list, dict, bool)
@@ -118,22 +108,12 @@ class _JsonLines:
     def record(self, line: Line) -> bytes:
         return f"{json_text(line)}\n".encode(errors="backslashreplace")
 
-    def start(self, known: Line) -> bytes:
-        return self.record(known)[:-2] + b", "
-
-    def bad(self, record: bytes, start: bytes) -> bool:
-        return record.startswith(b'"error": ', len(start))
-
-    def records(self, file: BinaryIO) -> Iterator[bytes]:
-        return (line for line in file if line.endswith(b"\n"))
-
 
 class _Csv:
     """Cells that are no text or number are JSON, so that a program can read them back."""
 
-    def __init__(self, columns: Sequence[str], encoding: str, kept: int, delimiter: str) -> None:
-        self._columns, self._after = columns, len(columns) - kept
-        self._delimiter = delimiter.encode()
+    def __init__(self, columns: Sequence[str], encoding: str, delimiter: str) -> None:
+        self._columns = columns
         # csv quotes the characters of the line's end; a lone carriage return has to be quoted too.
         self._writer = csv.writer(_Echo(), delimiter=delimiter, lineterminator="\r\n")
         mark = codecs.BOM_UTF8 if encoding == "utf-8-sig" else b""
@@ -142,20 +122,6 @@ class _Csv:
     def record(self, line: Line) -> bytes:
         cells = (line.get(name) for name in self._columns)
         return self._row([json_text(cell) if isinstance(cell, _JSON) else cell for cell in cells])
-
-    def start(self, known: Line) -> bytes:
-        return self.record(known)[: -self._after] + self._delimiter
-
-    def bad(self, record: bytes, start: bytes) -> bool:
-        return not record.endswith(self._delimiter + b"\n")
-
-    def records(self, file: BinaryIO) -> Iterator[bytes]:
-        record, quotes = b"", 0
-        for line in file:
-            record, quotes = record + line, quotes + line.count(b'"')
-            if quotes % 2 == 0 and line.endswith(b"\n"):  # else it ends inside a quoted cell
-                yield record
-                record = b""
 
     def _row(self, cells: Sequence[object]) -> bytes:
         text: Any = self._writer.writerow(cells)

@@ -193,6 +193,8 @@ def _save(
                 with terminal.bar("predicting", total, "rows", done=lines.total) as bar:
                     draft.write(lines, bar.advance)
                 draft.check(lines, source or "standard input")
+            if resume:
+                draft.finish(lines)
         except (Interrupted, OSError):
             left = f"{draft.path} has what was predicted; go on with --resume"
             if stop.signal is not None:

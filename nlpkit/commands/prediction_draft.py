@@ -1,7 +1,8 @@
 """An output file that is gone on with after an interruption.
 
 Rows are predicted in windows: a file that goes on after whole windows gets the same batches, and so
-the same bytes, as one that nothing interrupted.
+the same bytes, as one that nothing interrupted. After each a note beside the file says what it
+holds: {"rows", "bad", "fingerprint" of these rows, "bytes"}; what stands behind these is cut off.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ import os
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from glob import escape
-from itertools import chain, islice, zip_longest
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
-from nlpkit.commands.prediction_lines import ROWS, Lines, known_of
+from nlpkit.commands.prediction_lines import ROWS, Lines
 from nlpkit.errors import InputError, RunError
-from nlpkit.files import locked
+from nlpkit.files import locked, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +34,11 @@ _CHANGED = "give the input as it was, or remove that file to begin anew"
 
 def drafts(output: Path) -> list[Path]:
     """What interrupted predictions into an output left beside it."""
-    return sorted(output.parent.glob(f".{escape(output.name)}.{'[0-9a-f]' * 8}.partial"))
+    return _beside(output, "partial")
+
+
+def _beside(output: Path, kind: str) -> list[Path]:
+    return sorted(output.parent.glob(f".{escape(output.name)}.{'[0-9a-f]' * 8}.{kind}"))
 
 
 class Draft:
@@ -58,14 +63,13 @@ class Draft:
         keep: Sequence[str] = (),
         **decides: object,
     ) -> None:
-        self._output, self._form, self._keep = output, form, keep
-        self._columns = model.columns
+        self._output, self._form = output, form
         self._lines = partial(Lines, model, top_k=top_k, keep=keep)
         known = {**decides, "top_k": top_k, "seal": model.bundle.description["seal"]}
         known |= {"keep": keep} if keep else {}
         mark = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:8]
         self.path = output.with_name(f".{output.name}.{mark}.partial")
-        self._size = 0
+        self._note = self.path.with_suffix(".rows")
 
     @contextmanager
     def opened(self, *, keep: bool) -> Iterator[None]:
@@ -87,51 +91,52 @@ class Draft:
                     yield
                     os.fsync(self._file.fileno())
                 self.path.replace(self._output)
+                for note in _beside(self._output, "rows"):  # others were of what stood there before
+                    note.unlink()
             except BaseException as error:
                 if not (keep and self.path.exists() and self.path.stat().st_size):
                     self.path.unlink(missing_ok=True)
+                    self._note.unlink(missing_ok=True)
                 if isinstance(error, OSError) and error.strerror and not error.filename:
                     error.filename = str(self._output)  # a full disk does not say where
                 raise
 
     def resume(self, rows: Iterator[Given]) -> Lines:
-        """The lines that are not in it yet; those that are must be of the same texts.
+        """The lines that are not in it yet; the rows of those that are must be the same.
 
         Raises:
             InputError: They are not, or there are fewer rows than lines.
         """
-        lines = self._lines(rows)
-        with self.path.open("rb") as file:
-            if file.read(len(self._form.head)) != self._form.head:
-                return lines
-            records = self._form.records(file)
-            while True:
-                window, kept = list(islice(rows, ROWS)), list(islice(records, ROWS))
-                if len(window) < len(kept):
-                    raise InputError(f"{self.path}: has more lines than the input rows; {_CHANGED}")
-                bad = sum(map(self._is_bad, window, kept))
-                if len(kept) < ROWS:
-                    lines.rows = chain(window, rows)
-                    return lines
-                lines.bad += bad
-                lines.total += ROWS
-                self._size += sum(map(len, kept)) + (0 if self._size else len(self._form.head))
+        lines, note = self._lines(rows), self._noted()
+        if self.path.stat().st_size < note["bytes"]:  # it is of a file that is gone
+            self._note.unlink()
+            return lines
+        last = lines.skip(note["rows"], note["bad"])
+        if lines.total < note["rows"]:
+            raise InputError(f"{self.path}: has more lines than the input rows; {_CHANGED}")
+        if last and lines.fingerprint.hexdigest() != note["fingerprint"]:
+            raise InputError(
+                f"{last.address}: the rows up to here are others than in {self.path}; {_CHANGED}"
+            )
+        return lines
 
     def write(self, lines: Lines, advance: Callable[[int], None]) -> None:
         """Adds the lines after those that `resume` found; `advance` is told how many."""
-        records, before = map(self._form.record, lines), lines.total
+        records, before, size = map(self._form.record, lines), lines.total, self._noted()["bytes"]
         try:
-            self._file.truncate(self._size)
+            self._file.truncate(size)
             while block := b"".join(islice(records, ROWS)):
-                block = block if self._size else self._form.head + block
-                rest = memoryview(block)
+                rest = memoryview(block if size else self._form.head + block)
+                size += len(rest)
                 while rest:
                     rest = rest[self._file.write(rest) :]
-                self._size += len(block)
+                if lines.total % ROWS == 0:  # the last lines may be those of a shorter window
+                    os.fsync(self._file.fileno())
+                    self._write_note(lines, size)
                 advance(lines.total - before)
                 before = lines.total
         except BaseException:
-            self._file.truncate(self._size)
+            self._file.truncate(self._noted()["bytes"])
             raise
 
     def check(self, lines: Lines, place: str) -> None:
@@ -142,28 +147,24 @@ class Draft:
             self._file.truncate(0)
             raise
 
+    def finish(self, lines: Lines) -> None:
+        """Leaves the note beside the output, so that `is_whole` is true of it."""
+        self._write_note(lines, self._output.stat().st_size)
+
     def is_whole(self, rows: Iterator[Given]) -> bool:
-        """Whether the output is finished: it has the lines of the first window, and all texts."""
-        if not self._output.exists():
+        """Whether the output is what was finished for these rows."""
+        lines, note = self._lines(rows), self._noted()
+        if not (self._output.exists() and 0 < note["bytes"] == self._output.stat().st_size):
             return False
-        with self._output.open("rb") as file:
-            head, records = file.read(len(self._form.head)), self._form.records(file)
-            first = self._lines(islice(rows, ROWS))
-            found = [self._form.record(line) for line in first]
-            if head != self._form.head or found != list(islice(records, ROWS)):
-                return False
-            return bool(found) and all(
-                row and record and record.startswith(self._start(row))
-                for row, record in zip_longest(rows, records)
-            )
+        lines.skip(note["rows"] + 1)
+        return (lines.total, lines.fingerprint.hexdigest()) == (note["rows"], note["fingerprint"])
 
-    def _start(self, row: Given) -> bytes:
-        return self._form.start(known_of(row, self._columns, self._keep))
+    def _noted(self) -> dict[str, Any]:
+        if not self._note.exists():
+            return {"rows": 0, "bad": 0, "bytes": 0}
+        found: dict[str, Any] = json.loads(self._note.read_bytes())
+        return found
 
-    def _is_bad(self, row: Given, record: bytes) -> bool:
-        start = self._start(row)
-        if not record.startswith(start):
-            raise InputError(
-                f"{row.address}: says something else than its line in {self.path}; {_CHANGED}"
-            )
-        return self._form.bad(record, start)
+    def _write_note(self, lines: Lines, size: int) -> None:
+        note = {"rows": lines.total, "bad": lines.bad, "bytes": size}
+        write_json(self._note, {**note, "fingerprint": lines.fingerprint.hexdigest()})

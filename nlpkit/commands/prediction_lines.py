@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from nlpkit.bundle.forms import kept_of
@@ -11,7 +14,7 @@ from nlpkit.contracts import Row
 from nlpkit.errors import DataError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from nlpkit.bundle.forms import Line
     from nlpkit.bundle.predict import Model
@@ -36,29 +39,36 @@ class Lines:
         rows: Those whose lines are to come.
         total: Rows so far.
         bad: Those that could not be predicted.
+        fingerprint: Of what the rows so far have to do with their lines.
     """
 
     def __init__(
-        self, model: Model, rows: Iterable[Given], *, top_k: int | None, keep: Sequence[str] = ()
+        self, model: Model, rows: Iterator[Given], *, top_k: int | None, keep: Sequence[str] = ()
     ) -> None:
         self.rows = rows
         self.total = self.bad = 0
+        self.fingerprint = hashlib.sha256()
         self._model, self._top_k, self._keep = model, top_k, keep
         self._waiting: deque[Given] = deque()
         self._first: DataError | None = None
 
     def __iter__(self) -> Iterator[Line]:
         outcomes = self._model.outcomes(self._noted(), batch_size=BATCH, top_k=self._top_k)
-        columns = self._model.columns
         for outcome in outcomes:
-            known = known_of(self._waiting.popleft(), columns, self._keep)
-            self.total += 1
+            known = self._known(self._waiting.popleft())
             if isinstance(outcome, DataError):
                 self.bad += 1
                 self._first = self._first or outcome
                 yield {**known, "error": str(outcome)}
             else:
                 yield {**known, **fields(outcome, self._top_k, self._model.codec.ranked)}
+
+    def skip(self, rows: int, bad: int = 0) -> Given | None:
+        """Passes over so many rows, of which some are bad; the last one."""
+        row, self.bad = None, bad
+        for row in islice(self.rows, rows):
+            self._known(row)
+        return row
 
     def check(self, place: str) -> None:
         """Raises what is wrong with the first text of `place` if none could be predicted."""
@@ -72,11 +82,12 @@ class Lines:
             self._waiting.append(row)
             yield row
 
-
-def known_of(row: Given, columns: Sequence[str], keep: Sequence[str]) -> Line:
-    """What a line has before it is predicted: what is kept, and the text, or a list of them."""
-    line = kept_of(getattr(row, "kept", {}), keep)
-    if isinstance(row, DataError):
-        return {**line, "text": None}
-    texts = list(kept_of(row.values, columns).values())
-    return {**line, "text": texts[0] if len(texts) == 1 else texts}
+    def _known(self, row: Given) -> Line:
+        """What the next line has before it is predicted: what is kept, and the text or texts."""
+        line = {**kept_of(getattr(row, "kept", {}), self._keep), "text": None}
+        if not isinstance(row, DataError):
+            texts = list(kept_of(row.values, self._model.columns).values())
+            line["text"] = texts[0] if len(texts) == 1 else texts
+        self.total += 1
+        self.fingerprint.update(json.dumps(line, default=str).encode())
+        return line
