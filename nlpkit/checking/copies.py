@@ -53,8 +53,8 @@ class Copies:
         if example is None:
             self._texts[self._count] = self._count
         else:
-            place = hash(tuple(tuple(each) if isinstance(each, list) else each for each in text))
-            self._texts[self._count] = place % 2**64
+            texts = [tuple(each) if isinstance(each, list) else each for each in text]
+            self._texts[self._count] = hash(tuple(texts)) % 2**64
             self._targets[self._count] = _hash_of_target(example)
         self._count += 1
 

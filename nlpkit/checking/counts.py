@@ -36,12 +36,12 @@ class TokenCounts:
         self._tokenizer, self._id = tokenizer, unknown_id(tokenizer)
         self._special = [tokenizer.num_special_tokens_to_add(pair) for pair in (False, True)]
 
-    def add(self, text: TextInput, encoding: Encoding) -> tuple[int, int]:
-        """Counts a text; its length, and how many of its tokens are unknown."""
+    def add(self, text: TextInput, encoding: Encoding, special: int) -> tuple[int, int]:
+        """Counts a text with so many special tokens; its length, and how many are unknown."""
         ids = encoding.ids
         unknown = ids.count(self._id) if self._id is not None else 0
         self.lengths[len(ids)] += 1
-        self.tokens += len(ids) - self.special(text)
+        self.tokens += len(ids) - special
         self.unknown += unknown
         if unknown:
             for word in self._words(text, encoding):
@@ -59,7 +59,7 @@ class TokenCounts:
         return 0
 
     def special(self, text: TextInput) -> int:
-        """How many special tokens a text is given."""
+        """How many special tokens a text is given, where it is given any."""
         return self._special[isinstance(text, tuple)]
 
     def commonest(self, number: int) -> list[str]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from nlpkit.checking.copies import Copies
 from nlpkit.checking.counts import TokenCounts, lacks_capitals
 from nlpkit.contracts import Windows
-from nlpkit.data.encode import Encoder, overlap
+from nlpkit.data.encode import Encoder, overlap, windows_of_length
 from nlpkit.errors import DataError, Problem, shorten
 
 if TYPE_CHECKING:
@@ -188,9 +188,10 @@ class Quality:
         cut = unknown = empty = False
         for name, encoding in each.encodings.items():
             whole = encoding[0] if isinstance(encoding, list) else encoding
-            length, lacking = self._counts.add(each.texts[name], whole)
-            special = self._counts.special(each.texts[name])
-            stored, lost = self._fitted(self._codec.parts[name], length, special)
+            text, part = each.texts[name], self._codec.parts[name]
+            special = self._counts.special(text) if part.special else 0
+            length, lacking = self._counts.add(text, whole, special)
+            stored, lost = self._fitted(part, length, special)
             total, kept = total + length, kept + stored
             cut, unknown, empty = cut or lost, unknown or lacking > 0, empty or length == special
         self.bytes += size * kept // total if total else size
@@ -208,13 +209,11 @@ class Quality:
         longest = part.max_length or self._codec.vocabulary.max_length
         if not isinstance(part.long, Windows):
             return length, length > longest
-        shared = overlap(part.long, longest)
-        fresh = max(1, longest - special - shared)  # tokens that a further window adds
-        windows = 1 + max(0, -(-(length - longest) // fresh))
+        windows = windows_of_length(part.long, length, special=special, max_length=longest)
         kept = min(windows, part.long.most or windows)
         self._windows += kept
         self._several += kept > 1
-        return length + (kept - 1) * (special + shared), windows > kept
+        return length + (kept - 1) * (special + overlap(part.long, longest)), windows > kept
 
     def _rows(self, seen: _Seen) -> str:
         return f"{seen.count:,} of {self._counts.lengths.total():,} rows"

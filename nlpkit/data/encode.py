@@ -234,6 +234,12 @@ def overlap(windows: Windows, length: int) -> int:
     return length // 4 if windows.overlap is None else windows.overlap
 
 
+def windows_of_length(windows: Windows, length: int, *, special: int, max_length: int) -> int:
+    """How many windows a text makes that has `length` tokens, `special` ones of them special."""
+    fresh = max(1, max_length - special - overlap(windows, max_length))  # of a further window
+    return 1 + max(0, -(-(length - max_length) // fresh))
+
+
 def vocabulary_of(tokenizer: Tokenizer, max_length: int) -> Vocabulary:
     """What is to be known of a tokenizer."""
     return Vocabulary(size=max(tokenizer.get_vocab().values()) + 1, max_length=max_length)

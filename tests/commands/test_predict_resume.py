@@ -80,9 +80,8 @@ def arguments(run: Path, source: Path, output: Path, *more: str) -> list[str]:
 
 def draft_path(run: Path, output: Path, top_k: int | None = None) -> Path:
     model = load(run)
-    columns = model.columns
     form = form_of(None, list)
-    decides = {"precision": "fp32", "columns": columns, "encoding": "utf-8"}
+    decides = {"precision": "fp32", "columns": model.columns, "encoding": "utf-8"}
     return Draft(output, form, model, top_k=top_k, **decides).path
 
 

@@ -79,7 +79,7 @@ def make_store(tmp_path: Path) -> Callable[[list[int]], TokenStore]:
                     "input_ids": np.arange(number, number + length, dtype=np.int32),
                     "label": np.int64(number % 3),
                 }
-                writer.append(example, f"train.csv:{number + 2}")
+                writer.append(example, f"train.csv:{number + 2}", [(length,)])
         return TokenStore.open(path, location="train.csv")
 
     return make

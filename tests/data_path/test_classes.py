@@ -86,9 +86,9 @@ def test_the_same_rows_have_the_same_labels(how: str, tmp_path: Path) -> None:
     good, _ = scan(rows, location, SequenceTask(SequenceConfig()), bad)
     assert (len(good), bad.count) == (2, 1)  # -1 is no label
     assert "the label is empty" in bad.summary()[0]["problem"]
-    assert SequenceTask(SequenceConfig()).fit_schema(good)["labels"] == ["好评", "差评"]
+    assert SequenceTask(SequenceConfig()).fit(good)["labels"] == ["好评", "差评"]
     several = SequenceTask(SequenceConfig(label="topics", target="multilabel"))
-    assert several.fit_schema(good)["counts"] == {"a": 1, "b": 1}
+    assert several.fit(good)["counts"] == {"a": 1, "b": 1}
 
 
 NO_YES = ClassLabel(names=["no", "yes"])
@@ -98,7 +98,7 @@ def learned(task: SequenceTask, rows: Any) -> None:
     rows = list(rows)
     for row in rows:
         task.stratum(row)  # looks at the weight
-    task.fit_schema(rows)
+    task.fit(rows)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,8 @@ def test_a_number_without_a_class_is_a_bad_row(tmp_path: Path) -> None:
     assert not isinstance(first, DataError)
     assert first.values["label"] == "yes"
     for number, (row, value) in enumerate(zip(others, (2, -2), strict=True), 2):
-        assert SequenceTask(SequenceConfig()).texts(row) == "xyz"[number - 1]  # which is read first
+        texts = SequenceTask(SequenceConfig()).texts(row, targets=True)  # which are read first
+        assert texts == {"text": "xyz"[number - 1]}
         with pytest.raises(DataError) as caught:
             SequenceTask(SequenceConfig()).stratum(row)
         assert str(caught.value).rpartition("/")[2] == (

@@ -1,33 +1,40 @@
 from __future__ import annotations
 
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pytest
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
 
 from nlpkit.cli.render import Terminal
-from nlpkit.contracts import Row
+from nlpkit.contracts import Codec, Cut, Part, Row, Task, TextInput, Vocabulary
 from nlpkit.data import encode, store
 from nlpkit.data.encode import Encoder
 from nlpkit.data.rows import BadRows
 from nlpkit.data.store import StoreWriter, TokenStore
-from nlpkit.errors import PluginError
+from nlpkit.errors import DataError
+from nlpkit_tasks.sequence.codec import SequenceCodec
 from nlpkit_tasks.sequence.config import SequenceConfig
 from nlpkit_tasks.sequence.task import SequenceTask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from tokenizers import Encoding
 
 WORDS = [f"word{number}" for number in range(50)]
 LABELS = ["a", "b", "c"]
-SCHEMA = {"labels": LABELS, "weights": dict.fromkeys(LABELS, 0.5)}
+SCHEMA = {
+    "labels": LABELS,
+    "counts": dict.fromkeys(LABELS, 9),
+    "weights": dict.fromkeys("abc", 0.5),
+}
+VOCABULARY = Vocabulary(size=len(WORDS), max_length=20)
 TEXTS = [" ".join(WORDS[number % 5 : number + 5]) for number in range(1, 40)]
 ROWS = [
     Row({"text": text, "label": "abc-"[number % 4]}, f"rows.csv:{number + 2}")
@@ -42,15 +49,17 @@ def splitter() -> Tokenizer:
     return tokenizer
 
 
-def task() -> Any:
+def task() -> SequenceTask:
     return SequenceTask(SequenceConfig(text="text", label="label"))
 
 
-def write(folder: Path, *, task: Any, tokenizer: Any) -> tuple[int, BadRows]:
+def write(
+    folder: Path, *, task: Task, tokenizer: Any, codec: Codec | None = None
+) -> tuple[int, BadRows]:
     bad = BadRows("skip")
-    encoder = Encoder(task=task, tokenizer=tokenizer, schema=SCHEMA)
+    encoder = Encoder(task, codec or task.codec(SCHEMA, VOCABULARY), tokenizer)
     with StoreWriter(folder, location="rows.csv") as writer, Terminal().bar("", 0, "") as bar:
-        truncated = encoder.write(ROWS, writer, bad, bar)
+        truncated = encoder.write(ROWS, "train", writer, bad, bar)
     return truncated, bad
 
 
@@ -78,6 +87,12 @@ def test_a_store_is_the_same_to_the_byte_whatever_the_chunks(
         assert opened.address(index) == f"moved{row.address.removeprefix('rows')}"
 
 
+@pytest.fixture
+def _unfitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tokenizer of a test is taken as it is, not a copy of it."""
+    monkeypatch.setattr(encode, "fitted", lambda tokenizer, *_: tokenizer)
+
+
 class Recorder:
     """A tokenizer that remembers what it is given."""
 
@@ -85,12 +100,13 @@ class Recorder:
         self.batches: list[list[str]] = []
         self._during, self._tokenizer = during, splitter()
 
-    def encode_batch_fast(self, texts: list[str], *, is_pretokenized: bool) -> Sequence[Encoding]:
+    def encode_batch_fast(self, texts: list[str], **options: bool) -> Sequence[Encoding]:
         self.batches.append(texts)
         self._during(len(self.batches))
-        return self._tokenizer.encode_batch_fast(texts, is_pretokenized=is_pretokenized)
+        return self._tokenizer.encode_batch_fast(texts, **options)
 
 
+@pytest.mark.usefixtures("_unfitted")
 def test_long_texts_come_in_small_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encode, "_CHARACTERS", 500)
     write(tmp_path / "store", task=task(), tokenizer=(recorder := Recorder()))
@@ -101,6 +117,7 @@ def test_long_texts_come_in_small_chunks(tmp_path: Path, monkeypatch: pytest.Mon
     assert all(500 < size <= 500 + longest for size in sizes[:-1])
 
 
+@pytest.mark.usefixtures("_unfitted")
 def test_the_next_chunk_is_tokenized_while_one_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,7 +129,7 @@ def test_the_next_chunk_is_tokenized_while_one_is_written(
             tokenizing.set()
             waited.append(writing.wait(5))
 
-    class Slow(SequenceTask):
+    class Slow(SequenceCodec):
         def encode(self, *given: Any, **more: Any) -> Any:
             if not writing.is_set():
                 waited.append(tokenizing.wait(5))
@@ -120,48 +137,104 @@ def test_the_next_chunk_is_tokenized_while_one_is_written(
             return super().encode(*given, **more)
 
     monkeypatch.setattr(encode, "_CHUNK", 10)
-    slow = Slow(SequenceConfig(text="text", label="label"))
-    write(tmp_path / "store", task=slow, tokenizer=Recorder(during))
+    slow = Slow(task(), SCHEMA, VOCABULARY)
+    write(tmp_path / "store", task=task(), codec=slow, tokenizer=Recorder(during))
     assert waited == [True, True]
 
 
-def test_what_a_tokenizer_raises_ends_the_writing(tmp_path: Path) -> None:
-    def during(batch: int) -> None:
-        raise ZeroDivisionError
+@pytest.mark.usefixtures("_unfitted")
+def test_what_a_tokenizer_fails_on_is_a_bad_row_that_says_why(tmp_path: Path) -> None:
+    recorder = Recorder()
 
-    with pytest.raises(PluginError, match="the tokenizer fails: ZeroDivisionError"):
-        write(tmp_path / "store", task=task(), tokenizer=Recorder(during))
-    assert not (tmp_path / "store" / "meta.json").exists()
+    def during(batch: int) -> None:
+        if TEXTS[1] in recorder.batches[-1]:
+            raise ZeroDivisionError
+
+    recorder._during = during
+    _, bad = write(tmp_path / "store", task=task(), tokenizer=recorder)
+    problems = [each["problem"] for each in bad.summary()]
+    wanted = "rows.csv:3: is no text for the tokenizer, which fails: ZeroDivisionError ("
+    assert problems[0].startswith(wanted)
+    lines = [row.address for row in ROWS if row.values["label"] == "-"]
+    assert bad.count == 1 + len(lines)
+    assert len(TokenStore.open(tmp_path / "store")) == len(ROWS) - bad.count
 
 
 def test_tokens_of_pairs_know_their_text_without_a_template_too(tmp_path: Path) -> None:
     pairs = SequenceTask(SequenceConfig(text=["text", "label"], label="label"))
     write(tmp_path / "store", task=pairs, tokenizer=(tokenizer := splitter()))
     types = [example["token_type_ids"].tolist() for example in TokenStore.open(tmp_path / "store")]
-    kept = [row for row in ROWS if row.values["label"] > "-"]
-    assert types == [tokenizer.encode(*pairs.texts(row)).type_ids for row in kept]
+    kept = [pairs.texts(row, targets=True)["text"] for row in ROWS if row.values["label"] > "-"]
+    assert types == [tokenizer.encode(*text).type_ids for text in kept]
     assert all(sum(each) for each in types)
 
 
-@pytest.mark.parametrize("ids_only", [True, False, None])
+class Given(Task):
+    """Texts as a test gives them, by part."""
+
+    def __init__(self, given: Callable[[Row], Mapping[str, TextInput]]) -> None:
+        self.given = given
+
+    def texts(self, row: Row, *, targets: bool) -> Mapping[str, TextInput]:
+        return {name: text for name, text in self.given(row).items() if targets or name != "target"}
+
+
+class Ids(Codec):
+    """Keeps what each part came to, and stores the first one's ids."""
+
+    def __init__(self, **parts: Part) -> None:
+        super().__init__({}, VOCABULARY)
+        self.parts, self.found = parts, list[Any]()
+
+    def encode(self, row: Row, encodings: Mapping[str, Any], use: str) -> dict[str, Any]:
+        self.found.append(encodings)
+        return {"input_ids": np.array(next(iter(encodings.values())).ids, np.int32)}
+
+
+@pytest.mark.parametrize("needs", ["ids", "words"])
 def test_a_task_is_given_tokens_and_their_places_unless_it_takes_ids_alone(
-    ids_only: bool | None, tmp_path: Path
+    needs: Literal["ids", "words"], tmp_path: Path
 ) -> None:
-    found: list[tuple[list[str], list[tuple[int, int]]]] = []
-
-    class Places:
-        def texts(self, row: Row) -> str:
-            return str(row.values["text"])
-
-        def encode(self, row: Row, encoding: Encoding, schema: Any) -> dict[str, Any]:
-            found.append((encoding.tokens, encoding.offsets))
-            return {"input_ids": np.array(encoding.ids, np.int32)}
-
-    places = Places()
-    if ids_only is not None:
-        places.ids_only = ids_only  # type: ignore[attr-defined]
-    write(tmp_path / "store", task=places, tokenizer=splitter())
+    texts, codec = Given(lambda row: {"text": row.values["text"]}), Ids(text=Part(needs=needs))
+    write(tmp_path / "store", task=texts, codec=codec, tokenizer=splitter())
+    found = [(each["text"].tokens, each["text"].offsets) for each in codec.found]
     whole = [(each.tokens, each.offsets) for each in splitter().encode_batch(TEXTS)]
-    assert (found == whole) is (not ids_only)
+    assert (found == whole) is (needs == "words")
     ids = [example["input_ids"].tolist() for example in TokenStore.open(tmp_path / "store")]
     assert ids == [each.ids for each in splitter().encode_batch(TEXTS)]
+
+
+def test_each_part_is_cut_as_it_says_and_special_tokens_stand_where_it_wants_them() -> None:
+    tokenizer = splitter()
+    template = {"single": "word0 $A word0", "special_tokens": [("word0", 0)]}
+    tokenizer.post_processor = TemplateProcessing(**template)
+    codec = Ids(
+        source=Part(max_length=4, long=Cut(keep="end")),
+        target=Part(max_length=3, special=False, needs="ids"),
+    )
+    words = ["word1", "word2", "word3"]
+    given = Given(lambda row: {"source": words, "target": " ".join([*words, "word4"])})
+    [each] = Encoder(given, codec, tokenizer).encoded(ROWS[:1], "train")
+    assert {name: encoding.ids for name, encoding in each.encodings.items()} == {
+        "source": [0, 2, 3, 0],
+        "target": [1, 2, 3],
+    }
+    assert each.cut
+    [each] = Encoder(given, codec, tokenizer, whole=True).encoded(ROWS[:1], "evaluate")
+    assert [len(encoding.ids) for encoding in each.encodings.values()] == [5, 4]
+    assert not each.cut
+    [each] = Encoder(given, codec, tokenizer).encoded(ROWS[:1], "predict")
+    assert each.encodings.keys() == each.texts.keys() == {"source"}
+
+
+def test_a_row_that_the_task_refuses_keeps_its_place() -> None:
+    def given(row: Row) -> Mapping[str, TextInput]:
+        if row.values["label"] == "-":
+            raise DataError(row.address, problem="is none")
+        return {"text": row.values["text"]}
+
+    encoder = Encoder(Given(given), Ids(text=Part()), splitter())
+    found = list(encoder.encoded(ROWS, "train"))
+    assert [each.row for each in found] == ROWS
+    broken = [isinstance(each.example, DataError) for each in found]
+    assert broken == [row.values["label"] == "-" for row in ROWS]

@@ -29,7 +29,7 @@ LENGTHS = np.random.default_rng(1).integers(1, 30, 45).tolist()
 
 
 class Collating:
-    """As much of a task as a loader needs; its targets show the seeds that it was given."""
+    """As much of a codec as a loader needs; its targets show the seeds that it was given."""
 
     def collate(self, examples: Sequence[Any], seeds: Sequence[int]) -> Batch:
         return Batch(

@@ -36,14 +36,14 @@ def test_other_errors_stay_what_they_are():
 TRAIN = """
 import nlpkit, torch
 from nlpkit.contracts import Batch
-from nlpkit_tasks.sequence.task import SequenceTask
+from nlpkit_tasks.sequence.codec import SequenceCodec
 from dataclasses import replace
 
-def collate(self, examples, seeds, before=SequenceTask.collate):
+def collate(self, examples, seeds, before=SequenceCodec.collate):
     batch = before(self, examples, seeds)
     return replace(batch, inputs={**batch.inputs, "more": torch.zeros(5_000_000)})
 
-SequenceTask.collate = collate
+SequenceCodec.collate = collate
 nlpkit.train({
     "name": "shared",
     "data": "sample",

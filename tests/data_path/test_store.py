@@ -22,7 +22,7 @@ def test_examples_come_back_as_they_went_in(tmp_path: Path) -> None:
     ]
     with StoreWriter(tmp_path / "store") as writer:
         for number, example in enumerate(examples):
-            writer.append(example, f"row {number}")
+            writer.append(example, f"row {number}", [(len(example["input_ids"]),)])
     store = TokenStore.open(tmp_path / "store")
     assert len(store) == 3
     assert store.lengths.tolist() == [3, 0, 1]
@@ -37,8 +37,8 @@ def test_examples_come_back_as_they_went_in(tmp_path: Path) -> None:
 
 def test_addresses_follow_the_location_and_others_stay(tmp_path: Path) -> None:
     with StoreWriter(tmp_path / "store", location="data/train.csv") as writer:
-        writer.append({"input_ids": np.zeros(1)}, "data/train.csv:1042")
-        writer.append({"input_ids": np.zeros(1)}, "train row 7 (index 'ü:1')")
+        writer.append({"input_ids": np.zeros(1)}, "data/train.csv:1042", [(1,)])
+        writer.append({"input_ids": np.zeros(1)}, "train row 7 (index 'ü:1')", [(1,)])
     store = TokenStore.open(tmp_path / "store", location="elsewhere.csv")
     assert store.address(0) == "elsewhere.csv:1042"
     assert store.address(1) == "train row 7 (index 'ü:1')"
@@ -72,7 +72,7 @@ def test_a_damaged_store_is_named(make_store: Callable[[list[int]], TokenStore])
 def write(path: Path, *examples: dict[str, Any], then: type[Exception] | None = None) -> None:
     with StoreWriter(path) as writer:
         for number, example in enumerate(examples):
-            writer.append(example, f"row {number}")
+            writer.append(example, f"row {number}", [(1,)])
         if then is not None:
             raise then
 
@@ -112,7 +112,9 @@ def test_the_files_hold_values_one_after_the_other_and_where_rows_end(tmp_path: 
     with StoreWriter(tmp_path / "store", location="a.csv") as writer:
         for line in range(2, 1302):
             ids = np.arange(line % 4, dtype=np.int32)
-            writer.append({"input_ids": ids, "label": np.int64(line)}, f"a.csv:{line}")
+            writer.append(
+                {"input_ids": ids, "label": np.int64(line)}, f"a.csv:{line}", [(line % 4,)]
+            )
     lengths = [line % 4 for line in range(2, 1302)]
     offsets = [sum(lengths[:count]) for count in range(1301)]
     suffixes = [f":{line}" for line in range(2, 1302)]
@@ -121,5 +123,20 @@ def test_the_files_hold_values_one_after_the_other_and_where_rows_end(tmp_path: 
     assert np.fromfile(tmp_path / "store/input_ids.bin", "<i4").tolist() == ids
     assert np.fromfile(tmp_path / "store/input_ids.offsets.bin", "<i8").tolist() == offsets
     assert np.fromfile(tmp_path / "store/label.bin", "<i8").tolist() == list(range(2, 1302))
+    assert np.fromfile(tmp_path / "store/@lengths.bin", "<i4").tolist() == lengths
     assert (tmp_path / "store/@addresses.bin").read_text() == "".join(suffixes)
     assert np.fromfile(tmp_path / "store/@addresses.offsets.bin", "<i8").tolist() == ends
+
+
+def test_lengths_of_rows_and_parts_are_added_up_and_padded_apart(tmp_path: Path) -> None:
+    lengths = [[(3, 9)], [(5, 1), (2, 2)], [(1, 1), (1, 1), (8, 2)]]
+    with StoreWriter(tmp_path / "store") as writer:
+        for number, rows in enumerate(lengths):
+            writer.append({"label": number}, f"row {number}", rows)
+    store = TokenStore.open(tmp_path / "store")
+    assert store.lengths.tolist() == [12, 10, 14]
+    assert store.rows is not None
+    assert store.rows.tolist() == [1, 2, 3]
+    assert store.positions(np.array([0])) == 3 + 9
+    assert store.positions(np.array([0, 1])) == 3 * (5 + 9)
+    assert store.positions(np.array([2, 1])) == 5 * (8 + 2)

@@ -10,18 +10,16 @@ from typing import Any
 import torch
 
 from nlpkit.data.loader import Loading, evaluation_batches
-from nlpkit.data.store import StoreWriter, TokenStore
 from nlpkit.engine.precision import Precision
 from nlpkit.training.evaluation import evaluate
-from nlpkit_tasks.sequence.task import SequenceTask
 from tests.laws.experiment import (
     CASES,
     DTYPES,
-    LABELS,
     build_module,
-    examples,
+    codec_of,
     join_ranks,
     leave_ranks,
+    stored,
 )
 
 OBJECTIVES = ("both weights", "multi-label", "regression", "windows")
@@ -32,27 +30,20 @@ def evaluations(strategy: Any) -> list[dict[str, Any]]:
     """Each objective, number of samples and dtype, in evaluation batches of 4."""
     found = []
     for name in OBJECTIVES:
-        options = CASES[name].options
-        if options is None:
-            continue
-        task = SequenceTask(options)
+        codec = codec_of(CASES[name])
         for samples in SAMPLES:
             with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "store"
-                with StoreWriter(path) as writer:
-                    for index, example in enumerate(examples(CASES[name], samples)):
-                        writer.append(example, f":{index}")
-                store = TokenStore.open(path)
+                store = stored(Path(folder) / "store", CASES[name], samples)
                 for dtype in DTYPES:
                     evaluation = evaluate(
                         build_module(CASES[name], DTYPES[dtype]).to(strategy.device),
                         evaluation_batches(
                             store,
-                            task,
+                            codec,
                             4,
                             Loading(rank=strategy.rank, size=strategy.size),
                         ),
-                        task.metrics({"labels": LABELS, "mean": 0.0}),
+                        codec.metrics(),
                         strategy=strategy,
                         precision=Precision("fp32", strategy.device.type),
                     )

@@ -20,15 +20,16 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nlpkit.contracts import WINDOWS, Batch, HeadSpec, Vocabulary
+from nlpkit.contracts import Batch, HeadSpec, Vocabulary
 from nlpkit.data.loader import to_tensors
 from nlpkit.data.plan import share
-from nlpkit.data.windows import counts_of
+from nlpkit.data.store import StoreWriter, TokenStore
 from nlpkit.engine.precision import Precision
 from nlpkit.nn import StepModule
 from nlpkit.training.step import optimizer_step
 from nlpkit_strategies.ddp import Ddp
 from nlpkit_strategies.single import Single
+from nlpkit_tasks.sequence.codec import SequenceCodec
 from nlpkit_tasks.sequence.config import SequenceConfig
 from nlpkit_tasks.sequence.objective import SequenceObjective
 from nlpkit_tasks.sequence.task import SequenceTask
@@ -41,13 +42,16 @@ MICRO_BATCHES = (1, 3, 16)
 RANKS = (1, 2, 3)
 SAMPLES = (16, 2)  # 2: with 3 ranks one has nothing
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
+VOCABULARY = Vocabulary(size=50, max_length=64)
 LIMITS = {"float64": 1e-10, "float32": 1e-5}
 
 
 class TokenObjective:
     """A toy: weighted cross-entropy of each token, summed; tokens of -100 do not count."""
 
-    def total(self, logits: torch.Tensor, targets: dict[str, torch.Tensor]) -> torch.Tensor:
+    def total(
+        self, logits: torch.Tensor, targets: dict[str, torch.Tensor], rows: torch.Tensor | None
+    ) -> torch.Tensor:
         losses = functional.cross_entropy(
             logits.flatten(0, 1), targets["tags"].flatten(), reduction="none", ignore_index=-100
         )
@@ -143,17 +147,33 @@ def examples(case: Case, samples: int) -> list[dict[str, Any]]:
             rows_weight = weight if case.options.weight else 1.0
             row["weight"] = np.float64(classes * rows_weight)
             if case.options.long_text == "window":  # of 11 tokens, and what is left
-                row[WINDOWS] = np.diff([*range(0, length, 11), length]).astype(np.int32)
+                row["windows"] = np.diff([*range(0, length, 11), length]).astype(np.int32)
         rows.append(row)
     return rows
+
+
+def codec_of(case: Case) -> SequenceCodec:
+    """The codec of a case that is no toy."""
+    options = case.options or SequenceConfig()
+    labels = [] if options.target == "regression" else LABELS
+    schema = {"labels": labels, "counts": dict.fromkeys(labels, 1), "weights": {}, "mean": 0.0}
+    return SequenceTask(options).codec(schema, VOCABULARY)
+
+
+def stored(path: Path, case: Case, samples: int) -> TokenStore:
+    """The rows of a case in a store."""
+    with StoreWriter(path) as writer:
+        for index, example in enumerate(examples(case, samples)):
+            writer.append(example, f":{index}", codec_of(case).lengths(example))
+    return TokenStore.open(path)
 
 
 def collate(case: Case, chosen: list[dict[str, Any]]) -> Batch:
     """A batch as a task collates it; the token-weighted toy does it here."""
     if case.options:
-        return to_tensors(SequenceTask(case.options).collate(chosen, [0] * len(chosen)))
+        return to_tensors(codec_of(case).collate(chosen, [0] * len(chosen)))
     plain = [{**row, "label": np.int64(0), "weight": np.float64(1)} for row in chosen]
-    batch = SequenceTask(SequenceConfig()).collate(plain, [0] * len(chosen))
+    batch = codec_of(CASES["class"]).collate(plain, [0] * len(chosen))
     length = batch.inputs["input_ids"].shape[1]
     tags = np.full((len(chosen), length), -100)
     weights = np.zeros((len(chosen), length))
@@ -172,7 +192,7 @@ def build_module(case: Case, dtype: torch.dtype) -> StepModule:
     model = build_transformer(
         TransformerConfig(layers=2, hidden=16, heads=2, dropout=0.0),
         head,
-        Vocabulary(size=50, max_length=64),
+        VOCABULARY,
         weights=True,
     )
     schema = {"labels": LABELS}
@@ -194,9 +214,9 @@ class Recorder(torch.optim.SGD):
 def plain_logits(model: nn.Module, batch: Batch) -> torch.Tensor:
     """The model's logits; those of windows averaged one sample after the other."""
     logits = model(batch.inputs["input_ids"], batch.inputs["attention_mask"])
-    if WINDOWS not in batch.inputs:
+    if batch.rows is None:
         return logits
-    parts = logits.split(batch.inputs[WINDOWS].tolist())
+    parts = logits.split(batch.rows.tolist())
     return torch.stack([part.mean(dim=0) for part in parts])
 
 
@@ -239,7 +259,7 @@ def micro_batches(
         rank=strategy.rank,
         size=strategy.size,
         micro_batch_size=micro_batch,
-        windows=counts_of(rows),
+        rows=np.array([len(row.get("windows", "1")) for row in rows]),
     )
     batches = [collate(case, [rows[index] for index in part]) for part in own]
     return batches or [replace(collate(case, rows[:1]), weight=0.0, count=0.0)]

@@ -1,37 +1,30 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from nlpkit.data.loader import Batching, Loading, TrainingSteps
-from nlpkit.data.store import StoreWriter, TokenStore
-from nlpkit_tasks.sequence.config import SequenceConfig
-from nlpkit_tasks.sequence.task import SequenceTask
-from tests.laws.experiment import CASES, examples
+from tests.laws.experiment import CASES, codec_of, stored
+
+if TYPE_CHECKING:
+    from nlpkit.data.store import TokenStore
+
 
 STEPS = 25
 
 
-def stored(path: Path, case: str) -> TokenStore:
-    with StoreWriter(path) as writer:
-        for index, example in enumerate(examples(CASES[case], 203)):
-            writer.append(example, f":{index}")
-    return TokenStore.open(path)
-
-
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
-    return stored(tmp_path_factory.mktemp("law2") / "store", "class")
+    return stored(tmp_path_factory.mktemp("law2") / "store", CASES["class"], 203)
 
 
 @pytest.fixture(scope="module")
 def windows(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
     """Samples of one to four windows."""
-    return stored(tmp_path_factory.mktemp("law2") / "windows", "windows")
+    return stored(tmp_path_factory.mktemp("law2") / "windows", CASES["windows"], 203)
 
 
 def ledger(
@@ -39,15 +32,15 @@ def ledger(
     *,
     ranks: int,
     first: int = 1,
-    long_text: Any = "truncate",
+    case: str = "class",
     workers: int = 0,
     **changes: Any,
 ) -> list[str]:
     """A hash of the sample ids of each step, gathered from what all ranks were given."""
     batching = Batching(**{"seed": 13, "batch_size": 32, "micro_batch_size": 5, **changes})
-    task = SequenceTask(SequenceConfig(long_text=long_text))
+    codec = codec_of(CASES[case])
     of_ranks = [
-        TrainingSteps(store, task, batching, Loading(rank=rank, size=ranks, workers=workers)).load(
+        TrainingSteps(store, codec, batching, Loading(rank=rank, size=ranks, workers=workers)).load(
             first, STEPS
         )
         for rank in range(ranks)
@@ -80,7 +73,7 @@ def test_another_seed_gives_other_batches(store):
 
 
 def test_windows_change_no_batch_and_are_split_like_samples(store, windows):
-    alone = ledger(windows, ranks=1, long_text="window")
+    alone = ledger(windows, ranks=1, case="windows")
     assert alone == ledger(store, ranks=1)  # the samples have the lengths of the other store's
-    assert ledger(windows, ranks=2, long_text="window") == alone
-    assert ledger(windows, ranks=4, long_text="window", micro_batch_size=None) == alone
+    assert ledger(windows, ranks=2, case="windows") == alone
+    assert ledger(windows, ranks=4, case="windows", micro_batch_size=None) == alone

@@ -69,7 +69,7 @@ class Witness(nn.Module):
         self.linear = nn.Linear(2, 1)
         self.seen: list[tuple[int, torch.dtype, bool]] = []
 
-    def forward(self, inputs: Any, targets: Any) -> torch.Tensor:
+    def forward(self, inputs: Any, targets: Any, rows: Any) -> torch.Tensor:
         out = self.linear(inputs["x"])
         self.seen.append((len(inputs["x"]), out.dtype, torch.is_grad_enabled()))
         return (out * targets["y"]).sum().reshape(1)

@@ -11,7 +11,7 @@ from nlpkit.contracts import Row
 from nlpkit.errors import DataError
 from nlpkit_tasks.sequence.config import SequenceConfig
 from nlpkit_tasks.sequence.task import SequenceTask
-from tests.tasks.test_sequence_task import encoded
+from tests.tasks.test_sequence_task import codec, collated
 
 NAMES = ["login", "damage", "refund"]
 LISTS = {
@@ -50,12 +50,13 @@ def task(**options) -> SequenceTask:
 def test_a_list_of_0_and_1_is_read_by_the_names_of_its_places(name):
     of = task(target="multilabel", labels=NAMES)
     rows = [row(label=LISTS[name]), row(label=[0, 1, 0]), row(label=[0, 0, 0])]
-    schema = of.fit_schema(rows)
+    schema = of.fit(rows)
     assert schema["labels"] == sorted(NAMES)
     assert schema["counts"] == {"damage": 1, "login": 1, "refund": 1}
-    batch = of.collate(encoded(of, rows, schema), [0] * 3)
+    batch = collated(of, rows)
     assert batch.targets["label"].tolist() == [[0, 1, 1], [1, 0, 0], [0, 0, 0]]
-    [prediction] = of.decode(np.array([[-9.0, 9.0, -9.0]]), batch, schema)
+    outputs = {"logits": np.array([[-9.0, 9.0, -9.0]])}
+    [prediction] = codec(of, rows).decode(outputs, batch)
     assert prediction.labels == ["login"]
 
 
@@ -79,7 +80,7 @@ def test_shares_are_no_labels_but_other_numbers_with_a_point_are(cell):
     of = task(target="multilabel")
     with pytest.raises(DataError, match="lists numbers between 0 and 1, which are no labels"):
         of.stratum(row(label=cell))
-    assert of.fit_schema([row(label=[1.5, 0.5])])["labels"] == ["0.5", "1.5"]
+    assert of.fit([row(label=[1.5, 0.5])])["labels"] == ["0.5", "1.5"]
 
 
 @pytest.mark.parametrize("target", ["multilabel", "class"])
@@ -93,14 +94,14 @@ def test_a_label_has_a_thousand_characters_at_most(target):
 def test_numbers_of_labels_are_labels():
     of = task(target="multilabel")
     rows = [row(label=value) for value in ([0, 1], [1], "[2]", "0,2", [], 1, "(0, 1)", "{2}")]
-    assert of.fit_schema(rows)["counts"] == {"0": 3, "1": 4, "2": 3}
-    assert of.fit_schema([row(label="[007 12]")])["labels"] == ["007", "12"]
+    assert of.fit(rows)["counts"] == {"0": 3, "1": 4, "2": 3}
+    assert of.fit([row(label="[007 12]")])["labels"] == ["007", "12"]
 
 
 def test_lists_of_two_places_are_told_from_labels_by_there_being_nothing_to_learn():
     rows = [row(label=value) for value in ([0, 1], [1, 0], [1, 0])]
     with pytest.raises(DataError, match=r"all rows have the labels 0 and 1 \(task.labels"):
-        task(target="multilabel").fit_schema(rows)
+        task(target="multilabel").fit(rows)
 
 
 def test_classes_that_are_lists_of_two_places_all_are_told_from_intervals():
@@ -108,8 +109,8 @@ def test_classes_that_are_lists_of_two_places_all_are_told_from_intervals():
         task().stratum(row(label=[1, 0]))
     rows = [row(label=value) for value in ("[1, 0]", "[0, 1]")]
     with pytest.raises(DataError, match=r"all labels are lists of 0 and 1 \(task.labels: "):
-        task().fit_schema(rows)
-    assert task().fit_schema([*rows, row(label="[1, 2]")])["labels"] == [
+        task().fit(rows)
+    assert task().fit([*rows, row(label="[1, 2]")])["labels"] == [
         "[0, 1]",
         "[1, 0]",
         "[1, 2]",
@@ -129,20 +130,20 @@ def test_classes_that_are_lists_of_two_places_all_are_told_from_intervals():
     ],
 )
 def test_lists_are_read_as_python_and_numpy_write_them(cell):
-    assert task(target="multilabel").fit_schema([row(label=cell)])["labels"] == ["a's", "b"]
+    assert task(target="multilabel").fit([row(label=cell)])["labels"] == ["a's", "b"]
 
 
 @pytest.mark.parametrize("cell", ["[]", "()", "set()", "", None, "[None]", "[nan]"])
 def test_empty_ones_have_no_labels(cell):
     rows = [row(label=cell), row(label="x")]
-    assert task(target="multilabel").fit_schema(rows)["counts"] == {"x": 1}
+    assert task(target="multilabel").fit(rows)["counts"] == {"x": 1}
 
 
 def test_brackets_may_be_part_of_a_label():
     of = task(target="multilabel")
-    assert of.fit_schema([row(label="(other), {x: y}")])["labels"] == ["(other)", "{x: y}"]
+    assert of.fit([row(label="(other), {x: y}")])["labels"] == ["(other)", "{x: y}"]
     assert task().stratum(row(label="[other]")) == "[other]"
-    assert of.fit_schema([row(label="(1)")])["labels"] == ["(1)"]
+    assert of.fit([row(label="(1)")])["labels"] == ["(1)"]
     for cell in ("[12]", "(1)", "{1}", "(0, 18)", "[0, 1]"):  # also intervals
         assert task().stratum(row(label=cell)) == cell
     torn = ("{'a': 1, 'b': 0}", "{'a': 1}", "{a: 1, b: 0}", "(1, 0", "(a, b)")
@@ -163,9 +164,9 @@ def test_one_column_a_label_is_named_by_its_columns(target):
     of = task(target=target, label=NAMES)
     cells = [("1", "0", "0"), (False, True, False), (0.0, 0, 1.0), ("True", "false", "0.0")]
     rows = [row(**dict(zip(NAMES, values, strict=True))) for values in cells]
-    schema = of.fit_schema(rows)
+    schema = of.fit(rows)
     assert schema["counts"] == {"damage": 1, "login": 2, "refund": 1}
-    found = of.collate(encoded(of, rows, schema), [0] * 4).targets["label"].tolist()
+    found = collated(of, rows).targets["label"].tolist()
     assert found == ([1, 0, 2, 1] if target == "class" else np.eye(3)[[1, 0, 2, 1]].tolist())
     assert of.stratum(rows[0]) == ("login" if target == "class" else "")
 
@@ -219,11 +220,11 @@ def test_options_that_contradict_each_other_are_refused(options, message):
 
 def test_a_named_label_without_rows_is_learned_of_and_weighs_one():
     of = task(labels=NAMES, class_weights="balanced")
-    schema = of.fit_schema([row(label=value) for value in ([1, 0, 0], [0, 1, 0], [0, 1, 0])])
+    schema = of.fit([row(label=value) for value in ([1, 0, 0], [0, 1, 0], [0, 1, 0])])
     assert schema["counts"] == {"damage": 2, "login": 1, "refund": 0}
     assert schema["weights"] == {"damage": 0.75, "login": 1.5, "refund": 1.0}
     with pytest.raises(DataError, match="the training rows have one label; at least 2"):
-        of.fit_schema([row(label=[1, 0, 0])])
+        of.fit([row(label=[1, 0, 0])])
 
 
 def test_a_run_evaluates_and_predicts_by_the_names(tmp_path):

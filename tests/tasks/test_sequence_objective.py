@@ -15,7 +15,7 @@ WEIGHT = torch.tensor([2.0, 0.5], dtype=torch.float64)
 
 def total(logits, label, **options):
     objective = SequenceObjective(SequenceConfig(**options), {})
-    return objective.total(logits, {"label": label, "weight": WEIGHT})
+    return objective.total(logits, {"label": label, "weight": WEIGHT}, None)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

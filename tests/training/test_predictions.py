@@ -49,19 +49,18 @@ def predicted(
     path: Path, model: Model, store: TokenStore, *, ranks: int
 ) -> list[dict[str, object]]:
     """The lines that so many ranks write, one after the other here."""
-    schema = model.bundle.schema
-    objective = build_objective(model.bundle.task, model.host, schema)
+    objective = build_objective(model.bundle.task, model.host, model.bundle.schema)
     for rank in range(ranks):
-        with recorded(path, model.task, schema, store, rank=rank) as record:
+        with recorded(path, model.codec, store, rank=rank) as record:
             evaluate(
                 StepModule(model.engine.model, objective, model.bundle.head).eval(),
                 evaluation_batches(
                     store,
-                    model.task,
+                    model.codec,
                     2,
                     Loading(rank=rank, size=ranks),
                 ),
-                model.task.metrics(schema),
+                model.codec.metrics(),
                 strategy=build(
                     Component(name="single"), "strategy", model.host, torch.device("cpu")
                 ),
