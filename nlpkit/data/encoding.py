@@ -10,7 +10,6 @@ import codecs
 import encodings.aliases
 import io
 import re
-from collections import deque
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING
 
@@ -89,24 +88,40 @@ def _whole(pieces: _Decoding, cut: list[int]) -> Iterator[str]:
 
 
 class _Decoding:
-    """Texts of a file's pieces; most end where it has a byte 0x0a: not always a line's end."""
+    """Texts of a file's blocks, which end where it has a byte 0x0a: not always a line's end."""
 
     def __init__(self, file: IO[bytes], address: str, encoding: str) -> None:
         self._file, self._address, self._declared = file, address, encoding
         self.line, self._offset = 1, 0
-        self._waiting: Iterator[bytes] = iter(())  # pieces that have been read
-        self._before: deque[bytes] = deque(maxlen=8)  # pieces with more than ASCII
+        self._high = b""  # the last block before with more than ASCII
 
     def __iter__(self) -> Iterator[str]:
-        first = self._file.readline(_BLOCK)
-        encoding = codecs.lookup(self._encoding(first))
+        block = self._read()
+        encoding = codecs.lookup(self._encoding(block))
         self._name = "UTF-8" if encoding.name.startswith("utf-8") else self._declared
-        self._at_once = encoding.name == "utf-8"
-        self._decoder = encoding.incrementaldecoder()
-        yield self._text(first).removeprefix("\ufeff")
-        while block := self._file.read(_TOGETHER):
-            yield from self._texts(block + self._file.readline(_BLOCK))
-        yield self._text(b"")
+        decoder = encoding.incrementaldecoder()
+        while block:
+            following, state = self._read(), decoder.getstate()
+            fault: UnicodeError | None = None
+            try:
+                text = decoder.decode(block, final=not following)
+            except UnicodeError as error:
+                fault, text = error, ""
+                decoder.setstate(state)
+                with suppress(UnicodeError):  # what comes before is good
+                    text = decoder.decode(block[: _place(error, block)])
+            self.line += text.count("\n")
+            yield text if self._offset else text.removeprefix("\ufeff")
+            if fault:
+                self.line += text.count("\r") if self.line == 1 else 0
+                problem, remedy = self._explained(fault, block, following)
+                raise DataError(f"{self._address}:{self.line}", problem=problem, remedy=remedy)
+            self._offset += len(block)
+            self._high = self._high if block.isascii() else block
+            block = following
+
+    def _read(self) -> bytes:
+        return self._file.read(_TOGETHER) + self._file.readline(_BLOCK)
 
     def _encoding(self, first: bytes) -> str:
         if first.startswith(codecs.BOM_UTF8):
@@ -119,87 +134,55 @@ class _Decoding:
             raise DataError(self._address, problem=problem, remedy=f"data.encoding: {name}")
         return "utf-8"
 
-    def _texts(self, block: bytes) -> Iterator[str]:
-        """The text of a block at once, a third of the time, where that finds nothing wrong."""
-        if self._at_once and not self._decoder.getstate()[0]:  # no character has begun before
-            with suppress(UnicodeDecodeError):
-                text = block.decode()
-                self.line += text.count("\n")
-                self._offset += len(block)
-                if not block.isascii():
-                    self._before.extend(each for each in io.BytesIO(block) if not each.isascii())
-                yield text
-                return
-        self._waiting = io.BytesIO(block)
-        yield from map(self._text, self._waiting)
-
-    def _text(self, piece: bytes) -> str:
-        try:
-            text = self._decoded(piece)
-        except UnicodeDecodeError as error:
-            raise self._broken(piece, error) from None
-        except UnicodeError as error:  # UTF-16 without the mark that says which one
-            here = f"{self._address}:{self.line}"
-            problem, remedy = (
-                f"is not {self._name} ({error})",
-                "data.encoding: utf-16-le or utf-16-be",
-            )
-            raise DataError(here, problem=problem, remedy=remedy) from None
-        self.line += text.count("\n")
-        self._offset += len(piece)
-        if not piece.isascii():
-            self._before.append(piece)
-        return text
-
-    def _decoded(self, piece: bytes) -> str:
-        state = self._decoder.getstate()
-        try:
-            return self._decoder.decode(piece, final=not piece)
-        except UnicodeDecodeError:
-            self._decoder.setstate(state)
-            raise
-
-    def _broken(self, piece: bytes, error: UnicodeDecodeError) -> DataError:
-        kept = len(error.object) - len(piece)  # bytes of a character that began before
-        text = ""
-        with suppress(UnicodeError):
-            text = self._decoder.decode(piece[: max(0, error.start - kept)])
-        breaks = text.count("\n") or (text.count("\r") if self.line == 1 else 0)
-        byte, at = error.object[error.start], self._offset - kept + error.start
+    def _explained(self, fault: UnicodeError, block: bytes, following: bytes) -> tuple[str, str]:
+        """The problem and the remedy."""
+        if not isinstance(fault, UnicodeDecodeError):  # UTF-16 without the mark that says which one
+            return f"is not {self._name} ({fault})", "data.encoding: utf-16-le or utf-16-be"
+        at = self._offset + len(block) - len(fault.object) + fault.start
+        byte = fault.object[fault.start]
         problem = f"byte {byte:#04x} at offset {at} of the file is not {self._name}"
+        start = block.rfind(b"\n", 0, _place(fault, block)) + 1
+        end = block.find(b"\n", start) + 1 or len(block)
+        before, line, after = self._high + block[:start], block[start:end], block[end:] + following
         if self._name != "UTF-8":
-            remedy = "the line is UTF-8: data.encoding: auto" if _is_utf_8(piece) else _UNKNOWN
-        elif candidate := self._candidate(piece):
+            return problem, "the line is UTF-8: data.encoding: auto" if _is_utf_8(
+                line
+            ) else _UNKNOWN
+        if candidate := _candidate(before, line, after + self._file.read(_BLOCK)):
             name, sample = candidate
             problem += f', but as {name.upper()} it reads "{sample}"'
-            remedy = f"if that is right, data.encoding: {name}; else save the file as UTF-8"
-        else:
-            remedy = _UNKNOWN
-        return DataError(f"{self._address}:{self.line + breaks}", problem=problem, remedy=remedy)
+            return problem, f"if that is right, data.encoding: {name}; else save the file as UTF-8"
+        return problem, _UNKNOWN
 
-    def _candidate(self, piece: bytes) -> tuple[str, str] | None:
-        """An encoding that the file can be in, and what a piece is then.
 
-        GB18030 takes many Western texts too, but in those bytes that are not ASCII stand alone, or
-        two between letters, as a rule.
-        """
-        after = b"".join(self._waiting) + self._file.read(_BLOCK)
-        alone, runs = (len(each.findall(piece + after)) for each in (_ALONE, _HIGH))
-        western = not self._before and 2 * alone > runs
-        name = _WESTERN if western else _CHINESE
-        decoder = codecs.getincrementaldecoder(name)()
-        try:
-            for before in self._before:
-                decoder.decode(before)
-            text = decoder.decode(piece)
-            rest = decoder.decode(after, final=len(after) < _BLOCK)
-        except UnicodeDecodeError:
-            return None
-        high = [each for each in text + rest if not each.isascii()]
-        if western and 10 * sum(map(_is_western, high)) < 9 * len(high):
-            return None
-        start = next((at for at, letter in enumerate(text) if not letter.isascii()), 0)
-        return name, shorten(text[max(0, start - _SAMPLE // 3) :], _SAMPLE)
+def _place(error: UnicodeError, block: bytes) -> int:
+    """Where in a block a wrong byte is; 0 where a character has begun before it."""
+    if not isinstance(error, UnicodeDecodeError):
+        return 0
+    return max(0, error.start - len(error.object) + len(block))
+
+
+def _candidate(before: bytes, line: bytes, after: bytes) -> tuple[str, str] | None:
+    """An encoding that a file can be in, and what a line is then.
+
+    GB18030 takes many Western texts too, but in those bytes that are not ASCII stand alone, or two
+    between letters, as a rule.
+    """
+    alone, runs = (len(each.findall(line + after)) for each in (_ALONE, _HIGH))
+    western = before.isascii() and 2 * alone > runs
+    name = _WESTERN if western else _CHINESE
+    decoder = codecs.getincrementaldecoder(name)()
+    try:
+        decoder.decode(before)
+        text = decoder.decode(line)
+        rest = decoder.decode(after, final=len(after) < _BLOCK)
+    except UnicodeDecodeError:
+        return None
+    high = [each for each in text + rest if not each.isascii()]
+    if western and 10 * sum(map(_is_western, high)) < 9 * len(high):
+        return None
+    start = next((at for at, letter in enumerate(text) if not letter.isascii()), 0)
+    return name, shorten(text[max(0, start - _SAMPLE // 3) :], _SAMPLE)
 
 
 def _is_western(letter: str) -> bool:
