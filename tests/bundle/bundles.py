@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from nlpkit.bundle.format import seal, vocabulary_of, write_description
+from nlpkit.bundle.format import WEIGHTS, seal, write_description
 from nlpkit.cli.render import Terminal
 from nlpkit.config.load import dump_config, load_config
 from nlpkit.config.resolve import build, resolve
 from nlpkit.data.prepare import prepare
-from nlpkit.engine.torch import save_weights
+from nlpkit.engine.weights import save_weights
 from nlpkit.environment import versions
-from nlpkit.nn import input_names
+from nlpkit.nn import graphs_of
 from nlpkit.plugin.host import Host
 
 if TYPE_CHECKING:
@@ -92,10 +92,9 @@ def make_run(
     host = Host.discover()
     config = resolve(loaded, host)
     prepared = prepare(config, host, Terminal())
-    head = build(config.task, "task", host).head(prepared.schema)
-    vocabulary = vocabulary_of(prepared.tokenizer_path, config)
+    codec = prepared.codec(config, host)
     torch.manual_seed(13)
-    network = build(config.model, "model", host, head, vocabulary, weights=True)
+    network = build(config.model, "model", host, codec.head, codec.vocabulary, weights=True)
     for parameter in network.parameters():  # else all texts look alike
         torch.nn.init.normal_(parameter, std=1 / math.sqrt(16))
     write_description(
@@ -103,11 +102,12 @@ def make_run(
         config=config,
         host=host,
         prepared=prepared,
-        inputs=input_names(network),
+        codec=codec,
+        graphs={name: graph.spec for name, graph in graphs_of(network, codec).items()},
         versions=versions(),
     )
     (folder / "config.yaml").write_text(dump_config(config))
-    save_weights(folder / "bundle", network)
+    save_weights(folder / "bundle" / WEIGHTS, network)
     if sealed:
         seal(folder / "bundle")
     return folder
