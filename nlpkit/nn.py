@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nlpkit.contracts import Graph, GraphSpec
-from nlpkit.dropout import Dropout
+from nlpkit.cpu.dropout import Dropout
 from nlpkit.errors import PluginError
 
 if TYPE_CHECKING:

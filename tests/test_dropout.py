@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nlpkit import dropout
+from nlpkit.cpu import attention as cpu_attention
+from nlpkit.cpu.dropout import Masks
 from nlpkit.dropout import Dropout, attention, use_fast_dropout
 
 
@@ -87,19 +88,19 @@ MASKS = {
 
 @pytest.fixture(params=[1, 100, 10_000], ids=lambda scores: f"{scores} scores at a time")
 def block(request, monkeypatch):
-    monkeypatch.setattr(dropout, "_BLOCK", request.param)
+    monkeypatch.setattr(cpu_attention, "_BLOCK", request.param)
 
 
 @pytest.mark.parametrize("name", MASKS)
 def test_attention_is_that_of_a_plain_one_with_the_same_mask(name, block, monkeypatch):
     drawn = []
-    fill = dropout._Masks.fill
+    fill = Masks.fill
 
     def kept(self, out):
         drawn.append(fill(self, out).clone())
         return out
 
-    monkeypatch.setattr(dropout._Masks, "fill", kept)
+    monkeypatch.setattr(Masks, "fill", kept)
     own, plain = parts(), parts()
     found = attention(*own, MASKS[name], dropout=0.25)
     forward, _ = torch.cat(drawn).view(3, 2, 7, 7), drawn.clear()

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
+from nlpkit.cpu.adamw import use_sparse_gradients
 from nlpkit.data.plan import mix
 from nlpkit.errors import NonFiniteError
 from nlpkit.events import CheckpointSaved, Evaluated, StepEnded
-from nlpkit.training.optim import adamw, learning_rate, set_rate, use_sparse_gradients
+from nlpkit.training.optim import adamw, learning_rate, set_rate
 from nlpkit.training.step import optimizer_step
 
 if TYPE_CHECKING:

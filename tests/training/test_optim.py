@@ -5,9 +5,10 @@ import torch
 
 import nlpkit
 from nlpkit.config.schema import TrainConfig
+from nlpkit.cpu.adamw import AdamW, use_sparse_gradients
 from nlpkit.engine.precision import Precision
 from nlpkit.training import optim
-from nlpkit.training.optim import AdamW, adamw, learning_rate, set_rate, use_sparse_gradients
+from nlpkit.training.optim import adamw, learning_rate, set_rate
 from tests.training.test_resume import DATA, changes, resumed, stopped  # noqa: F401
 from tests.training.test_trainer import config, same, weights
 
