@@ -25,9 +25,14 @@ from nlpkit.data.store import StoreWriter, TokenStore
 from nlpkit.engine.precision import Precision
 from nlpkit.training.evaluation import evaluate as evaluate_split
 from nlpkit.training.step import optimizer_step
-from nlpkit_tasks.sequence.config import SequenceConfig
-from nlpkit_tasks.sequence.task import SequenceTask
-from tests.laws.experiment import LABELS, build_module, join_ranks, leave_ranks, micro_batches
+from tests.laws.experiment import (
+    CASES,
+    build_module,
+    codec_of,
+    join_ranks,
+    leave_ranks,
+    micro_batches,
+)
 
 
 def fit(objective: str, window: Window, *, strategy: Any) -> list[torch.Tensor]:
@@ -44,20 +49,20 @@ def fit(objective: str, window: Window, *, strategy: Any) -> list[torch.Tensor]:
 
 def evaluate(strategy: Any) -> dict[str, float]:
     """Loss, accuracy and count of the 13 rows."""
-    task = SequenceTask(SequenceConfig())
+    codec = codec_of(CASES["class"])
     with tempfile.TemporaryDirectory() as folder:
         with StoreWriter(Path(folder) / "store") as writer:
             for index, row in enumerate(rows("class", EVALUATED)):
-                writer.append(row, f":{index}")
+                writer.append(row, f":{index}", codec.lengths(row))
         found = evaluate_split(
             build_module(OBJECTIVES["class"], torch.float32),
             evaluation_batches(
                 TokenStore.open(Path(folder) / "store"),
-                task,
+                codec,
                 EVALUATION_BATCH,
                 Loading(rank=strategy.rank, size=strategy.size),
             ),
-            task.metrics({"labels": LABELS}),
+            codec.metrics(),
             strategy=strategy,
             precision=Precision("fp32", "cpu"),
         )

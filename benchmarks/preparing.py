@@ -27,7 +27,7 @@ from tokenizers import Tokenizer
 
 from benchmarks.page import processor, put, table
 from nlpkit.cli.render import Terminal
-from nlpkit.data.encode import Encoder
+from nlpkit.data.encode import Encoder, vocabulary_of
 from nlpkit.data.rows import BadRows, scan
 from nlpkit.data.store import StoreWriter
 from nlpkit_data.config import FilesConfig
@@ -138,9 +138,9 @@ def speed(path: Path, count: int) -> str:
     source, task, tokenizer = Files(FilesConfig()), SequenceTask(SequenceConfig()), minilm()
     bad = BadRows("error")
     good, _ = scan(source, str(path), task, bad)
-    schema = task.fit_schema(good)
-    encoder = Encoder(task=task, tokenizer=tokenizer, schema=schema)
-    texts = [str(task.texts(row)) for row in good]
+    schema = task.fit(good)
+    encoder = Encoder(task, task.codec(schema, vocabulary_of(tokenizer, LONGEST)), tokenizer)
+    texts = [str(task.texts(row, targets=True)["text"]) for row in good]
 
     def alone() -> None:
         for start in range(0, count, CHUNK):
@@ -152,14 +152,14 @@ def speed(path: Path, count: int) -> str:
                 Terminal().bar("", None, "rows") as bar,
                 StoreWriter(Path(store) / "store", location=str(path)) as writer,
             ):
-                encoder.write(good, writer, bad, bar)
+                encoder.write(good, "train", writer, bad, bar)
 
     spent = {
         "reading the csv": [timed(lambda: sum(1 for _ in source.rows(str(path))))],
         "scanning: reading, and every row checked": [
             timed(lambda: scan(source, str(path), task, bad))
         ],
-        "labels: reading, and counting them": [timed(lambda: task.fit_schema(good))],
+        "labels: reading, and counting them": [timed(lambda: task.fit(good))],
     }
     spent |= {"the tokenizer alone": (by_itself := []), "tokenizing and storing": (stored := [])}
     for _ in range(ROUNDS):

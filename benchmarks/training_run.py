@@ -27,7 +27,7 @@ from benchmarks.sets import MINILM, SETS
 from benchmarks.training_case import BATCH, CLIP, DECAY, RATE, WARM_UP, Case, typical_seed
 from benchmarks.training_peers import bare, best_trainer, lightning, naive, trainer
 from nlpkit.cli.render import Terminal
-from nlpkit.config.resolve import build, resolve
+from nlpkit.config.resolve import resolve
 from nlpkit.data.loader import Batching, Loading, TrainingSteps
 from nlpkit.data.plan import plan
 from nlpkit.data.prepare import Prepared, prepare
@@ -154,13 +154,13 @@ def own(case: Case) -> dict[str, Any]:
 def bare_loop(case: Case) -> dict[str, Any]:
     """The plain loop over the batches that nlpkit has in the same steps."""
     raw = config_of(case)
-    prepared, task, loader = prepared_of(raw, case)
+    prepared, codec, loader = prepared_of(raw, case)
     if case.steps is None:
         raise SystemExit("bare: measures speed only; say --steps")
     seed = typical_plan(case, prepared)
     steps = TrainingSteps(
         prepared.stores["train"],
-        task,
+        codec,
         Batching(seed=seed, batch_size=BATCH, bucketing=loader.bucketing),
         Loading(workers=loader.workers, prefetch=loader.prefetch),
     )
@@ -169,11 +169,12 @@ def bare_loop(case: Case) -> dict[str, Any]:
 
 
 def prepared_of(raw: dict[str, Any], case: Case) -> tuple[Prepared, Any, Any]:
-    """The tokens, the task that collates them, and how they are loaded."""
+    """The tokens, the codec that collates them, and how they are loaded."""
     host = Host.discover()
     raw = {**raw, "plugins": [], "observers": []}
     config = resolve(nlpkit.load_config(raw, list(case.overrides)), host)
-    return prepare(config, host, Terminal()), build(config.task, "task", host), config.loader
+    prepared = prepare(config, host, Terminal())
+    return prepared, prepared.codec(config, host), config.loader
 
 
 def typical_plan(case: Case, prepared: Prepared) -> int:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from nlpkit.errors import InputError
+from nlpkit.version import __version__
 
 SHARED_MEMORY_FULL = "Loader workers that hand over tensors end in a bus error when it is full"
 MORE_SHARED_MEMORY = (
@@ -26,12 +27,13 @@ _QUOTAS = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
 _forked = False
 """Whether this process was forked from one that had imported torch, whose threads it lacks."""
 
-PACKAGES = ("nlpkit-sdk", "torch", "transformers", "tokenizers", "safetensors", "numpy")
+PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
 
 
 def versions(*more: str) -> dict[str, str]:
     """Versions of Python, of the packages that a run computes with, and of `more`, if installed."""
-    found = {"python": platform.python_version()}
+    # Of an editable install, metadata are those of the day that it was made.
+    found = {"python": platform.python_version(), "nlpkit-sdk": __version__}
     for package in (*PACKAGES, *more):
         try:
             found[package] = importlib.metadata.version(package)

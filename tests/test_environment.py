@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import nlpkit
 from nlpkit import environment
 
 if TYPE_CHECKING:
@@ -33,3 +34,11 @@ def test_the_quota_of_a_control_group_counts(
     monkeypatch.setattr(environment, "_CGROUP", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(8))
     assert environment.usable_cores() == cores
+
+
+def test_the_version_is_that_of_the_code_whatever_was_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "0.0.1")
+    assert environment.versions()["nlpkit-sdk"] == nlpkit.__version__
+    assert environment.versions()["numpy"] == "0.0.1"

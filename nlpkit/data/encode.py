@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -58,7 +59,7 @@ class Encoder:
         task: Gives the texts of a row.
         codec: Gives its example.
         tokenizer: How it cuts and pads itself is no matter.
-        whole: Whether no text is cut, whatever its part says.
+        whole: Whether no text is cut and no encoding lacks anything, whatever its part says.
 
     Raises:
         ConfigError: A part's windows are too short to overlap.
@@ -68,8 +69,11 @@ class Encoder:
         self, task: Task, codec: Codec, tokenizer: Tokenizer, *, whole: bool = False
     ) -> None:
         self.task, self.codec = task, codec
+        longest = codec.vocabulary.max_length
         self._parts = [
-            (name, part, fitted(tokenizer, None if whole else part, codec.vocabulary.max_length))
+            (name, replace(part, needs="words"), fitted(tokenizer, None, longest))
+            if whole
+            else (name, part, fitted(tokenizer, part, longest))
             for name, part in codec.parts.items()
         ]
 

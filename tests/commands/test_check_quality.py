@@ -352,5 +352,5 @@ def test_a_long_text_of_unknown_words_is_counted_in_time_of_its_length() -> None
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     text = "word " * 100_000
     counts, started = TokenCounts(tokenizer), time.process_time()
-    counts.add(text, tokenizer.encode(text))
+    counts.add(text, tokenizer.encode(text), 0)
     assert time.process_time() - started < 5

@@ -101,7 +101,7 @@ def test_the_versions_of_what_tokenizes_are_part_of_the_recipe(
     first = shop.prepare()
     recipe = json.loads((first.path / "recipe.json").read_bytes())["recipe"]
     assert recipe["tokenizers' version"] == tokenizers.__version__
-    monkeypatch.setattr("nlpkit.__version__", "99.0")
+    monkeypatch.setattr("nlpkit.data.recipe.__version__", "99.0")
     assert shop.prepare().path != first.path
     assert shop.terminal.notes[-1] == "tokens: rebuilt, because nlpkit's version changed"
 

@@ -295,11 +295,11 @@ class Objective(torch.nn.Module):
         self.inner = SequenceObjective(options, schema)
         self.temperature = torch.nn.Parameter(torch.ones(()))
 
-    def total(self, logits, targets):
-        return self.inner.total(logits * self.temperature, targets)
+    def total(self, logits, targets, rows):
+        return self.inner.total(logits * self.temperature, targets, rows)
 
-    def output(self, logits, targets):
-        return self.inner.output(logits, targets)
+    def output(self, logits, targets, rows):
+        return self.inner.output(logits, targets, rows)
 
 @nlpkit.hookimpl
 def nlpkit_tasks():
