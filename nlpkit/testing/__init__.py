@@ -4,8 +4,8 @@ In a plugin's own tests::
 
     def test_my_task_and_my_model_keep_their_contracts():
         task = MyTask(MyTaskConfig())
-        schema, batch = check_task(task, rows, objective=lambda schema: MyObjective(schema))
-        check_model(build, MyModelConfig(), batch, head=task.head(schema))
+        codec, batch = check_task(task, rows, objective=lambda schema: MyObjective(None, schema))
+        check_model(build, MyModelConfig(), batch, head=codec.head, axes=codec.inputs)
 """
 
 from __future__ import annotations

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nlpkit.contracts import WINDOWS, Vocabulary
+from nlpkit.contracts import Codec, Vocabulary
 from nlpkit.errors import PluginError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from torch import nn
+    from torch import Tensor, nn
 
-    from nlpkit.contracts import Batch, HeadSpec
+    from nlpkit.contracts import Axes, Batch, HeadSpec
 
 
 def check_model(
@@ -21,6 +21,7 @@ def check_model(
     batch: Batch,
     *,
     head: HeadSpec,
+    axes: Mapping[str, Axes] = Codec.inputs,
     tolerance: float = 1e-4,
 ) -> None:
     """Builds a model without weights and runs a batch through it, forward and backward.
@@ -28,8 +29,9 @@ def check_model(
     Args:
         build: The target of the model's record.
         options: Its options, completed by the record's `resolve` if it has one.
-        batch: What `check_task` gave, or a task's `collate`; rows of different lengths.
-        head: What the task wants.
+        batch: What `check_task` gave, or a codec's `collate`; rows of different lengths.
+        head: What the task wants: the codec's.
+        axes: The codec's `inputs`; those that are not named are of rows and tokens.
         tolerance: How far a row's logits may be from those of the row without padding.
 
     Raises:
@@ -40,15 +42,14 @@ def check_model(
 
     from nlpkit.nn import call
 
-    inputs = {
-        name: torch.as_tensor(values) for name, values in batch.inputs.items() if name != WINDOWS
-    }
-    rows, tokens = inputs["input_ids"].shape
+    inputs = {name: torch.as_tensor(values) for name, values in batch.inputs.items()}
+    axes = {name: axes.get(name, ("rows", "tokens")) for name in inputs}
+    tokens = inputs["input_ids"].shape[1]
     vocabulary = Vocabulary(size=int(inputs["input_ids"].max()) + 1, max_length=tokens)
     model = build(options, head, vocabulary, weights=False)
     name = f"model {type(model).__name__}"
     logits = call(model, inputs)
-    shape = (rows, head.size) if head.level == "sequence" else (rows, tokens, head.size)
+    shape = head.shape(inputs)
     if tuple(logits.shape) != shape:
         raise PluginError(f"{name}: the logits have shape {tuple(logits.shape)}, not {shape}")
     torch.autograd.backward((logits * torch.randn_like(logits)).sum())
@@ -59,13 +60,18 @@ def check_model(
         model.eval()
         together = call(model, inputs)
         for row, length in enumerate(inputs["attention_mask"].sum(dim=1).tolist()):
-            alone = call(model, {key: each[row, None, :length] for key, each in inputs.items()})
-            padded = (
-                together[row, None] if head.level == "sequence" else together[row, None, :length]
-            )
+            own = {name: _own(each, axes[name], row, length) for name, each in inputs.items()}
+            alone, padded = call(model, own), _own(together, head.axes(axes), row, length)
             difference = float((alone - padded).abs().max())
             if not difference <= tolerance:
                 raise PluginError(
                     f"{name}: padding changes the logits of row {row} by {difference:.2g}; "
                     "is attention_mask used?"
                 )
+
+
+def _own(values: Tensor, axes: Axes, row: int, length: int) -> Tensor:
+    """A row of [rows, …], without its padding."""
+    return values[
+        (slice(row, row + 1), *(slice(length if a == "tokens" else None) for a in axes[1:]))
+    ]

@@ -1,26 +1,45 @@
-"""Checks that a task, its objective and its metrics keep their contracts."""
+"""Checks that a task, its codec, its objective and its metrics keep their contracts."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from copy import copy
+from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
+from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import Whitespace
 
-from nlpkit.contracts import WINDOWS
-from nlpkit.data.windows import enable_truncation, windowed
-from nlpkit.errors import PluginError
+from nlpkit.contracts import GraphSpec, Row, Windows
+from nlpkit.data.encode import Encoder, vocabulary_of
+from nlpkit.errors import DataError, PluginError
+from nlpkit.testing.batches import check_batch
 from nlpkit.testing.metrics import check_metric
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from nlpkit.contracts import Batch, Example, Objective, Row, Schema, Task, TextInput
+    from nlpkit.contracts import (
+        Arrays,
+        Batch,
+        Codec,
+        Example,
+        Objective,
+        Prediction,
+        Schema,
+        Task,
+        TextInput,
+        Use,
+    )
 
-_WINDOW = 4  # tokens: short texts have several
+_WINDOW = 8  # tokens: short texts have several
+_LONGEST = 512  # tokens, where no text comes in windows
+_NEEDS = 'a part says needs="ids", but its examples depend on more than ids and type ids'
+_RESERVED = {"text", "error"}  # what lines of predictions hold beside the fields
 
 
 def check_task(
@@ -29,132 +48,170 @@ def check_task(
     *,
     objective: Callable[[Schema], Objective] | None = None,
     tokenizer: Tokenizer | None = None,
-) -> tuple[Schema, Batch]:
-    """Takes rows through a task: schema, examples, batches, loss, metrics, predictions.
+) -> tuple[Codec, Batch]:
+    """Takes rows through a task: texts, schema, examples, batches, loss, metrics, predictions.
 
     Args:
         task: The task.
         rows: Good rows of different lengths.
-        objective: Makes the objective from the schema; without it no loss is checked.
-        tokenizer: By default one that splits at spaces, and cuts texts for a windowed task.
+        objective: Makes the objective from the schema; without it no loss and no metric is checked.
+        tokenizer: By default one that makes a token of each letter. Windows are of 8 tokens, so
+            that short texts have several.
 
     Returns:
-        The schema, and the batch of all rows.
+        The codec, and the batch of all rows with their targets.
 
     Raises:
         PluginError: Something is not as `nlpkit.contracts` says.
     """
     name = f"task {type(task).__name__}"
-    schema = task.fit_schema(rows)
-    if json.loads(json.dumps(schema)) != schema or task.fit_schema(iter(rows)) != schema:
-        raise PluginError(f"{name}: the schema is no plain JSON, or differs from call to call")
-    texts = [task.texts(row) for row in rows]
-    tokenizer = tokenizer or _splitter(texts, task)
-    tokens = [_encode(tokenizer, text) for text in texts]
-    pairs = list(zip(rows, tokens, strict=True))
-    examples = [task.encode(row, encoding, schema) for row, encoding in pairs]
-    kinds = {tuple((key, np.asarray(each[key]).dtype) for key in each) for each in examples}
-    if len(kinds) > 1 or "input_ids" not in examples[0]:
-        raise PluginError(
-            f"{name}: examples need input_ids, and the same keys and dtypes in each row"
-        )
-    if getattr(task, "ids_only", False):
-        _check_ids_only(name, task, tokenizer, rows, schema)
-    seeds = range(len(rows))
-    batch = task.collate(examples, seeds)
-    if windowed(task):
-        _check_windows(name, examples, batch)
-    parts = [task.collate([each], [seed]) for each, seed in zip(examples, seeds, strict=True)]
-    _check_split(name, batch, parts)
-    bare = [task.encode(row, encoding, schema, targets=False) for row, encoding in pairs]
-    unlabelled = task.collate(bare, seeds)
-    head = task.head(schema)
-    tokens_of_rows = batch.inputs["input_ids"].shape[1:]
-    shape = (len(rows), *(() if head.level == "sequence" else tokens_of_rows), head.size)
-    logits = np.random.default_rng(0).normal(size=shape)
-    predictions = task.decode(logits, unlabelled, schema)
-    if unlabelled.targets or len(predictions) != len(rows):
-        raise PluginError(f"{name}: rows without targets must give one prediction each, no targets")
-    json.dumps([prediction.row() for prediction in predictions])
-    cuts = (slice(part.inputs["input_ids"].shape[1]) for part in parts)
-    outputs = [
-        logits[row, None] if head.level == "sequence" else logits[row, None, cut]
-        for row, cut in enumerate(cuts)
-    ]
+    texts = _texts(name, task, rows)
+    schema = _schema(name, task, rows)
+    tokenizer = tokenizer or _letters(chain.from_iterable(each.values() for each in texts))
+    codec = _codec(name, task, schema, tokenizer, texts[0])
+    batches = {}
+    for use in ("train", "evaluate", "predict"):
+        examples = _examples(name, task, codec, tokenizer, rows, use)
+        batches[use] = check_batch(name, codec, examples)
+    for use in ("train", "evaluate"):
+        if objective is not None:
+            outputs = _outputs(objective(schema), codec, *batches[use])
     if objective is not None:
-        outputs = _check_objective(objective(schema), logits, batch, outputs, parts)
-    for place in range(len(task.metrics(schema))):
-        check_metric(lambda place=place: task.metrics(schema)[place], outputs, parts)  # type: ignore[misc]
-    return schema, batch
+        for place in range(len(codec.metrics())):
+            fresh = lambda place=place: codec.metrics()[place]  # noqa: E731
+            check_metric(fresh, outputs, batches["evaluate"][1])
+    whole, _ = batches["evaluate"]
+    _check_predictions(name, codec, batches["predict"][0], len(rows))
+    _check_gold(name, codec, whole, len(rows))
+    return codec, whole
 
 
-def _check_windows(name: str, examples: Sequence[Example], batch: Batch) -> None:
-    """A window is a piece of an example, and a row of a batch's inputs."""
-    lengths = [example.get(WINDOWS, np.zeros(0)) for example in examples]
-    tokens = [len(example["input_ids"]) for example in examples]
-    if [each.sum() for each in lengths] != tokens:
-        raise PluginError(f"{name}: `{WINDOWS}` of an example must be the lengths of its windows")
-    counts = np.asarray(batch.inputs.get(WINDOWS, ()))
-    rows = len(batch.inputs["input_ids"])
-    if counts.tolist() != [len(each) for each in lengths] or counts.sum() != rows:
-        raise PluginError(
-            f"{name}: `{WINDOWS}` of a batch must be how many rows of its inputs each sample has"
-        )
-
-
-def _check_ids_only(
-    name: str, task: Task, tokenizer: Tokenizer, rows: Sequence[Row], schema: Schema
-) -> None:
-    """Encodings without tokens, words and offsets give the same examples."""
+def _texts(name: str, task: Task, rows: Sequence[Row]) -> list[Mapping[str, TextInput]]:
+    """The texts of the rows with targets; those without need no more than prediction fills."""
+    columns: Any = task.columns
+    if not isinstance(columns, Mapping) or any(isinstance(e, str) for e in columns.values()):
+        raise PluginError(f"{name}: `columns` must map each part to a list of columns: {columns}")
+    found = []
     for row in rows:
-        text = task.texts(row)
-        if isinstance(text, tuple):
-            continue  # encodings of pairs are whole
-        words = isinstance(text, list)
-        (bare,) = tokenizer.encode_batch_fast([text], is_pretokenized=words)
-        example = task.encode(row, _encode(tokenizer, text), schema)
-        again = task.encode(row, bare, schema)
-        if not all(np.array_equal(again[key], example[key]) for key in example):
+        try:
+            texts = task.texts(_filled(task, row), targets=False)
+        except DataError as error:
             raise PluginError(
-                f"{name}: it says ids_only, but its examples depend on more than ids and type_ids"
+                f"{name}: texts without targets need more than the columns that prediction fills "
+                f"({error})"
+            ) from error
+        if texts.keys() != columns.keys():
+            raise PluginError(
+                f"{name}: texts without targets gives {_list(texts)}, but `columns` names "
+                f"{_list(columns)}"
             )
+        found.append(task.texts(row, targets=True))
+        for text in chain(texts.values(), found[-1].values()):
+            words = text if isinstance(text, tuple | list) else [text]
+            if not all(isinstance(word, str) for word in words):
+                raise PluginError(f"{name}: texts gives {text!r}, which is no text")
+    return found
 
 
-def _check_split(name: str, batch: Batch, parts: Sequence[Batch]) -> None:
-    """What a batch holds of a sample depends on the sample alone, and counts add up."""
-    if not np.isclose(batch.count, sum(part.count for part in parts), rtol=1e-12):
-        raise PluginError(f"{name}: the count of a batch is not the sum of its samples' counts")
-    start = 0  # where the inputs of a sample begin
-    for row, part in enumerate(parts):
-        for kind in ("inputs", "targets"):
-            for key, alone in getattr(part, kind).items():
-                first = start if kind == "inputs" and key != WINDOWS else row
-                whole = getattr(batch, kind)[key][first : first + len(alone)]
-                cut = (slice(None), *map(slice, alone.shape[1:]))
-                if not np.array_equal(whole[cut], alone):
-                    raise PluginError(
-                        f"{name}: {kind} {key} of row {row} depends on its neighbours"
-                    )
-        start += len(part.inputs["input_ids"])
+def _filled(task: Task, row: Row) -> Row:
+    """A row as prediction has it."""
+    columns = chain.from_iterable(task.columns.values())
+    return Row({column: row.values.get(column) for column in columns}, row.address)
 
 
-def _check_objective(
-    objective: Objective,
-    logits: np.ndarray,
-    batch: Batch,
-    outputs: Sequence[np.ndarray],
-    parts: Sequence[Batch],
+def _schema(name: str, task: Task, rows: Sequence[Row]) -> Schema:
+    schema = task.fit(rows)
+    try:
+        plain = json.loads(json.dumps(schema)) == schema
+    except (TypeError, ValueError):
+        plain = False
+    if not plain:
+        raise PluginError(f"{name}: the schema is no plain JSON: {schema}")
+    if task.fit(iter(rows)) != schema:
+        raise PluginError(f"{name}: the schema of the same rows differs from call to call")
+    return schema
+
+
+def _codec(
+    name: str,
+    task: Task,
+    schema: Schema,
+    tokenizer: Tokenizer,
+    texts: Mapping[str, TextInput],
+) -> Codec:
+    """The codec, with a longest input that makes several windows of short texts."""
+    codec = task.codec(schema, vocabulary_of(tokenizer, _LONGEST))
+    if codec.parts.keys() != texts.keys():
+        raise PluginError(
+            f"{name}: texts gives {_list(texts)}, but `parts` of the codec names "
+            f"{_list(codec.parts)}"
+        )
+    if codec.head.over not in codec.inputs:
+        raise PluginError(
+            f'{name}: head.over is "{codec.head.over}", which is none of the inputs '
+            f"{_list(codec.inputs)}"
+        )
+    windows = [part.long for part in codec.parts.values() if isinstance(part.long, Windows)]
+    if not windows:
+        return codec
+    shared = max(each.overlap or 0 for each in windows)
+    return task.codec(schema, vocabulary_of(tokenizer, _WINDOW + 2 * shared))
+
+
+def _examples(
+    name: str, task: Task, codec: Codec, tokenizer: Tokenizer, rows: Sequence[Row], use: Use
+) -> list[Example]:
+    """The examples of the rows, alike, from whole encodings and from those without tokens."""
+    if use == "predict":
+        rows = [_filled(task, row) for row in rows]
+    whole = copy(codec)
+    whole.parts = {part: replace(each, needs="words") for part, each in codec.parts.items()}
+    examples = list(_encoded(name, Encoder(task, whole, tokenizer), rows, use))
+    kinds = {
+        tuple(sorted((key, str(np.asarray(each[key]).dtype), np.ndim(each[key])) for key in each))
+        for each in examples
+    }
+    if len(kinds) > 1:
+        raise PluginError(f"{name}: examples need the same keys and dtypes in each row ({use})")
+    if any(dimensions > 1 for kind in kinds for _, _, dimensions in kind):
+        raise PluginError(f"{name}: an example holds scalars and 1-D arrays alone ({use})")
+    if whole.parts == codec.parts:
+        return examples
+    try:
+        again = list(_encoded(name, Encoder(task, codec, tokenizer), rows, use))
+    except Exception as error:
+        raise PluginError(f"{name}: {_NEEDS} ({type(error).__name__}: {error})") from error
+    for one, other in zip(again, examples, strict=True):
+        if not all(np.array_equal(one[key], other[key]) for key in other):
+            raise PluginError(f"{name}: {_NEEDS}")
+    return examples
+
+
+def _encoded(name: str, encoder: Encoder, rows: Sequence[Row], use: Use) -> Iterator[Example]:
+    for each in encoder.encoded(rows, use):
+        if isinstance(each.example, DataError):
+            raise PluginError(f"{name}: a good row is refused ({use}): {each.example}")
+        yield each.example
+
+
+def _outputs(
+    objective: Objective, codec: Codec, batch: Batch, parts: Sequence[Batch]
 ) -> list[np.ndarray]:
-    """The loss is a sum: what the parts give adds up to what the whole gives, padding or not."""
+    """What metrics get of each sample. The loss is a sum: those of samples add up to a batch's."""
     import torch
 
-    def tensors(of: Batch) -> dict[str, Any]:
-        return {key: torch.as_tensor(value) for key, value in of.targets.items()}
+    def tensors(of: Batch) -> tuple[dict[str, Any], Any]:
+        rows = None if of.rows is None else torch.as_tensor(of.rows)
+        return {key: torch.as_tensor(value) for key, value in of.targets.items()}, rows
 
     name = f"objective {type(objective).__name__}"
-    whole = objective.total(torch.as_tensor(logits), tensors(batch))
-    pairs = [(torch.as_tensor(o), tensors(part)) for o, part in zip(outputs, parts, strict=True)]
-    summed = sum(objective.total(*pair).item() for pair in pairs)
+    logits = _noise(codec, batch.inputs)
+    whole = objective.total(torch.as_tensor(logits), *tensors(batch))
+    calls = [
+        (torch.as_tensor(own), *tensors(part))
+        for own, part in zip(_own(codec, logits, parts), parts, strict=True)
+    ]
+    summed = sum(objective.total(*call).item() for call in calls)
     exact = torch.finfo(whole.dtype).eps if whole.is_floating_point() else 0.0
     tolerance = min(max(1e-9, 1_000 * exact), 0.05)  # what a sum of such numbers loses, at most
     if whole.numel() != 1 or not np.isclose(whole.item(), summed, rtol=tolerance):
@@ -162,20 +219,74 @@ def _check_objective(
             f"{name}: the total of a batch is {whole.tolist()}, but its samples' totals add up to "
             f"{summed}; a total is a SUM over the samples, never a mean, and padding adds nothing"
         )
-    return [objective.output(*pair).numpy() for pair in pairs]
+    return [objective.output(*call).numpy() for call in calls]
 
 
-def _splitter(texts: Sequence[TextInput], task: Task) -> Tokenizer:
-    words = " ".join(text if isinstance(text, str) else " ".join(text) for text in texts).split()
-    ids = {word: number for number, word in enumerate(dict.fromkeys(["[UNK]", *words]))}
-    tokenizer = Tokenizer(WordLevel(ids, unk_token="[UNK]"))
+def _own(codec: Codec, logits: np.ndarray, parts: Sequence[Batch]) -> Iterator[np.ndarray]:
+    """The logits of each sample without the padding of its neighbours."""
+    start = 0
+    for part in parts:
+        rows, *others = codec.head.shape(part.inputs)
+        yield logits[(slice(start, start + rows), *map(slice, others))]
+        start += rows
+
+
+def _noise(codec: Codec, inputs: Mapping[str, Any]) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=codec.head.shape(inputs))
+
+
+class _Engine:
+    """Gives logits of the shape that the head says, whatever it is asked."""
+
+    def __init__(self, codec: Codec) -> None:
+        logits = codec.head.axes(codec.inputs)
+        self.graphs = {"model": GraphSpec(inputs=codec.inputs, outputs={"logits": logits})}
+        self._codec = codec
+
+    def run(self, inputs: Arrays, graph: str = "model") -> dict[str, np.ndarray]:
+        return {"logits": _noise(self._codec, inputs).astype(np.float32)}
+
+
+def _check_predictions(name: str, codec: Codec, batch: Batch, samples: int) -> None:
+    if batch.targets:
+        raise PluginError(f"{name}: a batch for prediction has the targets {_list(batch.targets)}")
+    predictions = _predictions(name, codec, batch, samples)
+    try:
+        json.dumps([each.row() for each in predictions])
+    except TypeError as error:
+        raise PluginError(f"{name}: a field of a prediction is no plain JSON: {error}") from error
+    for each in predictions:
+        if taken := _RESERVED & vars(each).keys():
+            raise PluginError(f"{name}: a prediction has the reserved field {_list(sorted(taken))}")
+        if codec.ranked and not isinstance(getattr(each, codec.ranked, None), Mapping):
+            raise PluginError(
+                f'{name}: `ranked` is "{codec.ranked}", but no field of that name maps labels to '
+                "values"
+            )
+
+
+def _check_gold(name: str, codec: Codec, batch: Batch, samples: int) -> None:
+    gold = codec.gold(batch)
+    if gold is not None and len(gold) != samples:
+        raise PluginError(f"{name}: gold gives {len(gold)} predictions for {samples} samples")
+    _predictions(name, codec, batch, samples)
+
+
+def _predictions(name: str, codec: Codec, batch: Batch, samples: int) -> list[Prediction]:
+    found = codec.decode(codec.predict(_Engine(codec), batch, {}), batch)
+    if len(found) != samples:
+        raise PluginError(f"{name}: decode gives {len(found)} predictions for {samples} samples")
+    return found
+
+
+def _letters(texts: Iterable[TextInput]) -> Tokenizer:
+    """A token a letter, so that words have several."""
+    words = chain.from_iterable([text] if isinstance(text, str) else text for text in texts)
+    ids = {letter: number for number, letter in enumerate(["[UNK]", *sorted(set("".join(words)))])}
+    tokenizer = Tokenizer(BPE(ids, [], unk_token="[UNK]"))
     tokenizer.pre_tokenizer = Whitespace()
-    if windowed(task):
-        enable_truncation(tokenizer, task, _WINDOW)
     return tokenizer
 
 
-def _encode(tokenizer: Tokenizer, text: TextInput) -> Any:
-    if isinstance(text, list):
-        return tokenizer.encode(text, is_pretokenized=True)
-    return tokenizer.encode(text) if isinstance(text, str) else tokenizer.encode(*text)
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(names) or "none"

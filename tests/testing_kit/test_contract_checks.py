@@ -52,15 +52,24 @@ def test_class_weights_and_smoothing_keep_the_contract():
 
 @pytest.mark.parametrize("target", LABELS)
 def test_the_transformer_keeps_its_contract(target):
-    task = SequenceTask(options(target))
-    schema, batch = check_task(task, rows(target))
+    codec, batch = check_task(SequenceTask(options(target)), rows(target))
     small = TransformerConfig(layers=1, hidden=8, heads=2, feed_forward=16)
-    check_model(build_transformer, small, batch, head=task.head(schema))
+    check_model(build_transformer, small, batch, head=codec.head, axes=codec.inputs)
+
+
+def test_short_texts_have_several_windows_and_their_batch_fits_a_model():
+    config = options(long_text="window")
+    codec, batch = check_task(
+        SequenceTask(config), rows(), objective=lambda s: SequenceObjective(config, s)
+    )
+    assert batch.rows.tolist() == [2, 1, 4, 1]
+    small = TransformerConfig(layers=1, hidden=8, heads=2, feed_forward=16)
+    check_model(build_transformer, small, batch, head=codec.head, axes=codec.inputs)
 
 
 class MeanObjective(SequenceObjective):
-    def total(self, logits, targets):
-        return super().total(logits, targets) / len(logits)
+    def total(self, logits, targets, rows):
+        return super().total(logits, targets, rows) / len(logits)
 
 
 def test_an_objective_that_gives_a_mean_is_refused():
@@ -71,86 +80,17 @@ def test_an_objective_that_gives_a_mean_is_refused():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_loss_of_few_bits_is_a_sum_all_the_same_and_its_mean_none(dtype):
     class Narrow(SequenceObjective):
-        def total(self, logits, targets):
+        def total(self, logits, targets, rows):
             losses_B = cross_entropy(logits.to(dtype), targets["label"], reduction="none")
             return losses_B.sum()
 
     class NarrowMean(Narrow):
-        def total(self, logits, targets):
-            return super().total(logits, targets) / len(logits)
+        def total(self, logits, targets, rows):
+            return super().total(logits, targets, rows) / len(logits)
 
     check_task(SequenceTask(options()), rows(), objective=lambda s: Narrow(options(), s))
     with pytest.raises(PluginError, match="never a mean"):
         check_task(SequenceTask(options()), rows(), objective=lambda s: NarrowMean(options(), s))
-
-
-class CountingTask(SequenceTask):
-    def collate(self, examples, seeds):
-        batch = super().collate(examples, seeds)
-        batch.inputs["token_type_ids"][:] = len(examples)
-        return batch
-
-
-def test_a_collate_that_mixes_samples_is_refused():
-    with pytest.raises(PluginError, match="token_type_ids of row 0 depends on its neighbours"):
-        check_task(CountingTask(options()), rows())
-
-
-def test_a_task_with_windows_keeps_its_contract_and_its_batch_fits_a_model():
-    config = options(long_text="window")
-    task = SequenceTask(config)
-    schema, batch = check_task(task, rows(), objective=lambda s: SequenceObjective(config, s))
-    assert batch.inputs["windows"].tolist() == [1, 1, 2, 1]
-    small = TransformerConfig(layers=1, hidden=8, heads=2, feed_forward=16)
-    check_model(build_transformer, small, batch, head=task.head(schema))
-
-
-class OneWindow(SequenceTask):
-    """Has the windows, but says that each sample is one."""
-
-    def collate(self, examples, seeds):
-        batch = super().collate(examples, seeds)
-        batch.inputs["windows"][:] = 1
-        return batch
-
-
-class LongWindows(SequenceTask):
-    """Says that the first window has all tokens."""
-
-    def encode(self, row, encoding, schema, *, targets=True):
-        example = super().encode(row, encoding, schema, targets=targets)
-        return {**example, "windows": example["windows"] + np.int32(len(encoding.overflowing))}
-
-
-@pytest.mark.parametrize(
-    ("task", "message"),
-    [
-        (OneWindow, "`windows` of a batch must be how many rows of its inputs each sample has"),
-        (LongWindows, "`windows` of an example must be the lengths of its windows"),
-    ],
-)
-def test_windows_that_are_not_those_of_the_samples_are_refused(task, message):
-    with pytest.raises(PluginError, match=message):
-        check_task(task(options(long_text="window")), rows())
-
-
-class FirstLetters(SequenceTask):
-    def encode(self, row, encoding, schema, *, targets=True):
-        starts = [start for start, _ in encoding.offsets]
-        return super().encode(row, encoding, schema, targets=targets) | {
-            "start": np.int64(starts[-1])
-        }
-
-
-@pytest.mark.parametrize("ids_only", [True, False])
-def test_a_task_that_says_ids_only_and_looks_at_more_is_refused(ids_only):
-    task = FirstLetters(options())
-    task.ids_only = ids_only
-    if not ids_only:
-        check_task(task, rows())
-        return
-    with pytest.raises(PluginError, match="says ids_only, but its examples depend on more"):
-        check_task(task, rows())
 
 
 class Averaging:
@@ -196,7 +136,6 @@ class Bag(nn.Module):
     [("", "padding changes the logits of row 0"), ("unused", "no gradient reaches pooler.weight")],
 )
 def test_broken_models_are_refused(options_, message):
-    task = SequenceTask(options())
-    schema, batch = check_task(task, rows())
+    codec, batch = check_task(SequenceTask(options()), rows())
     with pytest.raises(PluginError, match=message):
-        check_model(Bag, options_, batch, head=task.head(schema))
+        check_model(Bag, options_, batch, head=codec.head)

@@ -1,0 +1,110 @@
+"""Checks that batches hold of each sample what it is by itself, under the names that are said."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nlpkit.errors import PluginError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nlpkit.contracts import Batch, Codec, Example
+
+
+def check_batch(name: str, codec: Codec, examples: Sequence[Example]) -> tuple[Batch, list[Batch]]:
+    """Collates examples together and each by itself.
+
+    Args:
+        name: What messages begin with.
+        codec: Collates.
+        examples: All of one use.
+
+    Returns:
+        The batch of all, and one for each.
+
+    Raises:
+        PluginError: They are not as the codec says, or do not add up.
+    """
+    batch = codec.collate(examples, range(len(examples)))
+    alone = [codec.collate([each], [seed]) for seed, each in enumerate(examples)]
+    _check_inputs(name, codec, batch)
+    for row, (example, own) in enumerate(zip(examples, alone, strict=True)):
+        sizes = _check_inputs(name, codec, own)
+        _check_lengths(f"{name}: lengths of row {row}", codec.lengths(example), own, sizes)
+        _check_rows(name, codec, own, [example])
+    _check_rows(name, codec, batch, examples)
+    _check_neighbours(name, codec, batch, alone)
+    if not np.isclose(batch.count, sum(own.count for own in alone), rtol=1e-12):
+        raise PluginError(f"{name}: the count of a batch is not the sum of its samples' counts")
+    return batch, alone
+
+
+def _check_inputs(name: str, codec: Codec, batch: Batch) -> dict[str, int]:
+    """The size of each named axis."""
+    if batch.inputs.keys() != codec.inputs.keys():
+        raise PluginError(
+            f"{name}: collate gives the inputs {', '.join(batch.inputs)}, but `inputs` of the "
+            f"codec names {', '.join(codec.inputs)}"
+        )
+    sizes: dict[str, int] = {}
+    for key, axes in codec.inputs.items():
+        shape = np.shape(batch.inputs[key])
+        if len(axes) != len(shape) or any(
+            (sizes.setdefault(axis, size) if isinstance(axis, str) else axis) != size
+            for axis, size in zip(axes, shape, strict=True)
+        ):
+            raise PluginError(
+                f"{name}: the input {key} has the shape {shape}, which does not fit its axes "
+                f"{tuple(axes)} {sizes}"
+            )
+    return sizes
+
+
+def _check_lengths(
+    what: str, lengths: Sequence[tuple[int, ...]], own: Batch, sizes: dict[str, int]
+) -> None:
+    if len(lengths) != sizes["rows"]:
+        raise PluginError(f"{what}: are of {len(lengths)} rows, but collate makes {sizes['rows']}")
+    longest = tuple(int(max(part)) for part in zip(*lengths, strict=True))
+    if not set(longest) <= set(sizes.values()):
+        raise PluginError(f"{what}: say {longest} tokens, but the inputs are of {sizes}")
+
+
+def _check_rows(name: str, codec: Codec, batch: Batch, examples: Sequence[Example]) -> None:
+    counts = [len(codec.lengths(example)) for example in examples]
+    rows = np.ones(len(examples), np.int64) if batch.rows is None else np.asarray(batch.rows)
+    if rows.dtype != np.int64 or rows.tolist() != counts:
+        raise PluginError(
+            f"{name}: `rows` of a batch must be, as int64, how many rows of its inputs each sample "
+            f"has: {counts}, not {rows.tolist()}"
+        )
+    for key, arrays in batch.about.items():
+        if len(arrays) != len(examples):
+            raise PluginError(
+                f"{name}: `about` of a batch has {len(arrays)} {key} for {len(examples)} samples"
+            )
+
+
+def _check_neighbours(name: str, codec: Codec, batch: Batch, alone: Sequence[Batch]) -> None:
+    """What a batch holds of a sample depends on the sample alone."""
+    start = 0  # where the inputs of a sample begin
+    for sample, own in enumerate(alone):
+        for kind in ("inputs", "targets"):
+            for key, array in getattr(own, kind).items():
+                whole = getattr(batch, kind)[key]
+                by_sample = kind == "targets" and len(whole) == len(alone)
+                first = sample if by_sample else start
+                cut = (slice(first, first + len(array)), *map(slice, array.shape[1:]))
+                if not np.array_equal(whole[cut], array):
+                    raise PluginError(_depends(name, kind, key, sample))
+        for key, (array,) in own.about.items():
+            if not np.array_equal(batch.about[key][sample], array):
+                raise PluginError(_depends(name, "about", key, sample))
+        start += len(own.inputs[codec.head.over])
+
+
+def _depends(name: str, kind: str, key: str, sample: int) -> str:
+    return f"{name}: {kind} {key} of row {sample} depends on its neighbours, or on chance"
