@@ -12,12 +12,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from nlpkit.contracts import Vocabulary
 from nlpkit.data.loader import Batching, Loading, TrainingSteps, _ends_named
 from nlpkit.data.store import StoreWriter, TokenStore
 from nlpkit.errors import RunError
 from nlpkit_tasks.sequence.config import SequenceConfig
 from nlpkit_tasks.sequence.task import SequenceTask
 from tests.launch.plays import alive, wait_for
+
+SCHEMA = {"labels": ["no", "yes"], "counts": {"no": 1, "yes": 1}, "weights": {"no": 1, "yes": 1}}
 
 
 def steps(folder, last=200):
@@ -29,10 +32,10 @@ def steps(folder, last=200):
     }
     with StoreWriter(folder / "store") as writer:
         for number in range(20):
-            writer.append(example, f":{number}")
+            writer.append(example, f":{number}", [(5,)])
     return TrainingSteps(
         TokenStore.open(folder / "store"),
-        SequenceTask(SequenceConfig()),
+        SequenceTask(SequenceConfig()).codec(SCHEMA, Vocabulary(size=5, max_length=5)),
         Batching(seed=1, batch_size=4),
         Loading(workers=2),
     ).load(1, last)

@@ -34,8 +34,8 @@ from nlpkit_echo.task import EchoTask
 
 rows = [Row({"text": " ".join("abcde"[:n])}, f"rows:{n}") for n in range(1, 6)]
 task = EchoTask(EchoTaskConfig())
-schema, batch = check_task(task, rows, objective=lambda schema: EchoObjective(None, schema))
-check_model(build, EchoModelConfig(), batch, head=task.head(schema))
+codec, batch = check_task(task, rows, objective=lambda schema: EchoObjective(None, schema))
+check_model(build, EchoModelConfig(), batch, head=codec.head)
 """
 NLPKIT = "import sys; from nlpkit.cli.main import main; sys.exit(main())"
 

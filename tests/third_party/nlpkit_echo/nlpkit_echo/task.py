@@ -4,49 +4,56 @@ from __future__ import annotations
 
 import numpy as np
 
-from nlpkit.contracts import Batch, HeadSpec, Prediction, pad
+from nlpkit.contracts import Batch, Codec, HeadSpec, Prediction, Task, pad
 from nlpkit.errors import DataError
 from nlpkit.metrics import RegressionMoments
 
 
-class EchoTask:
+class EchoTask(Task):
     def __init__(self, options):
-        self.text_columns = [options.text]
+        self.columns = {"text": (options.text,)}
 
-    def texts(self, row):
-        text = row.values.get(self.text_columns[0])
-        if not text:
-            raise DataError(row.address, column=self.text_columns[0], problem="has no text")
-        return text
+    def texts(self, row, *, targets):
+        (column,) = self.columns["text"]
+        if not row.values.get(column):
+            raise DataError(row.address, column=column, problem="has no text")
+        return {"text": row.values[column]}
 
-    def stratum(self, row):
-        return ""
+    def fit(self, rows):
+        return {"longest": max(self.words(row) for row in rows)}
 
-    def fit_schema(self, rows):
-        return {"longest": max(len(self.texts(row).split()) for row in rows)}
+    def codec(self, schema, vocabulary):
+        return EchoCodec(self, schema, vocabulary)
 
-    def encode(self, row, encoding, schema, *, targets=True):
-        example = {"input_ids": np.array(encoding.ids, np.int32)}
-        if targets:
-            example["words"] = np.float64(len(self.texts(row).split()) / schema["longest"])
+    def words(self, row):
+        return len(self.texts(row, targets=True)["text"].split())
+
+
+class EchoCodec(Codec):
+    head = HeadSpec(size=1)
+
+    def __init__(self, task, schema, vocabulary):
+        super().__init__(schema, vocabulary)
+        self.task = task
+
+    def encode(self, row, encodings, use):
+        example = {"input_ids": np.array(encodings["text"].ids, np.int32)}
+        if use != "predict":
+            example["words"] = np.float64(self.task.words(row) / self.schema["longest"])
         return example
 
     def collate(self, examples, seeds):
-        ids = pad([example["input_ids"] for example in examples]).astype(np.int64)
-        mask = pad([np.ones(len(example["input_ids"]), np.int64) for example in examples])
-        labelled = "words" in examples[0]
-        targets = {"words": np.array([e["words"] for e in examples])} if labelled else {}
+        ids = [example["input_ids"].astype(np.int64) for example in examples]
+        known = "words" in examples[0]
         return Batch(
-            inputs={"input_ids": ids, "attention_mask": mask},
-            targets=targets,
+            inputs={"input_ids": pad(ids), "attention_mask": pad([np.ones_like(e) for e in ids])},
+            targets={"words": np.array([e["words"] for e in examples])} if known else {},
             count=float(len(examples)),
         )
 
-    def head(self, schema):
-        return HeadSpec(size=1)
-
-    def metrics(self, schema):
+    def metrics(self):
         return [RegressionMoments(target="words")]
 
-    def decode(self, output, batch, schema):
-        return [Prediction(words=round(float(value) * schema["longest"])) for value in output[:, 0]]
+    def decode(self, outputs, batch):
+        shares = outputs["logits"][:, 0].tolist()
+        return [Prediction(words=round(share * self.schema["longest"])) for share in shares]
