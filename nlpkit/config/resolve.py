@@ -26,8 +26,11 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", bound=Component)
 
-_SHAPES = {"task": Task, "exporter": Exporter}
-"""What components are built from, where version 0.1 had others."""
+_SHAPES = {
+    "task": (Task, "it has texts, fit and codec, which gives the Codec that does the rest"),
+    "exporter": (Exporter, "it has export(graphs, out), and open(path) gives functions by graph"),
+}
+"""What components are, where those of version 0.1 were not, and what changed."""
 
 KINDS = {
     "task": "task",
@@ -145,11 +148,12 @@ def build(component: Component, kind: str, host: Host, *args: Any, **kwargs: Any
     target, options = load(record, record.target), options_of(component, kind, host)
     with quietly(f'{kind} "{component.name}"', NlpkitError):
         built = target(options, *args, **kwargs)
-    if kind in _SHAPES and not isinstance(built, _SHAPES[kind]):
+    shape, change = _SHAPES.get(kind, (object, ""))
+    if not isinstance(built, shape):
         raise PluginError(
-            f'{kind} "{component.name}": gave {type(built).__name__}, which is no nlpkit.contracts.'
-            f"{_SHAPES[kind].__name__}, as version 0.2 wants it; docs/plugins.md says what changed "
-            "since 0.1"
+            f'{kind} "{component.name}": {type(built).__name__} is no nlpkit.contracts.'
+            f'{shape.__name__}. Since nlpkit 0.2 each {kind} is one: {change}; "From 0.1 to 0.2" '
+            "in docs/plugins.md says how to port it, and nlpkit-sdk==0.1.* takes it as it is"
         )
     return built
 

@@ -240,7 +240,9 @@ class _Engine:
 
     def __init__(self, codec: Codec) -> None:
         logits = codec.head.axes(codec.inputs)
-        self.graphs = {"model": GraphSpec(inputs=codec.inputs, outputs={"logits": logits})}
+        self.graphs: Mapping[str, GraphSpec] = {
+            "model": GraphSpec(inputs=codec.inputs, outputs={"logits": logits})
+        }
         self._codec = codec
 
     def run(self, inputs: Arrays, graph: str = "model") -> dict[str, np.ndarray]:

@@ -24,12 +24,13 @@ from tests.docs.pages import PLUGINS, headings, table, titled
 FILES = titled(PLUGINS)
 PLUGIN_FILES = [name for name in FILES if name.startswith("my_")]
 TEXT = PLUGINS.read_text("utf-8")
+BASES = (contracts.Task, contracts.Codec, contracts.Exporter, contracts.Observer)
 PROTOCOLS = [
     value
     for value in vars(contracts).values()
     if inspect.isclass(value)
     and value.__module__ == contracts.__name__
-    and (getattr(value, "_is_protocol", False) or value is contracts.Observer)
+    and (getattr(value, "_is_protocol", False) or value in BASES)
 ]
 
 
@@ -85,6 +86,17 @@ def test_they_train_together_in_another_process(folder, capfd):
     assert nlpkit.load(run.path).predict(["please refund number 7"])[0].label == "1"
 
 
+def test_its_task_trains_with_its_objective(folder):
+    words = "nobody few some many all".split()
+    lines = [f"{words[n % 5]} of you {who},{n % 5}" for n in range(60) for who in ("may", "will")]
+    (folder / "replies.csv").write_text("\n".join(["message,replies", *lines]), "utf-8")
+    assert main(["train", "replies.yaml"]) == 0
+    run = nlpkit.Run(folder / "runs" / "replies")
+    assert run.metrics["validation"]["pearson"] > 0.9
+    few, many = nlpkit.load(run.path).predict(["nobody of you may", "all of you will"])
+    assert few.replies < 1 < 3 < many.replies
+
+
 def test_the_command_shows_the_best_run(folder, guide_project, capsys):
     host = Host.discover()
     host.bring(["./my_command.py"], folder)
@@ -94,9 +106,9 @@ def test_the_command_shows_the_best_run(folder, guide_project, capsys):
 
 
 def test_its_test_passes(folder):
-    Host.discover().bring(["./my_conv.py"], folder)
+    Host.discover().bring(["./my_conv.py", "./my_replies.py"], folder)
     names: dict[str, Any] = {}
-    exec(compile(FILES["test_my_conv.py"], "test_my_conv.py", "exec"), names)
+    exec(compile(FILES["test_mine.py"], "test_mine.py", "exec"), names)
     tests = [value for name, value in names.items() if name.startswith("test_")]
     assert len(tests) == 1
     tests[0]()
