@@ -1,4 +1,4 @@
-"""The source `files`: csv, tsv, jsonl, parquet and xlsx, from a path or an fsspec URL.
+"""The source `files`: csv, tsv, jsonl, conll, parquet and xlsx, from a path or an fsspec URL.
 
 Rows carry the line on which they start. A row that is broken is given as its error, and reading
 goes on after it; a file that cannot be read at all raises.
@@ -19,6 +19,7 @@ from nlpkit.data.encoding import LONGEST, lines
 from nlpkit.data.opening import opened, path_of
 from nlpkit.errors import DataError
 from nlpkit.secrets import shown as shown_url
+from nlpkit_data.conll import read_conll
 from nlpkit_data.delimited import read_csv, read_tsv
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def reader(location: str) -> Reader:
                 pass  # there is a file, so its suffix is at fault
         named = re.sub(r"(?<!^)\W.*", "…", suffix, flags=re.DOTALL)  # it may be signed
         problem = f'has the suffix "{named}", which names no kind of file that can be read'
-        remedy = f"they are {', '.join(READERS)}, the first four also with .gz"
+        remedy = f"they are {', '.join(READERS)}, the first six also with .gz"
         if "://" in location:
             remedy += "; download a folder, or what has a link without suffix, and name that"
         raise DataError(shown(location), problem=problem, remedy=remedy)
@@ -220,6 +221,8 @@ _TEXTS: dict[str, Reader] = {
     ".tsv": read_tsv,
     ".jsonl": read_jsonl,
     ".ndjson": read_jsonl,
+    ".conll": read_conll,
+    ".bio": read_conll,
 }
 READERS: dict[str, Reader] = {
     **_TEXTS,

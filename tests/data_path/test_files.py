@@ -217,7 +217,8 @@ def test_fields_may_be_huge(tmp_path: Path) -> None:
             "a.txt",
             b"text",
             'a.txt: has the suffix ".txt", which names no kind of file that can be read (they are '
-            ".csv, .tsv, .jsonl, .ndjson, .parquet, .xlsx, the first four also with .gz)",
+            ".csv, .tsv, .jsonl, .ndjson, .conll, .bio, .parquet, .xlsx, the first six also with "
+            ".gz)",
         ),
         ("a.csv.gz", b"no gzip", "a.csv.gz: is not a whole gzip file"),
         (
