@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from nlpkit.contracts import Batch, Codec, Engine, Example, Task, Use
     from nlpkit.plugin.host import Host
 
-Text = str | tuple[str, ...]
-"""One text, or a pair of texts for a task with two text columns."""
+Text = str | tuple[str, ...] | list[str]
+"""One text; a pair of texts for a task with two text columns; the words of a text for a task that
+takes them."""
 
 WINDOW = 64
 """Batches that are sorted by length together: padding stays small, and memory constant."""
@@ -36,6 +37,7 @@ WINDOW = 64
 _SCORES = 1 << 22
 """Scores of a window, at most, where there are many labels: a Python number takes 32 bytes."""
 
+_RESERVED = {"text", "error"}
 _TYPES: dict[str, Callable[[str], Any]] = {"int": int, "bool": "true".__eq__}
 
 
@@ -122,7 +124,8 @@ class Model:
         """One prediction for each text, in the order of the texts.
 
         Args:
-            texts: Any iterable of strings (or of pairs, where the task has two text columns).
+            texts: Any iterable of strings, of pairs where the task has two text columns, or of
+                lists of words where it takes them.
             batch_size: Texts (or windows of long ones) that go through the model together; it does
                 not change what comes out, but for scores of rounded weights (int8) a little.
             top_k: How many labels a prediction gives the score of, the best first; None: all, in
@@ -244,13 +247,13 @@ class Model:
         return row
 
     def _row(self, text: Any, address: str) -> Row:
-        columns = self.columns
-        text = _python(text)
+        columns, text = self.columns, _python(text)
         several = isinstance(text, tuple | list)
-        if isinstance(text, list) and len(columns) == 1 and self.task.words:
-            return Row({columns[0]: text}, address)
         if several and len(columns) == 1:
-            raise DataError(address, value=text, problem="is a pair; the task takes single texts")
+            if self.task.words:
+                return Row({columns[0]: list(text)}, address)
+            problem = f"is a {type(text).__name__}; the task takes single texts"
+            raise DataError(address, value=text, problem=problem)
         if len(columns) > 1 and not (several and len(text) == len(columns)):
             named = " and ".join(columns)
             raise DataError(address, value=text, problem=f"is not a pair of texts ({named})")
@@ -341,9 +344,16 @@ def fields(prediction: Prediction, top_k: int | None, ranked: str) -> dict[str, 
 
     Raises:
         InputError: There are no labels to choose from.
+        PluginError: A field has a name that a line keeps for the text, or for what is wrong.
     """
+    said = prediction.row()
+    if taken := _RESERVED & said.keys():
+        raise PluginError(
+            f'the task predicts a field "{taken.pop()}", which lines have for something else: '
+            "text is what was given, error what is wrong with it; it needs another name"
+        )
     if top_k is None:
-        return prediction.row()
+        return said
     _keep_best(prediction, top_k, ranked)
     best = getattr(prediction, ranked).items()
     return {**prediction.row(), "top": [{"label": key, "score": score} for key, score in best]}

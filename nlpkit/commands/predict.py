@@ -44,7 +44,7 @@ _TABLE_ROWS = 1000
     "--input",
     "source",
     metavar="FILE",
-    help="csv, tsv, jsonl, parquet, xlsx, or txt: a text a line.",
+    help="csv, tsv, jsonl, conll, parquet, xlsx, or txt: a text a line.",
 )
 @click.option(
     "--input-encoding", default=AUTO, metavar="NAME", help="Default: UTF-8; gb18030, latin-1, …"

@@ -47,7 +47,8 @@ class Service:
     """
 
     def __init__(self, model: Model, *, batch_size: int, note: Callable[[str], None]) -> None:
-        self._columns, self._ranked = model.columns, model.codec.ranked
+        self._columns, self._words = model.columns, model.task.words
+        self._ranked = model.codec.ranked
         self._note = note
         self._metrics = Metrics()
         self._batcher = Batcher(model, self._metrics, batch_size=batch_size, note=note)
@@ -68,7 +69,7 @@ class Service:
     async def _predict(self, request: Request) -> Response:
         body = await _body(request)
         with self._metrics.seconds.time():
-            question = read(body, self._columns)
+            question = read(body, self._columns, words=self._words)
             rows = question.rows
             outcomes = await self._outcomes(request, rows) if rows else []
             first = outcomes[0] if question.single else None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nlpkit.bundle.forms import fields_of
 from nlpkit.bundle.load import load
 from nlpkit.commands.complete import runs
 from nlpkit.errors import InputError, Interrupted
@@ -58,8 +59,7 @@ def command(
     make_room()
     with _bound(host, port) as listener:
         model = load(run_folder, backend=backend, trust_plugins=trust_plugins)
-        names = model.columns
-        model.predict(["text" if len(names) == 1 else tuple(names)])  # the first one is slow
+        fields_of(model)  # the first one is slow, and may have fields that no answer can have
         service = Service(model, batch_size=batch_size, note=terminal.note)
         _listen(listener, host)
         address, number = listener.getsockname()[:2]

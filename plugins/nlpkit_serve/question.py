@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 TEXTS = 256
 """Texts of one request, at most."""
 CHARACTERS = 10_000
-"""Characters of one text, or of both of a pair, at most."""
+"""Characters of one text, of both of a pair, or of all its words, at most."""
+WORDS = 5_000
+"""Words of a text that is given as a list of them, at most: as many as so many characters make."""
 
 _KEYS = ("text", "texts", "top_k")
 _EXAMPLE = '{"texts": ["…"]}'
@@ -38,12 +40,13 @@ class Question:
     top_k: int | None
 
 
-def read(body: bytes, columns: Sequence[str]) -> Question:
+def read(body: bytes, columns: Sequence[str], *, words: bool = False) -> Question:
     """The question that a body holds.
 
     Args:
         body: JSON in UTF-8.
         columns: The task's columns of texts.
+        words: Whether it takes lists of words too.
 
     Raises:
         HTTPException: 400 for what is no question, 413 for too many texts.
@@ -65,7 +68,7 @@ def read(body: bytes, columns: Sequence[str]) -> Question:
     if top_k is not None and (type(top_k) is not int or top_k < 1):
         raise HTTPException(400, '"top_k" must be a whole number of at least 1')
     rows = [
-        _row(text, "text" if single else f"texts[{number}]", columns)
+        _row(text, "text" if single else f"texts[{number}]", columns, words)
         for number, text in enumerate(texts)
     ]
     return Question(rows, single, top_k)
@@ -99,13 +102,17 @@ def _no_number(name: str) -> NoReturn:
     raise ValueError(f"it has no {name}")
 
 
-def _row(value: Any, address: str, columns: Sequence[str]) -> Row | DataError:
-    pair = len(columns) > 1
-    values: list[Any] = value if pair and isinstance(value, list) else [value]
-    if len(values) != len(columns) or not all(isinstance(each, str | None) for each in values):
-        problem = f"is no pair of texts ({' and '.join(columns)})" if pair else "is no text"
+def _row(value: Any, address: str, columns: Sequence[str], words: bool) -> Row | DataError:
+    pair, words = len(columns) > 1, words and len(columns) == 1
+    parts: list[Any] = value if isinstance(value, list) and (pair or words) else [value]
+    values, kinds = parts if pair else [value], str if words else str | None
+    if len(values) != len(columns) or not all(isinstance(each, kinds) for each in parts):
+        problem = "is no text and no list of words" if words else "is no text"
+        problem = f"is no pair of texts ({' and '.join(columns)})" if pair else problem
         return DataError(address, problem=problem)
-    size = sum(len(each or "") for each in values)
+    if len(parts) > WORDS:
+        return DataError(address, problem=f"has {len(parts)} words; at most {WORDS} are taken")
+    size = sum(len(each or "") for each in parts)
     if size > CHARACTERS:
         return DataError(address, problem=f"has {size} characters; at most {CHARACTERS} are taken")
     return Row(dict(zip(columns, values, strict=True)), address)

@@ -17,7 +17,8 @@ from tests.docs.pages import REPOSITORY, blocks, table, titled
 PAGE = REPOSITORY / "docs" / "serving.md"
 LIMITS = {
     "texts of a request": question.TEXTS,
-    "characters of a text, or of a pair": question.CHARACTERS,
+    "characters of a text, of a pair, or of words together": question.CHARACTERS,
+    "words of a text that is a list of them": question.WORDS,
     "bytes of a body": app.BODY,
     "texts that wait for the model": batching.WAITING,
     "open connections": server.CONNECTIONS,
