@@ -315,6 +315,14 @@ class Codec:
         """
         return None
 
+    def remarks(self, row: Row, encodings: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        """What `nlpkit check` should warn of in a row that can be used: what it has, and a remedy.
+
+        Rows with the same remark are counted: `("have no words", "…")` is said as "3 of 80 rows
+        have no words". Nothing is cut off the encodings.
+        """
+        return ()
+
 
 class Engine(Protocol):
     """Runs a network, whichever library does it."""

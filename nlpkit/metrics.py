@@ -57,11 +57,11 @@ class Confusion:
     def compute(self, state: np.ndarray) -> dict[str, float]:
         """The three values."""
         hits, predicted, support = self._counts(state)
-        f1 = _ratio(2 * hits, predicted + support)
+        f1 = ratio(2 * hits, predicted + support)
         return {
-            "accuracy": float(_ratio(hits.sum(), support.sum())),
-            "macro_f1": _macro(f1, predicted + support),
-            "weighted_f1": float(_ratio((f1 * support).sum(), support.sum())),
+            "accuracy": float(ratio(hits.sum(), support.sum())),
+            "macro_f1": macro(f1, predicted + support),
+            "weighted_f1": float(ratio((f1 * support).sum(), support.sum())),
         }
 
     def details(self, state: np.ndarray) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class Confusion:
             places, which = np.unique(places, return_inverse=True)
             rows = np.bincount(which, state[:, 1]).astype(int)
             matrix["cells"] = np.stack([places // size, places % size, rows], axis=1).tolist()
-        table = _per_label(self._labels, *self._counts(state))
+        table = per_label(self._labels, *self._counts(state))
         return {"per_class": table, "confusion_matrix": matrix}
 
     def _counts(self, state: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -127,14 +127,14 @@ class MultilabelCounts:
         hits, predicted, support = self._counts(state)
         either = predicted + support
         return {
-            "macro_f1": _macro(_ratio(2 * hits, either), either),
-            "micro_f1": float(_ratio(2 * hits.sum(), either.sum())),
-            "subset_accuracy": float(_ratio(state[-2], state[-1])),
+            "macro_f1": macro(ratio(2 * hits, either), either),
+            "micro_f1": float(ratio(2 * hits.sum(), either.sum())),
+            "subset_accuracy": float(ratio(state[-2], state[-1])),
         }
 
     def details(self, state: np.ndarray) -> dict[str, Any]:
         """Precision, recall, F1 and support of each label."""
-        return {"per_class": _per_label(self._labels, *self._counts(state))}
+        return {"per_class": per_label(self._labels, *self._counts(state))}
 
     def _counts(self, state: np.ndarray) -> np.ndarray:
         return state[:-2].reshape(3, len(self._labels))
@@ -179,22 +179,25 @@ class RegressionMoments:
         return {}
 
 
-def _ratio(part: Any, whole: Any) -> Any:
+def ratio(part: Any, whole: Any) -> Any:
+    """`part` ÷ `whole`, and 0 where `whole` is 0."""
     return np.divide(part, whole, out=np.zeros_like(part, dtype=np.float64), where=whole != 0)
 
 
-def _macro(f1: np.ndarray, seen: np.ndarray) -> float:
-    return float(_ratio(f1.sum(), np.count_nonzero(seen)))
+def macro(f1: np.ndarray, seen: np.ndarray) -> float:
+    """The mean over the labels of which `seen` is not 0."""
+    return float(ratio(f1.sum(), np.count_nonzero(seen)))
 
 
-def _per_label(
+def per_label(
     labels: Sequence[str], hits: np.ndarray, predicted: np.ndarray, support: np.ndarray
 ) -> list[dict[str, Any]]:
+    """A row for each label: precision, recall, F1 and support."""
     columns = zip(
         labels,
-        _ratio(hits, predicted).tolist(),
-        _ratio(hits, support).tolist(),
-        _ratio(2 * hits, predicted + support).tolist(),
+        ratio(hits, predicted).tolist(),
+        ratio(hits, support).tolist(),
+        ratio(2 * hits, predicted + support).tolist(),
         support.astype(int).tolist(),
         strict=True,
     )

@@ -108,6 +108,7 @@ class Quality:
         self._counts = TokenCounts(tokenizer)
         self._odd = [(*odd, _Seen()) for odd in _oddities(codec.labels)]
         self._cut, self._unknown, self._empty = _Seen(), _Seen(), _Seen()
+        self._remarks = defaultdict[tuple[str, str], _Seen](_Seen)
         self._codec, self._windowed = codec, self._encoder.in_windows
         self._windows, self._several = 0, 0
         self.bytes = 0
@@ -147,7 +148,8 @@ class Quality:
             yield self._repeated(repeat, first, second)
 
     def problems_of_tokens(self, *, trained: bool) -> Iterator[Problem]:
-        """What the tokenizer loses: ends of texts, unknown words, whole texts, capitals."""
+        """What the tokenizer loses: ends of texts, unknown words, whole texts, capitals; and what
+        the task has to say of rows and their tokens."""
         facts, longest = self.facts(), self._config.tokenizer.max_length
         if facts.truncated >= _CUT:
             most, remedy = f"{longest} tokens", f"99% fit into {_KEY}: {facts.lengths['p99']}"
@@ -173,6 +175,8 @@ class Quality:
                 f"{self._rows(self._empty)} hold nothing that the tokenizer keeps",
                 "remove them: all of them look the same to the model",
             )
+        for (message, remedy), seen in self._remarks.items():
+            yield seen.warning(f"{self._rows(seen)} {message}", remedy)
         if not trained and lacks_capitals(self._tokenizer):
             yield self._config.origin.warning(
                 ("tokenizer",),
@@ -198,6 +202,8 @@ class Quality:
         for found, seen in ((cut, self._cut), (unknown, self._unknown), (empty, self._empty)):
             if found:
                 seen.add(row.address)
+        for remark in self._codec.remarks(row, each.encodings):
+            self._remarks[remark].add(row.address)
         wanted = [(labels, seen) for labels, _, _, seen in self._odd if len(seen.first) < 2]
         stratum = self._task.stratum(row) if wanted else ""
         for labels, seen in wanted:
@@ -227,7 +233,11 @@ class Quality:
             remedy = "remove them: they count twice"
         elif repeat.kind == "conflict":
             one, other = self._task.stratum(first), self._task.stratum(second)
-            targets = f': "{shorten(other)}", not "{shorten(one)}"' if one and other else ""
+            targets = (
+                f': "{shorten(other)}", not "{shorten(one)}"'
+                if one and other and one != other
+                else ""
+            )
             message = f"has the text of {there} and another target{targets}; {of}"
             remedy = "correct or remove one of each two"
         else:

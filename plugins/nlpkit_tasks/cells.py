@@ -70,7 +70,7 @@ def text(row: Row, column: str) -> str:
 def label(row: Row, column: str) -> str:
     """A label as text: JSON's true is "true", 1 is "1", and so is 1.0."""
     value = cell(row, column)
-    if isinstance(value, str) and (parts := _listed(value)):
+    if isinstance(value, str) and (parts := as_list(value)):
         value = parts if isinstance(parts[0], str) or _are_flags(parts) else value
     name = _name(row, column, value)
     if not name:
@@ -80,7 +80,7 @@ def label(row: Row, column: str) -> str:
 
 def lists_flags(label: str) -> bool:
     """Whether a label is the text of a list of 0 and 1; it may be an interval as well."""
-    return _may_be_flags(_listed(label) or ())
+    return _may_be_flags(as_list(label) or ())
 
 
 def places(row: Row, column: str) -> int:
@@ -205,7 +205,7 @@ def _parts(row: Row, column: str) -> Sequence[Any]:
     """What a cell lists."""
     value = cell(row, column)
     if isinstance(value, str):
-        listed = _listed(value)
+        listed = as_list(value)
         if listed is None and _is_torn(value.strip()):
             remedy = 'write ["a", "b"], or separate labels by commas'
             problem = "is no JSON list"
@@ -218,7 +218,7 @@ def _parts(row: Row, column: str) -> Sequence[Any]:
     return value if isinstance(value, list | tuple) else [value]
 
 
-def _listed(text: str) -> list[Any] | None:
+def as_list(text: str) -> list[Any] | None:
     """The list that a text is, as JSON, Python or numpy write lists, tuples and sets; or None."""
     text = text.strip()
     if text in ("set()", "frozenset()"):

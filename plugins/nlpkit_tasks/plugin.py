@@ -20,3 +20,10 @@ def nlpkit_tasks() -> Iterator[nlpkit.TaskRecord]:
         config="nlpkit_tasks.sequence.config:SequenceConfig",
         summary="One label, several, or a number for a text or a pair of texts",
     )
+    yield nlpkit.TaskRecord(
+        name="token",
+        target="nlpkit_tasks.token.task:TokenTask",
+        objective="nlpkit_tasks.token.objective:TokenObjective",
+        config="nlpkit_tasks.token.config:TokenConfig",
+        summary="Entities in a text or in a list of words",
+    )

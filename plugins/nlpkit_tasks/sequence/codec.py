@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nlpkit.contracts import Batch, Codec, Cut, HeadSpec, Part, Prediction, Windows, pad
+from nlpkit.contracts import Batch, Codec, Cut, HeadSpec, Part, Prediction, Windows
 from nlpkit.errors import DataError, closest
 from nlpkit.metrics import Confusion, MultilabelCounts, RegressionMoments
-from nlpkit_tasks import cells
+from nlpkit_tasks import cells, inputs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from tokenizers import Encoding
 
     from nlpkit.contracts import Arrays, Example, Metric, Row, Schema, Use, Vocabulary
     from nlpkit_tasks.sequence.task import SequenceTask
@@ -38,7 +36,8 @@ class SequenceCodec(Codec):
     def encode(self, row: Row, encodings: Mapping[str, Any], use: Use) -> Example:
         """`input_ids`, `token_type_ids`, `windows`, and with targets `label` and `weight`."""
         encoding = encodings["text"]
-        example = _joined(encoding) if self._windowed else _arrays(encoding)
+        example: dict[str, Any]
+        example = inputs.joined(encoding) if self._windowed else inputs.arrays(encoding)
         if use == "predict":
             return example
         target, weight = self._task.target(row), self._task.weight(row)
@@ -61,22 +60,14 @@ class SequenceCodec(Codec):
 
     def collate(self, examples: Sequence[Example], seeds: Sequence[int]) -> Batch:
         """Inputs of int64 [rows, tokens]; targets `label` and `weight`; nothing here is random."""
-        ids, types = (self._rows(examples, name) for name in ("input_ids", "token_type_ids"))
-        inputs = {
-            "input_ids": pad(ids).astype(np.int64),
-            "attention_mask": pad([np.ones(len(row), np.int64) for row in ids]),
-            "token_type_ids": pad(types).astype(np.int64),
-        }
-        rows = None
-        if len(ids) > len(examples):
-            rows = np.array([len(each["windows"]) for each in examples], np.int64)
+        arrays, rows = inputs.padded(examples)
         if "label" not in examples[0]:
-            return Batch(inputs=inputs, targets={}, count=float(len(examples)), rows=rows)
+            return Batch(inputs=arrays, targets={}, count=float(len(examples)), rows=rows)
         names = ("label", "weight")
         targets = {name: np.stack([example[name] for example in examples]) for name in names}
         each = targets["label"].shape[1] if targets["label"].ndim > 1 else 1
         count = float(targets["weight"].sum()) * each
-        return Batch(inputs=inputs, targets=targets, count=count, rows=rows)
+        return Batch(inputs=arrays, targets=targets, count=count, rows=rows)
 
     def metrics(self) -> Sequence[Metric]:
         """One metric, which gives several values."""
@@ -106,16 +97,6 @@ class SequenceCodec(Codec):
             Prediction(labels=[labels[at] for at, has in enumerate(row) if has]) for row in targets
         ]
 
-    def _rows(self, examples: Sequence[Example], name: str) -> list[np.ndarray]:
-        """The arrays of all windows, sample after sample; without windows those of the samples."""
-        if not self._windowed:
-            return [example[name] for example in examples]
-        return [
-            part
-            for example in examples
-            for part in np.split(example[name], np.cumsum(example["windows"])[:-1])
-        ]
-
     def _id(self, row: Row, label: str) -> int:
         labels = self.schema["labels"]
         place = bisect_left(labels, label)
@@ -129,20 +110,6 @@ class SequenceCodec(Codec):
                 remedy=cells.NUMBERS if label.isdecimal() and int(label) < len(labels) else "",
             )
         return place
-
-
-def _arrays(encoding: Encoding) -> dict[str, Any]:
-    return {
-        "input_ids": np.array(encoding.ids, np.int32),
-        "token_type_ids": np.array(encoding.type_ids, np.uint8),
-    }
-
-
-def _joined(windows: Sequence[Encoding]) -> dict[str, Any]:
-    """The arrays of windows one after the other, and how long each is."""
-    parts = [_arrays(each) for each in windows]
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return {**joined, "windows": np.array([len(each.ids) for each in windows], np.int32)}
 
 
 def _mean(logits: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
