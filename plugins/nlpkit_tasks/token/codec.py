@@ -170,6 +170,6 @@ class TokenCodec(Codec):
             yield entity, {**shown, "start": start, "end": end}
 
 
-def _listed(encodings: Encoding | Sequence[Encoding]) -> Sequence[Encoding]:
+def _listed(encodings: Any) -> Sequence[Encoding]:
     """The windows of a text; one that is cut is one of them."""
     return encodings if isinstance(encodings, list) else [encodings]

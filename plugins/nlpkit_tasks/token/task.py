@@ -110,8 +110,7 @@ class TokenTask(Task):
         """The entities of a row. Raises DataError."""
         column = self.options.label
         value = cells.cell(row, column)
-        given = cells.as_list(value) if isinstance(value, str) and value.strip() else value
-        given = [] if given is None or given == "" else given
+        given = cells.as_list(value) if isinstance(value, str) and value else value or []
         if not isinstance(given, list | tuple):
             problem = "is neither a list of tags nor of spans"
             raise DataError(
@@ -142,12 +141,11 @@ class TokenTask(Task):
         starts, ends = [[place[at] for place in words.places] for at in (0, 1)]
         marked, cuts = list[Entity](), False
         for span in spans:
-            start, end, label = (span.get(name) for name in ("start", "end", "label"))
-            numbers = isinstance(start, int) and isinstance(end, int)
-            if not (numbers and isinstance(label, str) and label):
-                raise self._unfit(
-                    row, span, "needs start and end, whole numbers, and label, a text"
-                )
+            start, end, label = map(span.get, ("start", "end", "label"))
+            if not (isinstance(start, int) and isinstance(end, int)):
+                raise self._unfit(row, span, "has no whole numbers as start and end")
+            if not (isinstance(label, str) and label):
+                raise self._unfit(row, span, "has no text as label")
             if not 0 <= start < end <= len(words.text):
                 problem = f"is empty, or not inside the {len(words.text)} characters of the text"
                 raise self._unfit(row, span, problem)
