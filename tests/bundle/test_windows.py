@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from nlpkit.data.windows import pooled
 
 import nlpkit
 from nlpkit.bundle.gate import answers, questions
@@ -15,7 +16,6 @@ from nlpkit.bundle.parity import Gate
 from nlpkit.config.resolve import build_objective
 from nlpkit.contracts import WINDOWS, Row
 from nlpkit.data.loader import to_tensors
-from nlpkit.data.windows import pooled
 from nlpkit.nn import StepModule
 from tests.bundle.bundles import CLASSES, TEXTS, make_run
 
