@@ -125,10 +125,11 @@ class Facts:
     faults: tuple[str, ...] = ()
 
 
-State = Literal["ok", "warning", "failure"]
+Judged = str | tuple[Literal["warning", "failure"], str, str, str]
+"""What was found; where something is wrong its state, what was found, what follows, a remedy."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Finding:
     """One thing that was looked at.
 
@@ -141,7 +142,7 @@ class Finding:
     """
 
     topic: str
-    state: State = "ok"
+    state: Literal["ok", "warning", "failure"]
     value: str
     meaning: str = ""
     remedy: str = ""

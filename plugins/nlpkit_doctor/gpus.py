@@ -11,12 +11,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from nlpkit_doctor.facts import GB, Finding, gigabytes
+from nlpkit_doctor.facts import GB, gigabytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from nlpkit_doctor.facts import Driver, Facts, Torch
+    from nlpkit_doctor.facts import Driver, Facts, Gpu, Judged, Torch
 
 FLOORS = {11: 450, 12: 525, 13: 580}
 """The oldest driver for each major release of CUDA."""
@@ -34,53 +34,45 @@ _SMALL_GPU = 8 * GB
 _BUSY = 0.1  # of a GPU's memory
 
 
-def judge_gpus(facts: Facts) -> Iterator[Finding]:
+def judge_gpus(facts: Facts) -> Iterator[tuple[str, Judged | None]]:
     """Torch, the driver, the GPUs, and how fast they are."""
-    yield _torch(facts)
-    yield _driver(facts)
-    yield _gpus(facts)
-    yield from _cuda(facts)
-    yield from _busy(facts.driver)
-    yield from _speed(facts.torch)
+    yield "torch", _torch(facts)
+    yield "NVIDIA driver", _driver(facts)
+    yield "GPUs", _gpus(facts)
+    if facts.torch and facts.torch.available:
+        yield "cuDNN", facts.torch.cudnn or "none"
+        yield "NCCL", facts.torch.nccl or "none"
+        for number, gpu in enumerate(facts.torch.gpus):
+            yield f"GPU {number}", _gpu(facts, gpu, facts.torch.architectures)
+    yield "in use", _busy(facts.driver)
+    if facts.torch:
+        yield from _speed(facts.torch)
 
 
-def _torch(facts: Facts) -> Finding:
+def _torch(facts: Facts) -> Judged:
+    remedy = "pip install 'nlpkit-sdk[train]'"
     if facts.torch:
         build = f"for CUDA {facts.torch.cuda}" if facts.torch.cuda else "without CUDA"
-        return Finding(topic="torch", value=f"{facts.torch.version}, built {build}")
+        return f"{facts.torch.version}, built {build}"
     if facts.torch_fault:
-        return Finding(
-            topic="torch",
-            state="failure",
-            value=facts.torch_fault,
-            meaning="Nothing can be trained.",
-            remedy="install torch anew, in a new environment: pip install 'nlpkit-sdk[train]'",
-        )
-    return Finding(
-        topic="torch",
-        state="warning",
-        value="not installed",
-        meaning="Exports to ONNX predict; nothing can be trained.",
-        remedy="pip install 'nlpkit-sdk[train]'",
-    )
+        remedy = f"install torch anew, in a new environment: {remedy}"
+        return "failure", facts.torch_fault, "Nothing can be trained.", remedy
+    meaning = "Exports to ONNX predict; nothing can be trained."
+    return "warning", "not installed", meaning, remedy
 
 
-def _driver(facts: Facts) -> Finding:
+def _driver(facts: Facts) -> Judged:
     version = facts.driver.version if facts.driver else facts.module
     if not version:
-        return Finding(topic="NVIDIA driver", value="none")
+        return "none"
     built = re.match(r"\d+", facts.torch.cuda) if facts.torch else None
     floor = FLOORS.get(int(built[0])) if built else None
     number = _major(version)
     if facts.torch is None or floor is None or number >= floor:
-        return Finding(topic="NVIDIA driver", value=version)
-    return Finding(
-        topic="NVIDIA driver",
-        state="failure",
-        value=version,
-        meaning=f"CUDA {facts.torch.cuda}, which torch was built for, needs {floor} or newer.",
-        remedy=_another_image(number, None) or f"install a driver from {floor} on",
-    )
+        return version
+    meaning = f"CUDA {facts.torch.cuda}, which torch was built for, needs {floor} or newer."
+    remedy = _another_image(number, None) or f"install a driver from {floor} on"
+    return "failure", version, meaning, remedy
 
 
 def _major(version: str) -> int:
@@ -97,53 +89,36 @@ def _another_image(driver: int, capability: tuple[int, int] | None) -> str:
     return ""
 
 
-def _gpus(facts: Facts) -> Finding:
+def _gpus(facts: Facts) -> Judged:
     """Whether there are GPUs, and torch can use them."""
     torch = facts.torch
     if torch and torch.available:
-        names = ", ".join(f"{gpu.name} ({gigabytes(gpu.memory)})" for gpu in torch.gpus)
-        return Finding(topic="GPUs", value=names)
+        return ", ".join(f"{gpu.name} ({gigabytes(gpu.memory)})" for gpu in torch.gpus)
     if facts.driver and facts.driver.gpus:
-        names = ", ".join(gpu.name for gpu in facts.driver.gpus)
-        return _unused(facts, names)
+        return _unused(facts, ", ".join(gpu.name for gpu in facts.driver.gpus))
     if facts.module and not facts.devices and facts.container:
-        return Finding(
-            topic="GPUs",
-            state="failure",
-            value="not handed into this container",
-            meaning="The machine runs an NVIDIA driver, and the container sees no GPU.",
-            remedy="start it with --gpus all; that needs the NVIDIA container toolkit on the host",
-        )
+        meaning = "The machine runs an NVIDIA driver, and the container sees no GPU."
+        remedy = "start it with --gpus all; that needs the NVIDIA container toolkit on the host"
+        return "failure", "not handed into this container", meaning, remedy
     if facts.module or (facts.devices and not facts.wsl):
-        return Finding(
-            topic="GPUs",
-            state="failure",
-            value="the driver does not answer",
-            meaning=facts.driver_fault or "The kernel has NVIDIA's; there is no nvidia-smi.",
-            remedy="restart the container, then the machine: after an update of the driver the "
-            "kernel still runs the one before",
-        )
+        meaning = facts.driver_fault or "The kernel has NVIDIA's; there is no nvidia-smi."
+        remedy = "restart the container, then the machine: after an update of the driver the "
+        remedy += "kernel still runs the one before"
+        return "failure", "the driver does not answer", meaning, remedy
+    if facts.system.startswith("Darwin"):
+        return "none that CUDA can use; training is on the CPU"
+    remedy = "where the machine has one: install NVIDIA's driver"
     if facts.wsl:
         remedy = "install NVIDIA's driver for Windows (none inside WSL), then `wsl --update`"
     elif facts.container:
         remedy = "where the machine has one: start the container with --gpus all"
-    else:
-        remedy = "where the machine has one: install NVIDIA's driver"
-    if facts.system.startswith("Darwin"):
-        return Finding(topic="GPUs", value="none that CUDA can use; training is on the CPU")
-    return Finding(
-        topic="GPUs",
-        state="warning",
-        value="none",
-        meaning="Training is on the CPU.",
-        remedy=remedy,
-    )
+    return "warning", "none", "Training is on the CPU.", remedy
 
 
-def _unused(facts: Facts, names: str) -> Finding:
+def _unused(facts: Facts, names: str) -> Judged:
     """There are GPUs, and torch does not use them."""
     if facts.torch is None:
-        return Finding(topic="GPUs", value=names)
+        return names
     if not facts.torch.cuda:
         meaning = "This build of torch has no CUDA, so training is on the CPU."
         remedy = "install a build with CUDA: pytorch.org/get-started, or use the image"
@@ -153,41 +128,25 @@ def _unused(facts: Facts, names: str) -> Finding:
     else:
         meaning = "torch cannot use CUDA here, so training is on the CPU."
         remedy = "see the driver above; else restart the machine: driver and module may differ"
-    return Finding(topic="GPUs", state="failure", value=names, meaning=meaning, remedy=remedy)
+    return "failure", names, meaning, remedy
 
 
-def _cuda(facts: Facts) -> Iterator[Finding]:
-    """What torch has for the GPUs that it sees."""
-    torch = facts.torch
-    if torch is None or not torch.available:
-        return
-    yield Finding(topic="cuDNN", value=torch.cudnn or "none")
-    yield Finding(topic="NCCL", value=torch.nccl or "none")
-    for number, gpu in enumerate(torch.gpus):
-        if gpu.capability is None:
-            continue
-        dotted = "{}.{}".format(*gpu.capability)
-        topic = f"GPU {number}"
-        if not _has_kernels(gpu.capability, torch.architectures):
-            driver = _major(facts.driver.version if facts.driver else facts.module)
-            yield Finding(
-                topic=topic,
-                state="failure",
-                value=f"compute capability {dotted}",
-                meaning=f"This torch has kernels for {', '.join(torch.architectures)} alone.",
-                remedy=_another_image(driver, gpu.capability) or "use a newer GPU",
-            )
-        elif gpu.memory < _SMALL_GPU:
-            yield Finding(
-                topic=topic,
-                state="warning",
-                value=f"{gigabytes(gpu.memory)}, compute capability {dotted}",
-                meaning="BERT-base with whole batches of 32 does not fit.",
-                remedy="strategy=amp train.micro_batch_size=4 tokenizer.max_length=128, and if "
-                "need be model.freeze=[embeddings, 0-5]; a step still has its whole batch",
-            )
-        else:
-            yield Finding(topic=topic, value=f"compute capability {dotted}")
+def _gpu(facts: Facts, gpu: Gpu, architectures: tuple[str, ...]) -> Judged | None:
+    """What torch has for a GPU that it sees."""
+    if gpu.capability is None:
+        return None
+    value = "compute capability {}.{}".format(*gpu.capability)
+    if not _has_kernels(gpu.capability, architectures):
+        driver = _major(facts.driver.version if facts.driver else facts.module)
+        meaning = f"This torch has kernels for {', '.join(architectures)} alone."
+        remedy = _another_image(driver, gpu.capability) or "use a newer GPU"
+        return "failure", value, meaning, remedy
+    if gpu.memory < _SMALL_GPU:
+        meaning = "BERT-base with whole batches of 32 does not fit."
+        remedy = "strategy=amp train.micro_batch_size=4 tokenizer.max_length=128, and if "
+        remedy += "need be model.freeze=[embeddings, 0-5]; a step still has its whole batch"
+        return "warning", f"{gigabytes(gpu.memory)}, {value}", meaning, remedy
+    return value
 
 
 def _has_kernels(capability: tuple[int, int], architectures: tuple[str, ...]) -> bool:
@@ -204,42 +163,32 @@ def _has_kernels(capability: tuple[int, int], architectures: tuple[str, ...]) ->
     return False
 
 
-def _busy(driver: Driver | None) -> Iterator[Finding]:
+def _busy(driver: Driver | None) -> Judged | None:
     """GPUs on which others compute."""
     if driver is None or not driver.gpus:
-        return
+        return None
     taken = [
         f"GPU {number}: {gigabytes(gpu.used)} of {gigabytes(gpu.memory)}"
         for number, gpu in enumerate(driver.gpus)
         if gpu.used > _BUSY * gpu.memory
     ]
     if not taken and not driver.processes:
-        yield Finding(topic="in use", value="by nobody")
-        return
+        return "by nobody"
     listed = ", ".join(f"process {pid}: {gigabytes(memory)}" for pid, memory in driver.processes)
-    yield Finding(
-        topic="in use",
-        state="warning",
-        value="; ".join([*taken, listed or "by processes outside this container"]),
-        meaning="What others use is missing to a run, and slows it down.",
-        remedy="take another GPU (device: cuda:1), or end the processes (nvidia-smi)",
-    )
+    value = "; ".join([*taken, listed or "by processes outside this container"])
+    meaning = "What others use is missing to a run, and slows it down."
+    remedy = "take another GPU (device: cuda:1), or end the processes (nvidia-smi)"
+    return "warning", value, meaning, remedy
 
 
-def _speed(torch: Torch | None) -> Iterator[Finding]:
-    if torch is None:
-        return
+def _speed(torch: Torch) -> Iterator[tuple[str, Judged]]:
     for fault in torch.faults:
-        yield Finding(
-            topic="speed",
-            state="failure",
-            value=fault,
-            meaning="A training step would fail in the same way.",
-            remedy="see the GPU and the driver above; end what else runs on the GPU",
-        )
+        meaning = "A training step would fail in the same way."
+        remedy = "see the GPU and the driver above; end what else runs on the GPU"
+        yield "speed", ("failure", fault, meaning, remedy)
     where = "the GPU" if torch.available else "the CPU"
     products = ", ".join(f"{name} {value:.3g}" for name, value in torch.matmul.items())
     if products:
-        yield Finding(topic="matrix product", value=f"{products} TFLOP/s on {where}")
+        yield "matrix product", f"{products} TFLOP/s on {where}"
     for what, rate in torch.rates.items():
-        yield Finding(topic=what, value=f"{rate:.3g} GB/s")
+        yield what, f"{rate:.3g} GB/s"
