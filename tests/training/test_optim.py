@@ -5,9 +5,9 @@ import torch
 
 import nlpkit
 from nlpkit.config.schema import TrainConfig
+from nlpkit.cpu import adamw as cpu_adamw
 from nlpkit.cpu.adamw import AdamW, use_sparse_gradients
 from nlpkit.engine.precision import Precision
-from nlpkit.training import optim
 from nlpkit.training.optim import adamw, learning_rate, set_rate
 from tests.training.test_resume import DATA, changes, resumed, stopped  # noqa: F401
 from tests.training.test_trainer import config, same, weights
@@ -104,7 +104,7 @@ def test_rows_are_stepped_as_a_dense_step_would(more):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_step_in_which_no_row_has_a_gradient_moves_nothing(dtype, monkeypatch):
-    monkeypatch.setattr(optim, "_LARGE", 1)
+    monkeypatch.setattr(cpu_adamw, "_LARGE", 1)
     torch.set_default_dtype(dtype)
     try:
         table, _ = trained(True, [([0, 39], [0.0, 0.0])])
@@ -126,7 +126,7 @@ def test_a_dense_gradient_in_between_reaches_every_row():
 
 
 def test_micro_batches_add_up_to_no_more_rows_than_the_table_has(monkeypatch):
-    monkeypatch.setattr(optim, "_LARGE", 1)
+    monkeypatch.setattr(cpu_adamw, "_LARGE", 1)
     table, dense = Table(sparse=False), Table(sparse=False)
     use_sparse_gradients(table)
     for _ in range(9):
@@ -166,7 +166,7 @@ def test_clipping_is_torchs():
 
 
 def test_only_large_tables_that_nothing_shares_have_sparse_gradients(monkeypatch):
-    monkeypatch.setattr(optim, "_LARGE", 10)
+    monkeypatch.setattr(cpu_adamw, "_LARGE", 10)
     large, small, tied, by_count = (torch.nn.Embedding(rows, 2) for rows in (10, 9, 10, 10))
     by_count.scale_grad_by_freq = True
     head = torch.nn.Linear(2, 10)
@@ -180,7 +180,7 @@ def test_a_run_with_sparse_gradients_is_resumed_bit_for_bit(tmp_path, changes, m
     stepped = []
     step_rows = AdamW._step_rows
     monkeypatch.setattr(AdamW, "_step_rows", lambda *given: stepped.append(step_rows(*given)))
-    monkeypatch.setattr(optim, "_LARGE", 1)
+    monkeypatch.setattr(cpu_adamw, "_LARGE", 1)
     changes["train"] |= {"batch_size": 1, "max_steps": 12}
     whole = nlpkit.train(config(**changes), data=DATA, out=tmp_path / "whole")
     stopped(tmp_path / "run", 5, **changes)
