@@ -116,7 +116,8 @@ class Encoder:
         encodings: dict[str, Any] = {}
         lost = False
         try:
-            for (name, part, _), encoding in zip(self._parts, tokens, strict=False):
+            parts = (each for each in self._parts if each[0] in texts)
+            for (name, part, _), encoding in zip(parts, tokens, strict=True):
                 if isinstance(encoding, str):
                     problem = f"is no text for the tokenizer, which fails: {encoding}"
                     raise DataError(row.address, problem=problem)

@@ -90,18 +90,22 @@ def test_what_changed_is_said_once_on_the_command_line(name, command, folder, ca
 
 
 @pytest.mark.parametrize("name", MESSAGES)
-def test_what_changed_is_said_in_python_before_a_row_is_read(name, folder):
-    def rows():
-        pytest.fail("read")
-        yield {}
-
+def test_what_changed_is_said_once_in_python(name, folder):
     config = folder / f"{name}.yaml"
     found = [str(each) for each in nlpkit.check(config) if "is no nlpkit" in str(each)]
     assert len(found) == 1
     assert MESSAGES[name] + REMEDY in found[0]
     with pytest.raises((PluginError, nlpkit.ConfigError)) as caught:
-        nlpkit.train(nlpkit.load_config(config, ["data.train=null"]), data={"train": rows()})
+        nlpkit.train(config)
     assert str(caught.value).count(MESSAGES[name] + REMEDY) == 1
+
+
+def test_a_task_is_refused_before_a_row_in_memory_is_read(folder):
+    rows = iter([{"text": "a", "label": "b"}])
+    config = nlpkit.load_config(folder / "echo.yaml", ["data.train=null"])
+    with pytest.raises(PluginError, match="is no nlpkit.contracts.Task"):
+        nlpkit.train(config, data={"train": rows})
+    assert len(list(rows)) == 1
 
 
 def test_an_error_inside_a_new_plugin_stays_what_it_is(folder):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from nlpkit.contracts import Row
+from nlpkit.contracts import HeadSpec, Row
 from nlpkit.errors import PluginError
 from nlpkit.nn import Head
 from nlpkit.testing import check_metric, check_model, check_task
@@ -139,3 +141,24 @@ def test_broken_models_are_refused(options_, message):
     codec, batch = check_task(SequenceTask(options()), rows())
     with pytest.raises(PluginError, match=message):
         check_model(Bag, options_, batch, head=codec.head)
+
+
+class Slots(Bag):
+    """Adds numbers of an axis of their own to a row, or to each of its tokens; ignores padding."""
+
+    inputs = ("input_ids", "attention_mask", "slots")
+
+    def forward(self, input_ids, attention_mask, slots):
+        hidden = self.embedding(input_ids) + slots.sum(1)[:, None, None]
+        return self.head(hidden, attention_mask)
+
+
+@pytest.mark.parametrize("level", ["sequence", "token"])
+def test_only_the_axis_of_the_tokens_is_cut_where_padding_is_taken_away(level):
+    _, batch = check_task(SequenceTask(options()), rows())
+    inputs = {**batch.inputs, "slots": np.arange(80).reshape(4, 20)}
+    spec = HeadSpec(size=2, level=level)
+    axes = {"slots": ("rows", "slots")}
+    check_model(Slots, "", replace(batch, inputs=inputs), head=spec, axes=axes)
+    with pytest.raises(PluginError, match="padding changes the logits of row 1"):
+        check_model(Slots, "", replace(batch, inputs=inputs), head=spec)
