@@ -13,13 +13,13 @@ from datasets import ClassLabel, Dataset, Features, List, Value
 from nlpkit.data.rows import write_rows
 from nlpkit_data.config import FilesConfig
 from nlpkit_data.files import Files
-from tests.bundle.tagger import ROWS
+from tests.bundle.words import ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-NAMES = ["LOC", "MISC", "O", "ORG", "PER"]
+NAMES = ["O", "B-LOC", "B-MISC", "B-ORG", "B-PER", "I-PER"]
 NUMBERED = [{**row, "tags": [NAMES.index(tag) for tag in row["tags"]]} for row in ROWS]
 FEATURES = Features({"tokens": List(Value("string")), "tags": List(ClassLabel(names=NAMES))})
 

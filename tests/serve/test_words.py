@@ -11,7 +11,7 @@ import nlpkit
 from nlpkit.contracts import Row
 from nlpkit_serve.app import Service
 from nlpkit_serve.question import read
-from tests.bundle.tagger import train
+from tests.bundle.words import train
 
 
 def row(text, **more):
@@ -46,12 +46,12 @@ def run(tmp_path_factory):
     """A run of a task that takes words."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NLPKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        return train(tmp_path_factory.mktemp("runs") / "tagger")
+        return train(tmp_path_factory.mktemp("runs") / "words")
 
 
 def asked(model, question):
     """Status and answer of POST /predict, without a network."""
-    (route, *_) = Service(model, batch_size=4, note=pytest.fail).application().routes
+    application = Service(model, batch_size=4, note=pytest.fail).application()
     body = {"type": "http.request", "body": json.dumps(question).encode(), "more_body": False}
     scope = {"type": "http", "method": "POST", "path": "/predict", "headers": []}
     sent = []
@@ -63,18 +63,23 @@ def asked(model, question):
         async def send(message):
             sent.append(message)
 
-        await route.app(scope, coming.get, send)
+        await application(scope, coming.get, send)
 
     asyncio.run(ask())
     return sent[0]["status"], json.loads(sent[1]["body"])
 
 
 def test_words_are_answered_as_the_model_predicts_them(run):
-    model = nlpkit.load(run, trust_plugins=True)
-    texts = [["Rome", "calls", "Peter"], "Rome calls Peter", ["EU"], [], ["EU", " "]]
-    status, answer = asked(model, {"texts": texts})
-    good, bad = answer["predictions"][:3], answer["predictions"][3:]
+    model = nlpkit.load(run)
+    texts = [["Rome", "calls", "Peter"], "Rome calls Peter", ["EU"]]
+    status, answer = asked(model, {"texts": [*texts, [], ["EU", None]]})
+    *good, empty, bad = answer["predictions"]
     assert status == 200
-    assert good == [vars(each) for each in model.predict(texts[:3])]
+    assert good == [vars(each) for each in model.predict(texts)]
     assert [entity["text"] for entity in good[0]["entities"]] == ["Rome", "Peter"]
-    assert bad == [{"error": f'texts[{at}]: column "tokens": the text is empty'} for at in (3, 4)]
+    assert empty == {"error": 'texts[3]: column "tokens": the list of words is empty'}
+    assert bad == {"error": "texts[4]: is no text and no list of words"}
+    assert asked(model, {"text": []}) == (
+        422,
+        {"error": 'text: column "tokens": the list of words is empty'},
+    )
