@@ -108,8 +108,8 @@ def cells(parity: dict[str, Any]) -> list[str]:
     for shape in parity["shapes"]:
         length = shape["length"]
         by_length[length] = max(by_length[length], shape["difference"])
-    shares = [each["agreement"] for each in [*parity["shapes"], parity]]
-    labels = "none" if None in shares else f"{min(shares):.1%}"
+    share = parity["agreement"]
+    labels = "none" if share is None else f"{share:.1%}"
     numbers = [by_length[length] for length in sorted(by_length)] + [parity["texts_difference"]]
     return [*(f"{number:.1e}" if number else "0" for number in numbers), labels]
 

@@ -21,6 +21,7 @@ from nlpkit.bundle.format import (
     seal,
     unlisted,
 )
+from nlpkit.bundle.grid import Filling, axes_of
 from nlpkit.bundle.load import host_of, load
 from nlpkit.bundle.parity import Gate
 from nlpkit.bundle.publish import publish
@@ -46,7 +47,9 @@ if TYPE_CHECKING:
     from nlpkit.engine.torch import TorchEngine
     from nlpkit.plugin.host import Host
 
-_SAMPLE = ("a short text", "another text, which is longer than the first one")
+_SAMPLE = {"rows": 2, "tokens": 7, "past": 3}
+"""Sizes of what a graph is traced with: torch takes 0 and 1 for constants."""
+
 _SHOWN = 3
 _LOCK = ".lock"
 
@@ -98,7 +101,7 @@ def export(
     gate = Gate(model, rows)
     refused = folder.with_name(folder.name + REFUSED)
     with _workplace(folder) as work:
-        artifact, changed = _written(given, component, work)
+        artifact, changed = _written(given, component, Filling(model, gate.rows), work)
         report = gate.judge(artifact, changed)
         if failures := report["failures"]:
             write_json(refused, report)
@@ -128,13 +131,16 @@ def _workplace(folder: Path) -> Iterator[Path]:
         yield Path(work)
 
 
-def _written(given: Model, component: Component, work: Path) -> tuple[Artifact, list[str]]:
+def _written(
+    given: Model, component: Component, filling: Filling, work: Path
+) -> tuple[Artifact, list[str]]:
     """A sealed export, its files relative to it, and what its exporter changed of the rest.
 
     Args:
         given: A model of the exporter's own: what it does to it must not reach the one that the
             export is compared with.
         component: The exporter.
+        filling: Makes samples.
         work: Where the export gets a folder.
     """
     written, bundle = work / "written", given.bundle
@@ -142,7 +148,7 @@ def _written(given: Model, component: Component, work: Path) -> tuple[Artifact, 
     describe_export(bundle, written, component, given.host)
     before = hashes(written, filter(Path.is_file, written.rglob("*")))
     exporter: Exporter = build(component, "exporter", given.host)
-    artifact = exporter.export(_graphs(given), written)
+    artifact = exporter.export(_graphs(given, filling), written)
     changed = [name for name in before if fault_of(written / name, before[name])]
     files = [path.relative_to(written) for path in artifact.files]
     seal(written)
@@ -272,13 +278,13 @@ def _check_place(folder: Path) -> None:
     raise InputError(f"{folder}: holds something that is no export; choose another out=DIR")
 
 
-def _graphs(model: Model) -> dict[str, Graph]:
-    """The model's graphs; a sample is two texts of different lengths where it brings none."""
-    pair = len(model.columns) > 1
-    inputs = model.batch([(text, text) if pair else text for text in _SAMPLE]).inputs
-    return {
-        name: graph
-        if graph.sample
-        else replace(graph, sample={each: inputs[each] for each in graph.spec.inputs})
-        for name, graph in cast("TorchEngine", model.engine).modules.items()
-    }
+def _graphs(model: Model, filling: Filling) -> dict[str, Graph]:
+    """The model's graphs in evaluation mode, with a sample each."""
+    found = {}
+    for name, graph in cast("TorchEngine", model.engine).modules.items():
+        graph.module.eval()
+        longest = model.bundle.vocabulary.max_length - _SAMPLE["past"]
+        sizes = {axis: _SAMPLE.get(axis, 5) for axis in axes_of(graph.spec)}
+        sizes |= {"tokens": max(2, min(sizes.get("tokens", 2), longest))}
+        found[name] = replace(graph, sample=graph.sample or filling.arrays(graph.spec, sizes))
+    return found

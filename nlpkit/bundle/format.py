@@ -163,7 +163,7 @@ def write_description(
         versions: Versions of what trained it: python, torch, transformers.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    inputs = tuple(graphs["model"].inputs)
+    inputs = list(graphs["model"].inputs)
     _write_tokenizer(folder, prepared.tokenizer_path, config, inputs)
     for path in host.files.values():
         (folder / "plugins").mkdir(exist_ok=True)
@@ -175,7 +175,7 @@ def write_description(
             "nlpkit": __version__,
             "task": _described(config.task, "task", host),
             "schema": prepared.schema,
-            "model": {**_described(config.model, "model", host), "inputs": list(inputs)},
+            "model": {**_described(config.model, "model", host), "inputs": inputs},
             "tokenizer": {
                 "name": config.tokenizer.name,
                 "max_length": config.tokenizer.max_length,
@@ -284,6 +284,7 @@ def _check(bundle: Bundle) -> None:
     model = set() if bundle.exported else {WEIGHTS}
     for name in sorted({*files, TOKENIZER, *model, *code}):
         _verify(bundle.path / name, files[name], content=name not in model)
+    _check_graphs(bundle)
     parts = (bundle.task, bundle.model, bundle.inputs, bundle.head, bundle.vocabulary)
     sizes = (bundle.head.size, bundle.vocabulary.size, bundle.vocabulary.max_length)
     if not all(parts) or not isinstance(bundle.schema, dict):
@@ -295,6 +296,20 @@ def _check(bundle: Bundle) -> None:
         raise TypeError("a label stands twice among the labels")
     if not all(isinstance(each, int) and 0 < each <= _LARGEST for each in sizes):
         raise TypeError(f"a size is no whole number from 1 to {_LARGEST:,}")
+
+
+def _check_graphs(bundle: Bundle) -> None:
+    """Raises TypeError where they are none, or not those of the model's inputs."""
+    for spec in bundle.graphs.values():
+        for axes in (*spec.inputs.values(), *spec.outputs.values()):
+            if not isinstance(axes, list | tuple) or not all(map(_is_axis, axes)):
+                raise TypeError(f"axes are names, and sizes from 1 to {_LARGEST:,}, not {axes}")
+    if (taken := tuple(bundle.graphs["model"].inputs)) != bundle.inputs:
+        raise TypeError(f"its model takes {', '.join(taken)}, not {', '.join(bundle.inputs)}")
+
+
+def _is_axis(axis: object) -> bool:
+    return isinstance(axis, str) or (isinstance(axis, int) and 0 < axis <= _LARGEST)
 
 
 _LARGEST = 2**24
@@ -356,7 +371,7 @@ def _described(component: Component, kind: str, host: Host) -> dict[str, Any]:
     return {"name": component.name, "options": component.options, **asdict(origin)}
 
 
-def _write_tokenizer(folder: Path, path: Path, config: Config, inputs: tuple[str, ...]) -> None:
+def _write_tokenizer(folder: Path, path: Path, config: Config, inputs: list[str]) -> None:
     """Writes tokenizer.json, and what others than the tokenizers library have to have beside it."""
     stored = json.loads(shutil.copyfile(path, folder / TOKENIZER).read_bytes())
     model = stored["model"]
@@ -368,7 +383,7 @@ def _write_tokenizer(folder: Path, path: Path, config: Config, inputs: tuple[str
     names = {key: name for key, known in _SPECIAL.items() for name in known if name in special}
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_input_names": list(inputs),
+        "model_input_names": [name for name in inputs if not name.startswith("past_")],
         "model_max_length": config.tokenizer.max_length,
         "clean_up_tokenization_spaces": False,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from nlpkit.engine.precision import resolve_device, resolve_precision
 from nlpkit.engine.torch import TorchEngine
 from nlpkit.engine.weights import load_weights
 from nlpkit.errors import BundleError, PluginError
+from nlpkit.files import as_json
 from nlpkit.nn import graphs_of
 
 if TYPE_CHECKING:
@@ -57,9 +59,13 @@ def torch_engine(
             bundle.model, "model", host, bundle.head, bundle.vocabulary, weights=False
         )
     modules = graphs_of(model, codec)
-    taken = tuple(modules["model"].spec.inputs)
-    if taken != bundle.inputs:
-        problem = f"its model takes {', '.join(taken)}, not {', '.join(bundle.inputs)}"
+    specs = {name: graph.spec for name, graph in modules.items()}
+    own, described = (
+        as_json({name: asdict(spec) for name, spec in each.items()})
+        for each in (specs, bundle.graphs)
+    )
+    if own != described:
+        problem = "the graphs that it describes are not those of its model"
         raise BundleError(f"{bundle.path / DESCRIPTION}: {problem}")
     load_weights(bundle.path / WEIGHTS, model)
     model.eval().to(place)

@@ -24,7 +24,7 @@ from nlpkit.plugin.imports import blaming
 
 if TYPE_CHECKING:
     from nlpkit.bundle.format import Bundle
-    from nlpkit.contracts import Batch, Codec, Engine, Example, Task, Use
+    from nlpkit.contracts import Arrays, Axes, Batch, Codec, Engine, Example, GraphSpec, Task, Use
     from nlpkit.plugin.host import Host
 
 Text = str | tuple[str, ...] | list[str]
@@ -72,10 +72,10 @@ class Model:
         if head != bundle.head:
             problem = f"what it says of the labels does not fit its model: {head}, {bundle.head}"
             raise BundleError(f"{bundle.path / DESCRIPTION}: {problem}")
-        self.encoder = Encoder(self.task, self.codec, self.tokenizer)
         self.engine = engine(self.codec)
         try:
             with blaming(""):
+                self.encoder = Encoder(self.task, self.codec, self.tokenizer)
                 self._try()
         except PluginError as error:
             problem = f"what it describes does not predict ({error})"
@@ -198,10 +198,14 @@ class Model:
             batch = self.batch(["a text" if len(columns) < 2 else ("a text",) * len(columns)])
         except DataError:  # the task wants other texts
             return
-        if unknown := set(self.bundle.inputs) - set(batch.inputs):
-            raise PluginError(f"the task does not give {', '.join(sorted(unknown))}")
-        logits = np.zeros(self.bundle.head.shape(batch.inputs), np.float32)
-        found = len(self.codec.decode({"logits": logits}, batch))
+        tokens, longest = (
+            sizes_of(self.codec.inputs, batch.inputs),
+            self.bundle.vocabulary.max_length,
+        )
+        if tokens.get("tokens", 0) > longest:  # special tokens have no room
+            raise PluginError(f"no text is cut at {longest} tokens")
+        outputs = self.codec.predict(_Blank(self.bundle.graphs), batch, {})
+        found = len(self.codec.decode(outputs, batch))
         if found != 1:
             raise PluginError(f"its task makes {found} predictions of one text")
 
@@ -264,6 +268,35 @@ class Model:
         return self.codec.collate(examples, [0] * len(examples))
 
 
+class _Blank:
+    """An engine that knows what its graphs take and give, and gives zeros."""
+
+    def __init__(self, graphs: Mapping[str, GraphSpec]) -> None:
+        self.graphs = graphs
+
+    def run(self, inputs: Arrays, graph: str = "model") -> dict[str, np.ndarray]:
+        spec = self.graphs[graph]
+        if unknown := spec.inputs.keys() - inputs.keys():
+            raise PluginError(f"the task does not give {', '.join(sorted(unknown))}")
+        sizes = sizes_of(spec.inputs, inputs)
+        return {
+            name: np.zeros(
+                [sizes.get(each, 1) if isinstance(each, str) else each for each in axes], np.float32
+            )
+            for name, axes in spec.outputs.items()
+        }
+
+
+def sizes_of(axes: Mapping[str, Axes], arrays: Arrays) -> dict[str, int]:
+    """The sizes of the axes that have a name, as arrays have them."""
+    return {
+        axis: size
+        for name, array in arrays.items()
+        for axis, size in zip(axes.get(name, ()), array.shape, strict=False)
+        if isinstance(axis, str)
+    }
+
+
 def _all(examples: Iterable[Example | DataError]) -> list[Example]:
     """The examples. Raises the first DataError in their place."""
     found = []
@@ -293,18 +326,13 @@ def _python(value: Any) -> Any:
 
 
 def _tokenizer(bundle: Bundle) -> Tokenizer:
-    """Its tokenizer. Raises BundleError where it is none, or cuts texts as the model was not made.
-
-    Nothing of it is believed: it panics, once a text is long, where windows overlap too much. It
-    does not pad, and it cuts: nlpkit's own do so.
-    """
-    path, longest = bundle.tokenizer_path, bundle.vocabulary.max_length
+    """Its tokenizer, which neither cuts nor pads. Raises BundleError where it is none."""
+    path = bundle.tokenizer_path
     try:
         with blaming(""):
             tokenizer = Tokenizer.from_file(str(path))
-            cut = tokenizer.truncation or {"max_length": longest, "stride": 0}
             tokenizer.no_padding()
-            tokenizer.no_truncation()  # which may leave no room for special tokens
+            tokenizer.no_truncation()
             ids = *tokenizer.get_vocab().values(), *tokenizer.encode("", "").ids
     except PluginError as error:
         raise BundleError(f"{path}: is no tokenizer ({error})") from None
@@ -313,13 +341,6 @@ def _tokenizer(bundle: Bundle) -> Tokenizer:
             f"{path}: has a token of the id {max(ids)}; its model takes those below "
             f"{bundle.vocabulary.size}"
         )
-    room = cut["max_length"] - tokenizer.num_special_tokens_to_add(False)
-    if cut["max_length"] != longest or room <= cut["stride"]:
-        raise BundleError(
-            f"{path}: cuts texts at {cut['max_length']} tokens, {cut['stride']} of them shared; "
-            f"its model takes {longest}"
-        )
-    tokenizer.enable_truncation(**cut)
     return tokenizer
 
 

@@ -42,6 +42,7 @@ class OnnxSession:
     def __init__(self, path: Path) -> None:
         self._path, self._session = path.absolute(), _opened(path)
         self.inputs = [each.name for each in self._session.get_inputs()]
+        self.outputs = [each.name for each in self._session.get_outputs()]
         _SESSIONS.add(self)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:

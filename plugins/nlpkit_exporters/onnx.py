@@ -75,12 +75,13 @@ class OnnxExporter(Exporter):
         """Loads each graph into ONNX Runtime; neither torch nor the model's code is needed."""
         opened: dict[str, Callable[[Arrays], Any]] = {}
         for name, spec in read_bundle(path).graphs.items():
-            engine = OnnxSession(path / f"{name}{SUFFIX}")
-            if not set(engine.inputs) <= set(spec.inputs):
-                taken, given = ", ".join(engine.inputs), ", ".join(spec.inputs)
-                problem = f"takes {taken}; {DESCRIPTION} names {given}"
+            session = OnnxSession(path / f"{name}{SUFFIX}")
+            named = [*spec.inputs, *spec.outputs]
+            found = [*session.inputs, *session.outputs]
+            if not set(session.inputs) <= set(spec.inputs) or session.outputs != [*spec.outputs]:
+                problem = f"has {', '.join(found)}; {DESCRIPTION} names {', '.join(named)}"
                 raise BundleError(f"{path / name}{SUFFIX}: {problem}")
-            opened[name] = engine.run
+            opened[name] = session.run
         return opened
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import nlpkit
-from nlpkit.engine.torch import load_weights, save_weights
+from nlpkit.engine.weights import load_weights, save_weights
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 import nlpkit
-from nlpkit.contracts import Approximation, Artifact
+from nlpkit.contracts import Approximation, Artifact, Exporter
 
 
 class Options(nlpkit.ComponentConfig):
@@ -42,6 +42,8 @@ class Faulty(torch.nn.Module):
 
     def forward(self, input_ids, attention_mask):
         logits = self.model(input_ids, attention_mask)
+        if self.fault == "more":
+            logits = logits.repeat(1, 2)
         if self.fault == "frozen batch":
             logits = logits.reshape(self.batch, -1)
         if self.fault == "frozen length":
@@ -69,13 +71,14 @@ class Faulty(torch.nn.Module):
         return logits
 
 
-class Jitter:
+class Jitter(Exporter):
     def __init__(self, options):
         self.options = options
 
-    def export(self, model, inputs, sample, out):
-        fault = self.options.fault
-        arrays = tuple(torch.from_numpy(sample[name]) for name in inputs)
+    def export(self, graphs, out):
+        fault, graph = self.options.fault, graphs["model"]
+        model, sample = graph.module, graph.sample
+        arrays = tuple(torch.from_numpy(sample[name]) for name in graph.spec.inputs)
         traced = torch.jit.trace(Faulty(model, fault, sample), arrays, check_trace=False)
         traced.save(str(out / "model.jit"))
         if fault == "weights changed":
@@ -118,7 +121,7 @@ class Jitter:
             with torch.inference_mode():
                 return model(*(torch.from_numpy(array) for array in inputs.values())).numpy()
 
-        return call
+        return {"model": call}
 
 
 def build(options):
@@ -223,6 +226,7 @@ def test_every_kind_of_target_and_pairs_pass_the_gate(
         ("weights changed", "differs by"),
         ("off", "differs by 0.0002, more than 0.0001"),
         pytest.param("rows mixed", "batch 2 × length 7: differs by", marks=pytest.mark.slow),
+        pytest.param("more", "logits of shape (1, 6) instead of (1, 3)", marks=pytest.mark.slow),
         pytest.param("not finite", "logits that are no finite numbers", marks=pytest.mark.slow),
         pytest.param(
             "labels turned round", "the exporter changed nlpkit.json", marks=pytest.mark.slow

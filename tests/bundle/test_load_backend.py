@@ -90,15 +90,26 @@ def test_an_export_of_other_weights_is_refused(run: Path) -> None:
         nlpkit.load(other, backend="onnx")
 
 
-@pytest.mark.parametrize("inputs", [["input_ids", "attention_mask", "foo"], ["attention_mask"]])
-def test_an_export_that_does_not_take_its_inputs_is_found_when_it_is_opened(
-    run: Path, inputs: list[str]
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "said"),
+    [
+        (["input_ids", "attention_mask", "foo"], ["logits"], "the task does not give foo"),
+        (["attention_mask"], ["logits"], "has input_ids, attention_mask, logits; .* names atten"),
+        (["input_ids", "attention_mask"], ["logits", "foo"], "names .*, logits, foo"),
+    ],
+)
+def test_an_export_of_other_graphs_is_found_when_it_is_opened(
+    run: Path, inputs: list[str], outputs: list[str], said: str
 ) -> None:
     path = run / "bundle" / "onnx" / "nlpkit.json"
     description = json.loads(path.read_bytes())
     description["model"]["inputs"] = inputs
+    description["graphs"]["model"] = {
+        "inputs": {name: ["rows", "tokens"] for name in inputs},
+        "outputs": {name: ["rows", 3] for name in outputs},
+    }
     path.write_text(json.dumps({**description, "seal": seal_of(description)}))
-    with pytest.raises(nlpkit.BundleError, match="does not give foo|takes input_ids, attention"):
+    with pytest.raises(nlpkit.BundleError, match=said):
         nlpkit.load(path.parent)
 
 

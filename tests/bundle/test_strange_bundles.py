@@ -40,6 +40,7 @@ def write(run: Path, path: str, value: object) -> None:
 
 LARGER = "describes another model than model.safetensors holds, one that is far larger"
 LABELS = "what it says of the labels does not fit its model: "
+GRAPHS = "nlpkit.json: the graphs that it describes are not those of its model"
 UNUSABLE = "nlpkit.json: what it describes does not predict ("
 SIZE = "a size is no whole number from 1 to 16,777,216"
 
@@ -57,17 +58,16 @@ SIZE = "a size is no whole number from 1 to 16,777,216"
         ("head.level", "galaxy", LABELS),
         ("head.size", 10**9, SIZE),
         ("head.size", -1, SIZE),
-        ("head.size", 10**7, LARGER),
+        ("head.size", 10**7, LABELS),
+        ("head.over", "pixels", LABELS),
+        ("head", {"size": 3, "shape": 1}, "is not as nlpkit writes it (TypeError"),
+        ("vocabulary", {"size": 120}, "is not as nlpkit writes it (TypeError"),
         ("vocabulary.size", "many", SIZE),
         ("vocabulary.size", 10**7, LARGER),
-        ("vocabulary.size", 3, "does not fit the model"),
+        ("vocabulary.size", 3, "has a token of the id"),
         ("vocabulary.max_length", 10**12, SIZE),
         ("vocabulary.max_length", 2**24, LARGER),
-        (
-            "vocabulary.max_length",
-            3,
-            "cuts texts at 16 tokens, 0 of them shared",
-        ),
+        ("vocabulary.max_length", 1, "does not predict (no text is cut at 1 tokens)"),
         ("model.options.layers", 10**9, LARGER),
         ("task.name", 5, "is not as nlpkit writes it"),
         ("task.options.target", "regression", UNUSABLE),
@@ -75,6 +75,15 @@ SIZE = "a size is no whole number from 1 to 16,777,216"
         ("schema.type", "int", UNUSABLE),
         ("schema.type", [], UNUSABLE),
         ("model.inputs", ["foo"], "takes input_ids, attention_mask, not foo"),
+        ("graphs", [], "is not as nlpkit writes it (AttributeError"),
+        ("graphs", {}, "is not as nlpkit writes it (KeyError"),
+        ("graphs.model", {"inputs": {}}, "is not as nlpkit writes it (TypeError"),
+        ("graphs.model.inputs", {"foo": ["rows"]}, "takes foo, not input_ids, attention_mask"),
+        ("graphs.model.inputs.input_ids", "rows", "axes are names, and sizes from 1 to 16,777,216"),
+        ("graphs.model.inputs.input_ids", ["rows", 0], "axes are names, and sizes from 1 to"),
+        ("graphs.model.inputs.input_ids", ["rows", "slots"], GRAPHS),
+        ("graphs.model.outputs.logits", ["rows", 4], GRAPHS),
+        ("graphs.other", {"inputs": {}, "outputs": {}}, GRAPHS),
     ],
 )
 def test_a_value_that_fits_nothing_is_named_at_once(run, path, value, said):
@@ -102,23 +111,16 @@ def test_weights_that_are_no_safetensors_are_named(run, content):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("content", "said"),
     [
         ("{}", "is no tokenizer (Exception: Model missing."),
         ("[]", "is no tokenizer"),
         ("[" * 100_000, "is no tokenizer"),
-        ({"max_length": 0}, "cuts texts at 0 tokens"),
-        ({"max_length": 2}, "cuts texts at 2 tokens"),
-        ({"max_length": 16, "stride": 14}, "cuts texts at 16 tokens, 14 of them shared"),
     ],
 )
-def test_a_tokenizer_that_is_none_or_panics_is_named(run, changes, said):
+def test_a_tokenizer_that_is_none_is_named(run, content, said):
     path = run / "bundle" / "tokenizer.json"
-    if isinstance(changes, dict):
-        tokenizer = json.loads(path.read_bytes())
-        tokenizer["truncation"].update(changes)
-        changes = json.dumps(tokenizer)
-    path.write_text(changes)
+    path.write_text(content)
     sealed(run, described(run))
     with pytest.raises(BundleError) as caught:
         nlpkit.load(run)
@@ -132,12 +134,19 @@ def retokenized(run: Path, **changes: object) -> None:
     sealed(run, described(run))
 
 
-def test_a_tokenizer_that_pads_or_does_not_cut_gives_the_same_predictions(run):
+@pytest.mark.parametrize(
+    "truncation",
+    [None, {"max_length": 0}, {"max_length": 2}, {"max_length": 16, "stride": 14}],
+)
+def test_how_a_tokenizer_itself_pads_and_cuts_changes_no_prediction(run, truncation):
     texts = ["money", "card " * 100]
     expected = nlpkit.load(run).predict(texts)
+    if truncation:
+        usual = {"direction": "Right", "strategy": "LongestFirst", "stride": 0}
+        truncation = {**usual, **truncation}
     padding = {"direction": "Right", "pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0}
     padding |= {"strategy": {"Fixed": 4_000}, "pad_token": "[PAD]"}
-    retokenized(run, padding=padding, truncation=None)
+    retokenized(run, padding=padding, truncation=truncation)
     assert nlpkit.load(run).predict(texts) == expected
 
 

@@ -12,17 +12,21 @@ from nlpkit.data.windows import pooled
 
 import nlpkit
 from nlpkit.bundle.gate import answers, questions
+from nlpkit.bundle.grid import grid
 from nlpkit.bundle.parity import Gate
 from nlpkit.config.resolve import build_objective
-from nlpkit.contracts import WINDOWS, Row
+from nlpkit.contracts import Row
+from nlpkit.data.encode import fitted
 from nlpkit.data.loader import to_tensors
 from nlpkit.nn import StepModule
 from tests.bundle.bundles import CLASSES, TEXTS, make_run
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from nlpkit.bundle.predict import Model
+    from nlpkit.contracts import Batch, Example
 
 LONG = [" ".join([*TEXTS[at:], *TEXTS[:at]]) for at in range(3)]
 TEXTS_ = [*TEXTS, *LONG]
@@ -55,16 +59,23 @@ def scores(predictions: list[Any]) -> np.ndarray:
     return np.array([list(each.scores.values()) for each in predictions])
 
 
+def windows(batch: Batch) -> list[int]:
+    rows = len(batch.inputs["input_ids"])
+    found: list[int] = [1] * rows if batch.rows is None else batch.rows.tolist()
+    assert sum(found) == rows
+    return found
+
+
 def test_a_long_text_has_the_mean_of_its_windows_logits(model: Model) -> None:
-    tokenizer, text = model.tokenizer, LONG[0]
-    encoding = tokenizer.encode(text)
+    text = LONG[0]
+    encoding = fitted(model.tokenizer, model.codec.parts["text"], 16).encode(text)
     windows = [encoding, *encoding.overflowing]
     assert len(windows) > 3
     logits = []
     for window in windows:  # each on its own, without any padding
         ids = np.array([window.ids])
         inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-        logits.append(model.engine.run(inputs)[0])
+        logits.append(model.engine.run(inputs)["logits"][0])
     powers = np.exp(np.mean(logits, axis=0))
     (found,) = model.predict([text])
     assert scores([found])[0] == pytest.approx(powers / powers.sum(), abs=1e-6)
@@ -81,10 +92,14 @@ def test_neighbours_and_batches_change_no_prediction(model: Model, batch_size: i
 def test_batches_of_prediction_have_room_for_windows(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, seen = model.engine.run, []
-    monkeypatch.setattr(
-        model.engine, "run", lambda inputs: (seen.append(inputs[WINDOWS].tolist()), run(inputs))[1]
-    )
+    collate, seen = model.codec.collate, []
+
+    def watched(examples: Sequence[Example], seeds: Sequence[int]) -> Batch:
+        batch = collate(examples, seeds)
+        seen.append(windows(batch))
+        return batch
+
+    monkeypatch.setattr(model.codec, "collate", watched)
     model.predict(TEXTS_, batch_size=4)
     assert all(sum(windows) <= 4 or len(windows) == 1 for windows in seen)
     assert sum(map(len, seen)) == len(TEXTS_)
@@ -93,25 +108,24 @@ def test_batches_of_prediction_have_room_for_windows(
 
 def test_short_texts_are_predicted_as_by_a_task_that_truncates(folder: Path, model: Model) -> None:
     other = nlpkit.load(made(folder, "truncate"))
-    short = [text for text in TEXTS if len(model.tokenizer.encode(text).overflowing) == 0]
+    short = [text for text in TEXTS if len(model.tokenizer.encode(text)) <= 16]
     assert len(short) > 3
     assert (scores(model.predict(short)) == scores(other.predict(short))).all()
     assert (scores(model.predict(LONG)) != scores(other.predict(LONG))).all()
 
 
 def test_training_has_the_logits_of_prediction(model: Model) -> None:
-    batch = to_tensors(model.batch([Row(row, "") for row in ROWS], targets=True))
+    arrays = model.batch([Row(row, "") for row in ROWS], targets=True)
+    batch = to_tensors(arrays)
     bundle = model.bundle
     objective = build_objective(bundle.task, model.host, bundle.schema)
     module = StepModule(model.engine.model, objective, bundle.head)
     with torch.no_grad():
-        logits = module.logits(batch.inputs).numpy()
-    arrays = {name: value.numpy() for name, value in batch.inputs.items()}
-    assert logits == pytest.approx(pooled(model.engine.run(arrays), arrays[WINDOWS]), abs=1e-6)
+        logits = objective.output(module.logits(batch.inputs), batch.targets, batch.rows).numpy()
     assert logits.shape == (len(ROWS), 3)
-    turned = dict(reversed(batch.inputs.items()))  # `windows` is the first, and no model's input
-    with torch.no_grad():
-        assert np.array_equal(module.logits(turned).numpy(), logits)
+    powers = np.exp(logits)
+    expected = scores(model.predicted(arrays))
+    assert powers / powers.sum(axis=1, keepdims=True) == pytest.approx(expected, abs=1e-6)
 
 
 def test_an_evaluation_is_of_texts_not_of_windows(run: Path, model: Model) -> None:
@@ -127,33 +141,33 @@ def test_an_evaluation_is_of_texts_not_of_windows(run: Path, model: Model) -> No
 
 
 def test_the_gate_asks_a_grid_of_single_windows_and_whole_texts_in_batches_with_room(
-    model: Model,
+    model: Model, tmp_path: Path
 ) -> None:
     rows = [Row(row, "") for row in ROWS] * 8
-    asked = questions(model, rows, [1] * len(rows), alone=0)
+    asked = questions(model, rows, Gate(model, rows).sizes, tmp_path, alone=0)
+    shapes = grid(model.bundle.graphs["model"], 16)
+    assert [case.sizes for case in asked.cases if case.graph] == shapes
     for case, answer in zip(asked.cases, answers(model, asked), strict=True):
-        assert answer.batch is not None
-        shape, windows = answer.batch.inputs["input_ids"].shape, answer.batch.inputs[WINDOWS]
-        if case.length is None:
-            assert sum(windows) <= 64
-            assert len(windows) == len(case.rows)
+        assert (answer.batch is None) == bool(case.graph)
+        if answer.batch is None:
+            assert answer.outputs["logits"].shape == (case.sizes["rows"], 3)
         else:
-            assert shape == (len(case.rows), case.length)
-            assert windows.tolist() == [1] * len(case.rows)
-    whole = [case.rows for case in asked.cases if case.length is None and not case.alone]
+            assert sum(windows(answer.batch)) <= 64
+            assert len(windows(answer.batch)) == len(case.rows)
+    whole = [case.rows for case in asked.cases if not (case.graph or case.alone)]
     assert sorted(place for places in whole for place in places) == list(range(len(rows)))
     assert len(whole) > len(rows) // 64 + 1
 
 
-def test_the_gate_compares_windows_and_decodes_texts(model: Model) -> None:
+def test_the_gate_compares_windows_and_decodes_texts(model: Model, tmp_path: Path) -> None:
     rows = [Row(row, "") for row in ROWS]
     gate = Gate(model, rows)
-    asked = questions(model, rows, [1] * len(rows), alone=0)
+    asked = questions(model, rows, gate.sizes, tmp_path, alone=0)
     said = list(answers(model, asked))
     pairs = [
         gate._compared(case, each, each)[0] for case, each in zip(asked.cases, said, strict=True)
     ]
-    texts = [pair for pair in pairs if pair and pair.case.length is None and not pair.case.alone]
+    texts = [pair for pair in pairs if pair and not (pair.case.graph or pair.case.alone)]
     assert sum(len(pair.labels) for pair in texts) == len(ROWS)
     predicted = {place: each.label for place, each in enumerate(model.predict(TEXTS_))}
     for pair in texts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,17 +121,17 @@ class Exported:
         out.mkdir(parents=True)
         describe_export(loaded.bundle, out, component, loaded.host)
         sample = arrays(2, 11, self.inputs)
-        model = given.engine.model  # type: ignore[attr-defined]
-        self.artifact: Artifact = exporter.export(model, self.inputs, sample, out)
+        (graph,) = given.engine.modules.values()  # type: ignore[attr-defined]
+        self.artifact: Artifact = exporter.export({"model": replace(graph, sample=sample)}, out)
         seal(out)
-        self.call = exporter.open(out)
+        self.call = exporter.open(out)["model"]
 
     def difference(self, batch: int, length: int) -> float:
         """The largest difference of a logit, on random ids."""
         inputs = arrays(batch, length, self.inputs)
         with torch.inference_mode():
             expected = self.model(*map(torch.from_numpy, inputs.values())).numpy()
-        found = self.call(inputs)
+        (found,) = self.call(inputs)
         assert (found.shape, found.dtype) == (expected.shape, np.float32)
         return float(np.abs(found - expected).max())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,15 +9,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from nlpkit.contracts import Graph, GraphSpec
 from nlpkit_exporters.torchscript import build, device_constants
 from nlpkit_exporters.tracing import quiet
-from tests.exporters.exports import ENCODERS, MODELS, Exported, run_of
+from tests.exporters.exports import ENCODERS, MODELS, Exported, arrays, run_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-SAMPLE = {"input_ids": np.array([[1, 2, 3], [4, 5, 0]])}
+
+def graphs(model: nn.Module) -> dict[str, Graph]:
+    spec = GraphSpec(inputs={"input_ids": ("rows", "tokens")}, outputs={"logits": ("rows", 4)})
+    sample = {"input_ids": np.array([[1, 2, 3], [4, 5, 0]])}
+    return {"model": Graph(module=model, spec=spec, sample=sample)}
 
 
 class Positions(nn.Module):
@@ -80,26 +84,23 @@ def test_a_trace_of_modernbert_is_bound_to_the_cpu_and_says_so(tmp_path: Path) -
 
 @pytest.mark.parametrize("model", [Positions, Table])
 def test_a_model_that_is_bound_to_the_cpu_is_named(tmp_path: Path, model: type) -> None:
-    artifact = build(None).export(model().eval(), ["input_ids"], SAMPLE, tmp_path)
+    artifact = build(None).export(graphs(model().eval()), tmp_path)
     assert "the trace runs there only" in artifact.note
 
 
 def test_the_note_says_that_torchscript_is_deprecated_and_what_replaces_it(tmp_path: Path) -> None:
-    artifact = build(None).export(nn.Embedding(20, 4), ["input_ids"], SAMPLE, tmp_path)
+    artifact = build(None).export(graphs(nn.Embedding(20, 4)), tmp_path)
     assert "deprecated upstream" in artifact.note
     assert "torch.export" in artifact.note
     assert "\n" not in artifact.note
 
 
 def test_no_call_is_watched_to_be_compiled_later(tmp_path: Path) -> None:
-    (tmp_path / "nlpkit.json").write_text(json.dumps({"model": {"inputs": ["input_ids"]}}))
-    exporter = build(None)
-    exporter.export(Positions().eval(), ["input_ids"], SAMPLE, tmp_path)
-    run = exporter.open(tmp_path)
+    exported = Exported(run_of(tmp_path / "run", "a stranger's"), "torchscript", tmp_path / "out")
     usual = torch._C._jit_set_fusion_strategy([("STATIC", 3)])
     try:
         for _ in range(2):
-            run(SAMPLE)
+            exported.call(arrays(2, 3, exported.inputs))
             assert "prim::profile" not in str(torch.jit.last_executed_optimized_graph())
         assert torch._C._jit_set_fusion_strategy(usual) == [("STATIC", 3)]
     finally:

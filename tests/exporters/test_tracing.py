@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import nlpkit
+from nlpkit.contracts import Graph, GraphSpec
 from nlpkit_exporters import torch_export, torchscript
 from nlpkit_exporters.tracing import quiet, tracing
 
@@ -21,6 +22,12 @@ SAMPLE = {
     "input_ids": np.array([[1, 2, 3, 4], [4, 5, 0, 0]]),
     "attention_mask": np.array([[1, 1, 1, 1], [1, 1, 0, 0]]),
 }
+
+
+def graphs(model: nn.Module) -> dict[str, Graph]:
+    axes = dict.fromkeys(SAMPLE, ("rows", "tokens"))
+    spec = GraphSpec(inputs=axes, outputs={"logits": ("rows", 16)})
+    return {"model": Graph(module=model, spec=spec, sample=SAMPLE)}
 
 
 class Attentive(nn.Module):
@@ -48,7 +55,7 @@ class Branching(nn.Module):
 )
 def test_pytorchs_own_encoder_is_written(tmp_path: Path, exporter: ModuleType) -> None:
     model = Attentive().eval()
-    artifact = exporter.build(None).export(model, list(SAMPLE), SAMPLE, tmp_path)
+    artifact = exporter.build(None).export(graphs(model), tmp_path)
     with quiet():
         opened = (
             torch.jit.load(artifact.files[0])
@@ -67,7 +74,7 @@ def test_what_torch_cannot_write_is_an_error_of_one_line_that_names_the_model(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(nlpkit.RunError, match="^torch_export: torch cannot .* Branching") as caught:
-        torch_export.build(None).export(Branching(), list(SAMPLE), SAMPLE, tmp_path)
+        torch_export.build(None).export(graphs(Branching()), tmp_path)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
     assert capfd.readouterr() == ("", "")
