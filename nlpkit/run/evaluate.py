@@ -84,7 +84,7 @@ def evaluate(
         source, location = _source(model, data, Path(folder), keep)
         rows, store = _encoded(model, source, location, Path(folder), terminal or Terminal(), keep)
         lines = Path(folder, "predictions")
-        with recorded(lines, model.codec, store) as record:
+        with recorded(lines, model.codec, model.engine, store) as record:
             values = _values(model, store, batch_size, record if file else None)
         if file:
             put_in_order(lines, ranks=1, rows=len(store))

@@ -18,6 +18,7 @@ from nlpkit.data.loader import Batching, Loading, TrainingSteps, evaluation_batc
 from nlpkit.data.plan import mix
 from nlpkit.data.prepare import Prepared, stores
 from nlpkit.engine.precision import Precision, device_name, resolve_precision
+from nlpkit.engine.torch import TorchEngine
 from nlpkit.engine.weights import load_weights
 from nlpkit.environment import versions
 from nlpkit.errors import NlpkitError, PluginError
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
     from nlpkit.cli.render import Terminal
     from nlpkit.config.schema import Config
-    from nlpkit.contracts import Codec, Strategy
+    from nlpkit.contracts import Codec, Graph, Strategy
     from nlpkit.plugin.records import StrategyRecord
     from nlpkit.training.predictions import Record
 
@@ -223,10 +224,7 @@ class Session:
                 host=self.host,
                 prepared=self.prepared,
                 codec=self.codec,
-                graphs={
-                    name: graph.spec
-                    for name, graph in graphs_of(self.module.model, self.codec).items()
-                },
+                graphs={name: graph.spec for name, graph in self._graphs().items()},
                 versions=versions(),
             )
         self.watchers.tell(
@@ -262,12 +260,18 @@ class Session:
             self.tell("evaluated", Evaluated(**where, split="test", logged=line, best=False))
         return evaluations
 
+    def _graphs(self) -> dict[str, Graph]:
+        return graphs_of(self.module.model, self.codec)
+
     def _evaluate_best(self, split: str) -> Evaluation | None:
         load_weights(self.bundle / WEIGHTS, self.module.model)
         if not self.config.eval.predictions:
             return self.evaluate(split)
         path, store = predictions.place(self.run_dir, split), self.prepared.stores[split]
-        with predictions.written(path, self.codec, store, self.strategy) as record:
+        engine = TorchEngine(
+            self.module.model, self._graphs(), device=self.strategy.device, precision=self.precision
+        )
+        with predictions.written(path, self.codec, engine, store, self.strategy) as record:
             return self.evaluate(split, record)
 
     def _result(self, trainer: Trainer, evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:

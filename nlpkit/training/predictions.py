@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nlpkit.contracts import Codec
 from nlpkit.files import json_text, replacing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from nlpkit.contracts import Arrays, Batch, Codec, Strategy
+    from nlpkit.contracts import Arrays, Batch, Engine, Strategy
     from nlpkit.data.store import TokenStore
 
     Record = Callable[[Arrays, Batch], None]
@@ -29,12 +30,14 @@ def place(run_dir: Path, split: str) -> Path:
 
 
 @contextmanager
-def written(path: Path, codec: Codec, store: TokenStore, strategy: Strategy) -> Iterator[Record]:
+def written(
+    path: Path, codec: Codec, engine: Engine, store: TokenStore, strategy: Strategy
+) -> Iterator[Record]:
     """Takes the outputs of this rank's batches; when the block of every rank ends, writes the file.
 
     There is no file where a row is missing, since the ranks were asked to stop.
     """
-    with recorded(path, codec, store, rank=strategy.rank) as record:
+    with recorded(path, codec, engine, store, rank=strategy.rank) as record:
         yield record
     strategy.sum(np.zeros(1))  # the parts of all ranks are whole
     if strategy.rank == 0:
@@ -42,12 +45,15 @@ def written(path: Path, codec: Codec, store: TokenStore, strategy: Strategy) -> 
 
 
 @contextmanager
-def recorded(path: Path, codec: Codec, store: TokenStore, *, rank: int = 0) -> Iterator[Record]:
+def recorded(
+    path: Path, codec: Codec, engine: Engine, store: TokenStore, *, rank: int = 0
+) -> Iterator[Record]:
     """Takes the outputs of one rank's batches, and writes the rank's part.
 
     Args:
         path: The file that `put_in_order` makes of all parts; its folder is made.
         codec: Decodes them.
+        engine: Runs the model anew where the codec wants more of it than its outputs.
         store: Knows the rows' addresses.
         rank: Of this process.
     """
@@ -55,6 +61,8 @@ def recorded(path: Path, codec: Codec, store: TokenStore, *, rank: int = 0) -> I
     with _part(path, rank).open("wb") as file:
 
         def record(outputs: Arrays, batch: Batch) -> None:
+            if type(codec).predict is not Codec.predict:
+                outputs = codec.predict(engine, batch, {})
             gold = codec.gold(batch)
             for at, prediction in enumerate(codec.decode(outputs, batch)):
                 row, fields = int(batch.ids[at]), prediction.row()

@@ -72,6 +72,10 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
 
 def to_arrays(batch: Batch) -> Batch:
-    """The batch with targets and rows as arrays."""
-    targets = {name: value.numpy() for name, value in batch.targets.items()}
-    return replace(batch, targets=targets, rows=None if batch.rows is None else batch.rows.numpy())
+    """The batch with inputs, targets and rows as arrays; on the host they are the same memory."""
+    inputs, targets = (
+        {name: value.numpy() for name, value in tensors.items()}
+        for tensors in (batch.inputs, batch.targets)
+    )
+    rows = None if batch.rows is None else batch.rows.numpy()
+    return replace(batch, inputs=inputs, targets=targets, rows=rows)

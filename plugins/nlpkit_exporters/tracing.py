@@ -5,6 +5,7 @@ Shape suffixes: B batch, T tokens.
 
 from __future__ import annotations
 
+import inspect
 import io
 import logging
 import warnings
@@ -79,12 +80,20 @@ def tensors(graph: Graph) -> tuple[Tensor, ...]:
     return tuple(torch.from_numpy(graph.sample[name]) for name in graph.spec.inputs)
 
 
-def axes(graph: Graph, free: Callable[[str], Any]) -> tuple[dict[int, Any], ...]:
-    """What torch.export is told of each input: axes that have a name may have any size."""
-    return tuple(
+def axes(graph: Graph, free: Callable[[str], Any]) -> tuple[Any, ...]:
+    """What torch.export is told of each input: axes that have a name may have any size.
+
+    Those that `forward` takes as one, by an asterisk, are one there too.
+    """
+    found = [
         {at: free(axis) for at, axis in enumerate(axes) if isinstance(axis, str)}
         for axes in graph.spec.inputs.values()
-    )
+    ]
+    kinds = [each.kind for each in inspect.signature(graph.module.forward).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL not in kinds:
+        return tuple(found)
+    before = kinds.index(inspect.Parameter.VAR_POSITIONAL)
+    return (*found[:before], tuple(found[before:]))
 
 
 def runner(module: Callable[..., Any], spec: GraphSpec) -> Callable[[Arrays], list[np.ndarray]]:

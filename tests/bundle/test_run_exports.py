@@ -30,7 +30,7 @@ import os, signal
 from pathlib import Path
 
 import nlpkit
-from nlpkit.contracts import Observer
+from nlpkit.contracts import Exporter, Observer
 
 
 class Options(nlpkit.ComponentConfig):
@@ -38,11 +38,11 @@ class Options(nlpkit.ComponentConfig):
     mark: str = ""
 
 
-class Fragile:
+class Fragile(Exporter):
     def __init__(self, options):
         self.options = options
 
-    def export(self, model, inputs, sample, out):
+    def export(self, graphs, out):
         (out / "half").write_text("written")
         mark = Path(self.options.mark)
         if self.options.signal and not mark.exists():

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from nlpkit.data.windows import pooled
 
 import nlpkit
 from nlpkit.bundle.gate import answers, questions

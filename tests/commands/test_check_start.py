@@ -16,7 +16,7 @@ from tests.bert.conftest import saved
 STRANGER = """
 import nlpkit
 
-class Picky:
+class Picky(nlpkit.contracts.Exporter):
     def __init__(self, options):
         pass
 

@@ -51,7 +51,7 @@ def predicted(
     """The lines that so many ranks write, one after the other here."""
     objective = build_objective(model.bundle.task, model.host, model.bundle.schema)
     for rank in range(ranks):
-        with recorded(path, model.codec, store, rank=rank) as record:
+        with recorded(path, model.codec, model.engine, store, rank=rank) as record:
             evaluate(
                 StepModule(model.engine.model, objective, model.bundle.head).eval(),
                 evaluation_batches(
