@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import groupby
+from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tokenizers import Tokenizer
@@ -84,13 +84,7 @@ class Encoder:
 
     def encoded(self, rows: Iterable[Row], use: Use) -> Iterator[Encoded]:
         """The rows in their order, in constant memory."""
-        for chunk, tokens in self._ahead(self._chunks(rows, use)):
-            rest = iter(tokens)
-            for row, texts in chunk:
-                if isinstance(texts, DataError):
-                    yield Encoded(row, {}, {}, texts)
-                else:
-                    yield self._encoded(row, texts, next(rest), use)
+        return chain.from_iterable(self._in_chunks(rows, use))
 
     def write(
         self, rows: Iterable[Row], use: Use, writer: StoreWriter, bad: BadRows, bar: Bar
@@ -101,14 +95,25 @@ class Encoder:
             How many of the written rows were cut.
         """
         lost = 0
-        for row, _, _, example, cut in self.encoded(rows, use):
-            if isinstance(example, DataError):
-                bad.add(example, row)
-            else:
-                writer.append(example, row.address, self.codec.lengths(example))
-                lost += cut
-            bar.advance()
+        for chunk in self._in_chunks(rows, use):
+            for row, _, _, example, cut in chunk:
+                if isinstance(example, DataError):
+                    bad.add(example, row)
+                else:
+                    writer.append(example, row.address, self.codec.lengths(example))
+                    lost += cut
+            bar.advance(len(chunk))
         return lost
+
+    def _in_chunks(self, rows: Iterable[Row], use: Use) -> Iterator[list[Encoded]]:
+        for chunk, tokens in self._ahead(self._chunks(rows, use)):
+            rest = iter(tokens)
+            yield [
+                Encoded(row, {}, {}, texts)
+                if isinstance(texts, DataError)
+                else self._encoded(row, texts, next(rest), use)
+                for row, texts in chunk
+            ]
 
     def _encoded(
         self, row: Row, texts: Texts, tokens: Sequence[Encoding | str], use: Use

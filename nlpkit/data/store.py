@@ -135,12 +135,11 @@ class StoreWriter:
         self.path, self.location, self.count = path, location, 0
         self._files = ExitStack()
         self._columns: dict[str, _Column] = {}
-        self._rows: list[tuple[Example, str]] = []
+        self._rows: list[tuple[Example, str, Sequence[tuple[int, ...]]]] = []
         self._parts = 1
         path.mkdir(parents=True)
         self._addresses = _Column(path, _ADDRESSES, np.zeros(0, np.uint8), self._files)
         self._lengths = _Column(path, _LENGTHS, np.zeros(0, np.int32), self._files)
-        self._row_lengths: list[bytes] = []
 
     def __enter__(self) -> Self:
         return self
@@ -171,19 +170,19 @@ class StoreWriter:
             PluginError: The keys, dtypes or dimensions of this row, or of one of the hundreds
                 before it, are not those of the first row. Leaving the context raises it too.
         """
-        self._rows.append((example, address))
-        self._row_lengths.append(np.array(lengths, "<i4").tobytes())
-        self._parts = len(lengths[0])
+        self._rows.append((example, address, lengths))
         self.count += 1
         if len(self._rows) == _ROWS:
             self._flush()
 
     def _flush(self) -> None:
         rows, self._rows = self._rows, []
-        if rows and self.count == len(rows):  # the first ones
+        if not rows:
+            return
+        if self.count == len(rows):  # the first ones
             for key, value in rows[0][0].items():
                 self._columns[key] = _Column(self.path, key, np.asarray(value), self._files)
-        for example, address in rows:
+        for example, address, _ in rows:
             if example.keys() != self._columns.keys():
                 raise PluginError(
                     f"{address}: the task gave the keys {', '.join(sorted(example))}, but "
@@ -191,10 +190,12 @@ class StoreWriter:
                     "same"
                 )
         for key, column in self._columns.items():
-            column.extend([(np.asarray(example[key]), address) for example, address in rows])
-        self._addresses.write([self._shortened(address) for _, address in rows])
-        self._lengths.write(self._row_lengths)
-        self._row_lengths = []
+            column.extend([(np.asarray(example[key]), address) for example, address, _ in rows])
+        self._addresses.write([self._shortened(address) for _, address, _ in rows])
+        lengths = np.array([each for _, _, of_rows in rows for each in of_rows], "<i4")
+        self._parts = lengths.shape[1]
+        counts = np.array([len(of_rows) for _, _, of_rows in rows])
+        self._lengths.put(lengths.tobytes(), counts * self._parts * lengths.itemsize)
 
     def _shortened(self, address: str) -> bytes:
         suffix = address.removeprefix(self.location) if self.location else address
@@ -244,12 +245,15 @@ class _Column:
 
     def write(self, values: Sequence[bytes]) -> None:
         """Writes the bytes of rows."""
-        self._values.write(b"".join(values))
+        self.put(b"".join(values), np.fromiter(map(len, values), np.int64, len(values)))
+
+    def put(self, values: bytes, sizes: np.ndarray) -> None:
+        """Writes the bytes of rows that have so many each."""
+        self._values.write(values)
         if self._offsets is not None:
-            sizes = np.fromiter(map(len, values), np.int64, len(values))
             ends = self._end + np.cumsum(sizes // self.dtype.itemsize)
             self._offsets.write(ends.astype("<i8").tobytes())
-            self._end = int(ends[-1]) if len(ends) else self._end
+            self._end = int(ends[-1])
 
     def sync(self) -> None:
         for file in (self._values, self._offsets):
