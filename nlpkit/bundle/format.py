@@ -13,7 +13,6 @@ Nothing in it is a time, a run's name or a place, so the same run gives the same
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from nlpkit.bundle.tokenizer import TOKENIZER, write_tokenizer
 from nlpkit.config.schema import Component
 from nlpkit.contracts import GraphSpec, HeadSpec, Vocabulary
 from nlpkit.errors import BundleError, closest
@@ -39,22 +39,10 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 DESCRIPTION = "nlpkit.json"
-TOKENIZER = "tokenizer.json"
 WEIGHTS = "model.safetensors"
-TOKENIZER_CONFIG = "tokenizer_config.json"
-VOCABULARY = "vocab.txt"
 PARITY = "parity.json"
 REFUSED = ".refused.json"
 """How the name of the report ends that a refused export leaves behind."""
-
-_SPECIAL = {
-    "unk_token": ("[UNK]", "<unk>"),
-    "sep_token": ("[SEP]", "</s>"),
-    "pad_token": ("[PAD]", "<pad>"),
-    "cls_token": ("[CLS]", "<s>"),
-    "mask_token": ("[MASK]", "<mask>"),
-}
-"""What special tokens are called, by their keys in tokenizer_config.json."""
 
 _PLUGIN = re.compile(r"plugins/[^\W\d]\w*\.py|[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -107,8 +95,7 @@ class Bundle:
         """What the graphs of the model take and give, by name."""
         if "graphs" not in self.description:  # of 0.1
             inputs = {name: ("rows", "tokens") for name in self.inputs}
-            logits = self.head.axes(inputs)
-            return {"model": GraphSpec(inputs=inputs, outputs={"logits": logits})}
+            return {"model": GraphSpec(inputs=inputs, outputs={"logits": self.head.axes(inputs)})}
         return {name: GraphSpec(**spec) for name, spec in self.description["graphs"].items()}
 
     @property
@@ -164,7 +151,7 @@ def write_description(
     """
     folder.mkdir(parents=True, exist_ok=True)
     inputs = list(graphs["model"].inputs)
-    _write_tokenizer(folder, prepared.tokenizer_path, config, inputs)
+    write_tokenizer(folder, prepared.tokenizer_path, config.tokenizer.max_length, inputs)
     for path in host.files.values():
         (folder / "plugins").mkdir(exist_ok=True)
         shutil.copyfile(path, folder / "plugins" / path.name)
@@ -273,9 +260,8 @@ def _check(bundle: Bundle) -> None:
         if not _PLUGIN.fullmatch(plugin):
             raise BundleError(f"{path}: {plugin} is neither plugins/<name>.py nor a module's name")
     code = {plugin for plugin in bundle.plugins if plugin.endswith(".py")}
-    for name in files:
-        if not is_inside(name):
-            raise BundleError(f"{path}: {name} is no file of the bundle")
+    if outside := [name for name in files if not is_inside(name)]:
+        raise BundleError(f"{path}: {outside[0]} is no file of the bundle")
     if bundle.exported:
         unknown = unlisted(bundle.path, files)
         if unknown or not all(bundle.description["export"][key] for key in _EXPORT):
@@ -294,7 +280,7 @@ def _check(bundle: Bundle) -> None:
         raise TypeError("the labels are no list of texts")
     if len(set(labels)) < len(labels):
         raise TypeError("a label stands twice among the labels")
-    if not all(isinstance(each, int) and 0 < each <= _LARGEST for each in sizes):
+    if not all(map(_is_size, sizes)):
         raise TypeError(f"a size is no whole number from 1 to {_LARGEST:,}")
 
 
@@ -302,14 +288,15 @@ def _check_graphs(bundle: Bundle) -> None:
     """Raises TypeError where they are none, or not those of the model's inputs."""
     for spec in bundle.graphs.values():
         for axes in (*spec.inputs.values(), *spec.outputs.values()):
-            if not isinstance(axes, list | tuple) or not all(map(_is_axis, axes)):
+            named = isinstance(axes, list | tuple)
+            if not named or not all(isinstance(each, str) or _is_size(each) for each in axes):
                 raise TypeError(f"axes are names, and sizes from 1 to {_LARGEST:,}, not {axes}")
     if (taken := tuple(bundle.graphs["model"].inputs)) != bundle.inputs:
         raise TypeError(f"its model takes {', '.join(taken)}, not {', '.join(bundle.inputs)}")
 
 
-def _is_axis(axis: object) -> bool:
-    return isinstance(axis, str) or (isinstance(axis, int) and 0 < axis <= _LARGEST)
+def _is_size(size: object) -> bool:
+    return isinstance(size, int) and 0 < size <= _LARGEST
 
 
 _LARGEST = 2**24
@@ -369,25 +356,6 @@ def _described(component: Component, kind: str, host: Host) -> dict[str, Any]:
     if origin.plugin in host.files:
         origin = replace(origin, distribution=f"plugins/{host.files[origin.plugin].name}")
     return {"name": component.name, "options": component.options, **asdict(origin)}
-
-
-def _write_tokenizer(folder: Path, path: Path, config: Config, inputs: list[str]) -> None:
-    """Writes tokenizer.json, and what others than the tokenizers library have to have beside it."""
-    stored = json.loads(shutil.copyfile(path, folder / TOKENIZER).read_bytes())
-    model = stored["model"]
-    if model["type"] == "WordPiece":
-        tokens = sorted(model["vocab"], key=model["vocab"].__getitem__)
-        lines = "".join(f"{token}\n" for token in tokens)
-        (folder / VOCABULARY).write_text(lines, encoding="utf-8")
-    special = {each["content"] for each in stored["added_tokens"] if each["special"]}
-    names = {key: name for key, known in _SPECIAL.items() for name in known if name in special}
-    settings = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_input_names": [name for name in inputs if not name.startswith("past_")],
-        "model_max_length": config.tokenizer.max_length,
-        "clean_up_tokenization_spaces": False,
-    }
-    write_json(folder / TOKENIZER_CONFIG, {**settings, **names})
 
 
 def _verify(path: Path, expected: Mapping[str, Any], *, content: bool) -> None:

@@ -97,7 +97,7 @@ class Filling:
         if real is None:
             return self._random.standard_normal(shape, np.float32)
         for axis, size in enumerate(shape):
-            real = real.take(range(size), axis, mode="wrap")
+            real = np.asarray(real.take(range(size), axis, mode="wrap"))
         return real % tokens if tokens and kind.kind in "iu" else real
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
-    from nlpkit.contracts import Arrays, Graph
+    from nlpkit.contracts import Arrays, Graph, GraphSpec
     from nlpkit.engine.precision import Precision
 
 
@@ -38,7 +38,9 @@ class TorchEngine:
         precision: Precision,
     ) -> None:
         self.model, self.modules = model, modules
-        self.graphs = {name: graph.spec for name, graph in modules.items()}
+        self.graphs: Mapping[str, GraphSpec] = {
+            name: graph.spec for name, graph in modules.items()
+        }
         self.device, self.precision = device, precision
         cores.share()
 

@@ -11,26 +11,29 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 BUDGET = {
-    "nlpkit": 1_215,  # the modules beside its rooms
-    "nlpkit/bundle": 1_350,
-    "nlpkit/checking": 805,
+    "nlpkit": 1_155,  # the modules beside its rooms
+    "nlpkit/bundle": 1_470,
+    "nlpkit/checking": 815,
     "nlpkit/checkpoint": 625,
     "nlpkit/cli": 400,
-    "nlpkit/commands": 1_075,
-    "nlpkit/config": 1_225,
-    "nlpkit/data": 1_475,
+    "nlpkit/commands": 1_080,
+    "nlpkit/config": 1_240,
+    "nlpkit/cpu": 225,
+    "nlpkit/data": 1_505,
     "nlpkit/engine": 345,
     "nlpkit/plugin": 530,
-    "nlpkit/run": 1_105,
-    "nlpkit/testing": 235,
-    "nlpkit/training": 925,
-    "plugins": 4_400,
+    "nlpkit/run": 1_090,
+    "nlpkit/testing": 400,
+    "nlpkit/training": 850,
+    "plugins": 4_890,
     "jobs": 2_740,
     "image": 600,
 }
 """Lines by room. A room may grow by what a new capability needs, as its commit says."""
 
 LONGEST_FILE = 400
+LONGER = {"nlpkit/contracts.py": 500}
+"""What is to be read on one page."""
 NO_CODE = {
     tokenize.COMMENT,
     tokenize.NL,
@@ -82,9 +85,10 @@ def test_the_code_stays_in_its_budget(folder):
 
 @pytest.mark.parametrize("folder", [*BUDGET, "tests"])
 def test_no_file_is_longer_than_a_file_should_be(folder):
-    lengths = {path: len(path.read_text("utf-8").splitlines()) for path in files(folder)}
+    lengths = {
+        str(path.relative_to(REPOSITORY)): len(path.read_text("utf-8").splitlines())
+        for path in files(folder)
+    }
     assert not {
-        str(path.relative_to(REPOSITORY)): length
-        for path, length in lengths.items()
-        if length > LONGEST_FILE
+        path: length for path, length in lengths.items() if length > LONGER.get(path, LONGEST_FILE)
     }
