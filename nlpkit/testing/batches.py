@@ -60,6 +60,8 @@ def _check_inputs(name: str, codec: Codec, batch: Batch) -> dict[str, int]:
                 f"{name}: the input {key} has the shape {shape}, which does not fit its axes "
                 f"{tuple(axes)} {sizes}"
             )
+    if "rows" not in sizes:
+        raise PluginError(f'{name}: no input has the axis "rows": {dict(codec.inputs)}')
     return sizes
 
 
@@ -69,7 +71,7 @@ def _check_lengths(
     if len(lengths) != sizes["rows"]:
         raise PluginError(f"{what}: are of {len(lengths)} rows, but collate makes {sizes['rows']}")
     longest = tuple(int(max(part)) for part in zip(*lengths, strict=True))
-    if not set(longest) <= set(sizes.values()):
+    if not set(longest) <= {size for axis, size in sizes.items() if axis != "rows"}:
         raise PluginError(f"{what}: say {longest} tokens, but the inputs are of {sizes}")
 
 

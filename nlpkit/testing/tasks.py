@@ -73,10 +73,9 @@ def check_task(
     for use in ("train", "evaluate", "predict"):
         examples = _examples(name, task, codec, tokenizer, rows, use)
         batches[use] = check_batch(name, codec, examples)
-    for use in ("train", "evaluate"):
-        if objective is not None:
-            outputs = _outputs(objective(schema), codec, *batches[use])
     if objective is not None:
+        for use in ("train", "evaluate"):
+            outputs = _outputs(objective(schema), codec, *batches[use])
         for place in range(len(codec.metrics())):
             fresh = lambda place=place: codec.metrics()[place]  # noqa: E731
             check_metric(fresh, outputs, batches["evaluate"][1])

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from nlpkit.contracts import HeadSpec, Row
+from nlpkit.contracts import Batch, Codec, HeadSpec, Part, Prediction, Row, Task, pad
 from nlpkit.errors import PluginError
 from nlpkit.nn import Head
 from nlpkit.testing import check_metric, check_model, check_task
@@ -160,5 +160,55 @@ def test_only_the_axis_of_the_tokens_is_cut_where_padding_is_taken_away(level):
     spec = HeadSpec(size=2, level=level)
     axes = {"slots": ("rows", "slots")}
     check_model(Slots, "", replace(batch, inputs=inputs), head=spec, axes=axes)
-    with pytest.raises(PluginError, match="padding changes the logits of row 1"):
+    with pytest.raises(PluginError, match="padding changes the logits of row 0"):
         check_model(Slots, "", replace(batch, inputs=inputs), head=spec)
+
+
+class Pairs(Task):
+    """Has a part that prediction lacks, and names it first."""
+
+    def __init__(self):
+        self.columns = {"source": ("text",)}
+
+    def texts(self, row, *, targets):
+        texts = {"target": row.values.get("other"), "source": row.values["text"]}
+        return texts if targets else {"source": texts["source"]}
+
+    def fit(self, rows):
+        return {}
+
+    def codec(self, schema, vocabulary):
+        return PairsCodec(schema, vocabulary)
+
+
+class PairsCodec(Codec):
+    head = HeadSpec(size=1)
+
+    def __init__(self, schema, vocabulary):
+        super().__init__(schema, vocabulary)
+        self.parts = {"target": Part(max_length=2), "source": Part(max_length=9)}
+
+    def encode(self, row, encodings, use):
+        example = {"input_ids": np.array(encodings["source"].ids)}
+        if use != "predict":
+            example["target"] = np.array(encodings["target"].ids)
+        return example
+
+    def collate(self, examples, seeds):
+        ids = [each["input_ids"] for each in examples]
+        return Batch(
+            inputs={"input_ids": pad(ids), "attention_mask": pad([np.ones_like(e) for e in ids])},
+            targets={"ids": pad([e["target"] for e in examples])}
+            if "target" in examples[0]
+            else {},
+            count=float(len(examples)),
+        )
+
+    def decode(self, outputs, batch):
+        return [Prediction(tokens=each) for each in batch.inputs["attention_mask"].sum(1).tolist()]
+
+
+def test_parts_that_prediction_lacks_may_stand_anywhere():
+    _, batch = check_task(Pairs(), rows())
+    assert batch.inputs["attention_mask"].sum(1).tolist() == [9, 6, 9, 5]
+    assert batch.targets["ids"].shape == (4, 2)

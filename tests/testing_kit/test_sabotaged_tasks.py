@@ -218,6 +218,10 @@ class OneRow(WordsCodec):
         return [(len(example["input_ids"]),)]
 
 
+class OtherAxes(WordsCodec):
+    inputs = MappingProxyType(dict.fromkeys(Codec.inputs, ("samples", "tokens")))
+
+
 class Short(WordsCodec):
     def lengths(self, example):
         return [(length - 1,) for (length,) in super().lengths(example)]
@@ -293,6 +297,7 @@ NeighbourAbout = changed(
         ),
         (OneRow, "lengths of row 0: are of 1 rows, but collate makes 2"),
         (Short, "lengths of row 0: say (7,) tokens, but the inputs are of {'rows': 2, 'tokens': 8"),
+        (OtherAxes, 'no input has the axis "rows": '),
         (changed(rows=None), "`rows` of a batch must be, as int64, how many rows of its inputs"),
         (
             changed(rows=lambda batch: np.ones(len(batch.rows), np.int64)),
@@ -348,53 +353,3 @@ def test_a_total_that_is_a_mean_or_that_padding_changes_is_refused(objective):
     assert refused(Words(), objective).endswith(
         "a total is a SUM over the samples, never a mean, and padding adds nothing"
     )
-
-
-class Pairs(Task):
-    """Has a part that prediction lacks, and names it first."""
-
-    def __init__(self):
-        self.columns = {"source": ("text",)}
-
-    def texts(self, row, *, targets):
-        texts = {"target": row.values.get("tags"), "source": row.values["text"]}
-        return texts if targets else {"source": texts["source"]}
-
-    def fit(self, rows):
-        return {}
-
-    def codec(self, schema, vocabulary):
-        return PairsCodec(schema, vocabulary)
-
-
-class PairsCodec(Codec):
-    head = HeadSpec(size=1)
-
-    def __init__(self, schema, vocabulary):
-        super().__init__(schema, vocabulary)
-        self.parts = {"target": Part(max_length=2), "source": Part(max_length=9)}
-
-    def encode(self, row, encodings, use):
-        example = {"input_ids": np.array(encodings["source"].ids)}
-        if use != "predict":
-            example["target"] = np.array(encodings["target"].ids)
-        return example
-
-    def collate(self, examples, seeds):
-        ids = [each["input_ids"] for each in examples]
-        return Batch(
-            inputs={"input_ids": pad(ids), "attention_mask": pad([np.ones_like(e) for e in ids])},
-            targets={"ids": pad([e["target"] for e in examples])}
-            if "target" in examples[0]
-            else {},
-            count=float(len(examples)),
-        )
-
-    def decode(self, outputs, batch):
-        return [Prediction(tokens=each) for each in batch.inputs["attention_mask"].sum(1).tolist()]
-
-
-def test_parts_that_prediction_lacks_may_stand_anywhere():
-    _, batch = check_task(Pairs(), ROWS)
-    assert batch.inputs["attention_mask"].sum(1).tolist() == [9, 6, 9]
-    assert batch.targets["ids"].shape == (3, 2)
