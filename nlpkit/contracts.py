@@ -338,7 +338,8 @@ class Engine(Protocol):
 class GraphSpec:
     """What a graph takes and gives: the axes of its arrays, by name and in order.
 
-    Names that begin with `past_` are what an earlier run gave as `present_`.
+    Names that begin with `past_` are what an earlier run gave as `present_`; their axis "past" is 0
+    at first, and an axis "present" is "past" and "tokens" together.
     """
 
     inputs: Mapping[str, Axes]
@@ -352,7 +353,7 @@ class Graph:
     Attributes:
         module: Takes the inputs by place, and gives the outputs: a tensor, or a tuple of them.
         spec: Their names and axes.
-        sample: Arrays by name to trace it with; the core fills it in where they are a batch.
+        sample: Arrays by name to trace it with; the core makes them where a model gives none.
     """
 
     module: nn.Module

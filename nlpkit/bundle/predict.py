@@ -198,12 +198,9 @@ class Model:
             batch = self.batch(["a text" if len(columns) < 2 else ("a text",) * len(columns)])
         except DataError:  # the task wants other texts
             return
-        tokens, longest = (
-            sizes_of(self.codec.inputs, batch.inputs),
-            self.bundle.vocabulary.max_length,
-        )
-        if tokens.get("tokens", 0) > longest:  # special tokens have no room
-            raise PluginError(f"no text is cut at {longest} tokens")
+        longest = self.bundle.vocabulary.max_length
+        if sizes_of(self.codec.inputs, batch.inputs).get("tokens", 0) > longest:
+            raise PluginError(f"{longest} tokens have no room for the special ones")
         outputs = self.codec.predict(_Blank(self.bundle.graphs), batch, {})
         found = len(self.codec.decode(outputs, batch))
         if found != 1:
@@ -280,11 +277,13 @@ class _Blank:
             raise PluginError(f"the task does not give {', '.join(sorted(unknown))}")
         sizes = sizes_of(spec.inputs, inputs)
         return {
-            name: np.zeros(
-                [sizes.get(each, 1) if isinstance(each, str) else each for each in axes], np.float32
-            )
+            name: np.zeros([_size(axis, sizes) for axis in axes], np.float32)
             for name, axes in spec.outputs.items()
         }
+
+
+def _size(axis: str | int, sizes: Mapping[str, int]) -> int:
+    return axis if isinstance(axis, int) else sizes.get(axis, 1)
 
 
 def sizes_of(axes: Mapping[str, Axes], arrays: Arrays) -> dict[str, int]:

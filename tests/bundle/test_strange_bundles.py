@@ -67,7 +67,7 @@ SIZE = "a size is no whole number from 1 to 16,777,216"
         ("vocabulary.size", 3, "has a token of the id"),
         ("vocabulary.max_length", 10**12, SIZE),
         ("vocabulary.max_length", 2**24, LARGER),
-        ("vocabulary.max_length", 1, "does not predict (no text is cut at 1 tokens)"),
+        ("vocabulary.max_length", 1, "does not predict (1 tokens have no room"),
         ("model.options.layers", 10**9, LARGER),
         ("task.name", 5, "is not as nlpkit writes it"),
         ("task.options.target", "regression", UNUSABLE),
