@@ -38,9 +38,7 @@ class TorchEngine:
         precision: Precision,
     ) -> None:
         self.model, self.modules = model, modules
-        self.graphs: Mapping[str, GraphSpec] = {
-            name: graph.spec for name, graph in modules.items()
-        }
+        self.graphs: Mapping[str, GraphSpec] = {name: graph.spec for name, graph in modules.items()}
         self.device, self.precision = device, precision
         cores.share()
 

@@ -20,7 +20,7 @@ BUDGET = {
     "nlpkit/config": 1_240,
     "nlpkit/cpu": 225,
     "nlpkit/data": 1_505,
-    "nlpkit/engine": 345,
+    "nlpkit/engine": 350,
     "nlpkit/plugin": 530,
     "nlpkit/run": 1_090,
     "nlpkit/testing": 400,

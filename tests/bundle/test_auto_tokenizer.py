@@ -11,8 +11,7 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 import nlpkit
-from nlpkit.bundle import format
-from nlpkit.config.load import load_config
+from nlpkit.bundle.tokenizer import write_tokenizer
 from nlpkit_data.config import CharConfig, PretrainedConfig, SubwordConfig
 from nlpkit_data.pretrained import build as pretrained
 from nlpkit_data.tokenizers import bpe, char, wordpiece
@@ -76,11 +75,9 @@ def test_every_tokenizer_gives_its_own_ids(tmp_path: Path, name: str) -> None:
     tokenizer.enable_truncation(16)
     tokenizer.no_padding()
     tokenizer.save(str(tmp_path / "stored.json"))
-    length = {"name": name, "max_length": 16}
-    config = load_config({"name": "a", "data": "sample", "model": "any", "tokenizer": length})
     (tmp_path / "bundle").mkdir()
-    inputs = ("input_ids", "token_type_ids", "attention_mask")
-    format._write_tokenizer(tmp_path / "bundle", tmp_path / "stored.json", config, inputs)
+    inputs = ["input_ids", "token_type_ids", "attention_mask"]
+    write_tokenizer(tmp_path / "bundle", tmp_path / "stored.json", 16, inputs)
     theirs = opened(tmp_path / "bundle")
     known = ROBERTAS if name == "roberta" else BERTS
     assert [theirs.pad_token, theirs.unk_token, theirs.cls_token, theirs.sep_token] == known[:4]

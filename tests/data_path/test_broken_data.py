@@ -235,7 +235,10 @@ BROKEN: dict[str, tuple[str, str | bytes, tuple[str, ...]]] = {
     "a suffix that is unknown": (
         "a.xls",
         GOOD,
-        ('a.xls: has the suffix ".xls"', "they are .csv, .tsv, .jsonl, .ndjson, .parquet, .xlsx"),
+        (
+            'a.xls: has the suffix ".xls"',
+            "they are .csv, .tsv, .jsonl, .ndjson, .conll, .bio, .parquet, .xlsx",
+        ),
     ),
     "parquet that is cut": (
         "a.parquet",
