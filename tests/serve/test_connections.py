@@ -43,7 +43,7 @@ def test_two_thousand_connections_at_once_are_served_or_refused(run, tmp_path, h
 
 @pytest.mark.slow
 def test_where_files_run_out_one_line_says_so_and_those_that_wait_are_taken_later(run, tmp_path):
-    limits = files(128, 128, "server.CONNECTIONS, server._TAKEN = 800, 2048")
+    limits = files(128, 128, "server._connections, server._TAKEN = (lambda: 800), 2048")
     with Server(run, tmp_path / "log", limits=limits) as server:
         asyncio.run(held(server, 600))
         assert server.ask({"text": TEXTS[0]})[0] == 200
