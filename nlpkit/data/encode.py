@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import chain, groupby
+from itertools import chain, groupby, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tokenizers import Tokenizer
@@ -159,12 +159,13 @@ class Encoder:
 
     def _ahead(self, chunks: Iterator[Any]) -> Iterator[tuple[Any, Iterable[Any]]]:
         """Chunks and their tokens, while threads make those of the next ones."""
+        first = list(islice(chunks, 2))
+        if len(first) < 2:  # nothing to do meanwhile
+            yield from ((chunk, self._tokenized(chunk)) for chunk in first)
+            return
         waiting: deque[tuple[Any, Future[Any]]] = deque()
         with ThreadPoolExecutor(max_workers=_AHEAD) as threads:
-            for chunk in chunks:
-                if not waiting and len(chunk) < _CHUNK:  # the last one, mostly
-                    yield chunk, self._tokenized(chunk)
-                    continue
+            for chunk in chain(first, chunks):
                 waiting.append((chunk, threads.submit(self._tokenized, chunk)))
                 if len(waiting) > _AHEAD:
                     done, tokens = waiting.popleft()

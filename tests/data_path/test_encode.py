@@ -118,8 +118,9 @@ def test_long_texts_come_in_small_chunks(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.usefixtures("_unfitted")
+@pytest.mark.parametrize(("limit", "size"), [("_CHUNK", 10), ("_CHARACTERS", 300)])
 def test_the_next_chunk_is_tokenized_while_one_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    limit: str, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited: list[bool] = []
     tokenizing, writing = Event(), Event()
@@ -136,7 +137,7 @@ def test_the_next_chunk_is_tokenized_while_one_is_written(
                 writing.set()
             return super().encode(*given, **more)
 
-    monkeypatch.setattr(encode, "_CHUNK", 10)
+    monkeypatch.setattr(encode, limit, size)
     slow = Slow(task(), SCHEMA, VOCABULARY)
     write(tmp_path / "store", task=task(), codec=slow, tokenizer=Recorder(during))
     assert waited == [True, True]
