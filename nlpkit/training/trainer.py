@@ -145,28 +145,28 @@ class Trainer:
             NonFiniteError: The gradient of a step is not finite, and `train.nonfinite` is "stop".
         """
         steps = self.steps.load(self.progress.step + 1, self.total_steps)
-        stopped_before = self._evaluation_is_due()  # a run that goes on has that ahead first
-        while stopped_before or not self._ended():
-            stopping = best = False
-            if not stopped_before:
-                batches = self._next(steps)
-                started = time.perf_counter()
-                step = self._step(batches)
-                self._count(batches, step)
-                self._report(batches, step)
-                self.account.seconds_training += time.perf_counter() - started
-                stopping = step.stopping
-            if self._evaluation_is_due() and not stopping:
-                stopping, best = self._evaluate()
-            if self._falls_on(self.config.checkpoint.every) or best or stopping or self._ended():
-                self.tick()
-                self.save(self, best)
-            for event in self.saved():
-                self.tell("checkpoint_saved", event)
-            if stopping:
-                return False
-            stopped_before = False
-        return True
+        going = not self._evaluation_is_due() or self._settle()  # it was stopped just before that
+        while going and not self._ended():
+            batches = self._next(steps)
+            started = time.perf_counter()
+            step = self._step(batches)
+            self._count(batches, step)
+            self._report(batches, step)
+            self.account.seconds_training += time.perf_counter() - started
+            going = self._settle(stopping=step.stopping)
+        return going
+
+    def _settle(self, *, stopping: bool = False) -> bool:
+        """Evaluates and saves where that is due after a step; whether training goes on."""
+        best = False
+        if self._evaluation_is_due() and not stopping:
+            stopping, best = self._evaluate()
+        if self._falls_on(self.config.checkpoint.every) or best or stopping or self._ended():
+            self.tick()
+            self.save(self, best)
+        for event in self.saved():
+            self.tell("checkpoint_saved", event)
+        return not stopping
 
     def _step(self, batches: StepBatches) -> Step:
         """One optimizer step, at the rate of its place in the schedule."""
