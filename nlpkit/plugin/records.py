@@ -149,15 +149,4 @@ class CommandRecord(Record):
     example: str = ""
 
 
-RECORDS: tuple[type[Record], ...] = (
-    SourceRecord,
-    TokenizerRecord,
-    TaskRecord,
-    ModelRecord,
-    StrategyRecord,
-    ExporterRecord,
-    LauncherRecord,
-    ObserverRecord,
-    CommandRecord,
-)
-KINDS: dict[str, type[Record]] = {record.kind: record for record in RECORDS}
+KINDS = {record.kind: record for record in Record.__subclasses__()}

@@ -11,20 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import pluggy
 
+from nlpkit.plugin.records import KINDS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from nlpkit.plugin.records import (
-        CommandRecord,
-        ExporterRecord,
-        LauncherRecord,
-        ModelRecord,
-        ObserverRecord,
-        SourceRecord,
-        StrategyRecord,
-        TaskRecord,
-        TokenizerRecord,
-    )
+    from nlpkit.plugin import records
 
 GROUP = "nlpkit"
 """The entry-point group that plugins are found by."""
@@ -47,7 +39,7 @@ def hookimpl(function: Any = None, *, optionalhook: bool = False) -> Any:
 
 
 @_spec
-def nlpkit_sources() -> Iterable[SourceRecord]:  # type: ignore[empty-body]
+def nlpkit_sources() -> Iterable[records.SourceRecord]:  # type: ignore[empty-body]
     """Sources of rows that a config can name under `data`. Example::
 
     @nlpkit.hookimpl
@@ -57,7 +49,7 @@ def nlpkit_sources() -> Iterable[SourceRecord]:  # type: ignore[empty-body]
 
 
 @_spec
-def nlpkit_tokenizers() -> Iterable[TokenizerRecord]:  # type: ignore[empty-body]
+def nlpkit_tokenizers() -> Iterable[records.TokenizerRecord]:  # type: ignore[empty-body]
     """Tokenizers that a config can name under `tokenizer`. Example::
 
     @nlpkit.hookimpl
@@ -67,7 +59,7 @@ def nlpkit_tokenizers() -> Iterable[TokenizerRecord]:  # type: ignore[empty-body
 
 
 @_spec
-def nlpkit_tasks() -> Iterable[TaskRecord]:  # type: ignore[empty-body]
+def nlpkit_tasks() -> Iterable[records.TaskRecord]:  # type: ignore[empty-body]
     """Tasks that a config can name under `task`. Example::
 
     @nlpkit.hookimpl
@@ -79,7 +71,7 @@ def nlpkit_tasks() -> Iterable[TaskRecord]:  # type: ignore[empty-body]
 
 
 @_spec
-def nlpkit_models() -> Iterable[ModelRecord]:  # type: ignore[empty-body]
+def nlpkit_models() -> Iterable[records.ModelRecord]:  # type: ignore[empty-body]
     """Models that a config can name under `model`. Example::
 
     @nlpkit.hookimpl
@@ -94,7 +86,7 @@ def nlpkit_models() -> Iterable[ModelRecord]:  # type: ignore[empty-body]
 
 
 @_spec
-def nlpkit_strategies() -> Iterable[StrategyRecord]:  # type: ignore[empty-body]
+def nlpkit_strategies() -> Iterable[records.StrategyRecord]:  # type: ignore[empty-body]
     """Strategies that a config can name under `strategy`. Example::
 
     @nlpkit.hookimpl
@@ -104,7 +96,7 @@ def nlpkit_strategies() -> Iterable[StrategyRecord]:  # type: ignore[empty-body]
 
 
 @_spec
-def nlpkit_exporters() -> Iterable[ExporterRecord]:  # type: ignore[empty-body]
+def nlpkit_exporters() -> Iterable[records.ExporterRecord]:  # type: ignore[empty-body]
     """Export formats. Example::
 
     @nlpkit.hookimpl
@@ -114,7 +106,7 @@ def nlpkit_exporters() -> Iterable[ExporterRecord]:  # type: ignore[empty-body]
 
 
 @_spec
-def nlpkit_launchers() -> Iterable[LauncherRecord]:  # type: ignore[empty-body]
+def nlpkit_launchers() -> Iterable[records.LauncherRecord]:  # type: ignore[empty-body]
     """Launchers that a config can name under `launch`. Example::
 
     @nlpkit.hookimpl
@@ -124,7 +116,7 @@ def nlpkit_launchers() -> Iterable[LauncherRecord]:  # type: ignore[empty-body]
 
 
 @_spec
-def nlpkit_observers() -> Iterable[ObserverRecord]:  # type: ignore[empty-body]
+def nlpkit_observers() -> Iterable[records.ObserverRecord]:  # type: ignore[empty-body]
     """Observers that a config can list under `observers`. Example::
 
     @nlpkit.hookimpl
@@ -134,7 +126,7 @@ def nlpkit_observers() -> Iterable[ObserverRecord]:  # type: ignore[empty-body]
 
 
 @_spec
-def nlpkit_commands() -> Iterable[CommandRecord]:  # type: ignore[empty-body]
+def nlpkit_commands() -> Iterable[records.CommandRecord]:  # type: ignore[empty-body]
     """Commands of the command line. Example::
 
     @nlpkit.hookimpl
@@ -143,15 +135,5 @@ def nlpkit_commands() -> Iterable[CommandRecord]:  # type: ignore[empty-body]
     """
 
 
-HOOKS: dict[str, str] = {
-    "nlpkit_sources": "source",
-    "nlpkit_tokenizers": "tokenizer",
-    "nlpkit_tasks": "task",
-    "nlpkit_models": "model",
-    "nlpkit_strategies": "strategy",
-    "nlpkit_exporters": "exporter",
-    "nlpkit_launchers": "launcher",
-    "nlpkit_observers": "observer",
-    "nlpkit_commands": "command",
-}
+HOOKS = {f"nlpkit_{kind}s".replace("ys", "ies"): kind for kind in KINDS}
 """Hook names, and the kind of the records that each yields."""
