@@ -23,7 +23,7 @@ from nlpkit.checking.quality import Quality, TextFacts
 from nlpkit.checkpoint.backup import backup_of
 from nlpkit.cli.render import Terminal
 from nlpkit.config.load import load_config
-from nlpkit.config.resolve import build, chosen, monitor_of, options_of, resolve
+from nlpkit.config.resolve import build, called, chosen, monitor_of, resolve
 from nlpkit.config.schema import Config, Secret, dotted
 from nlpkit.contracts import Row
 from nlpkit.data.encode import fitted, vocabulary_of
@@ -33,7 +33,6 @@ from nlpkit.data.rows import BadRows, Rows, remarks, scan, split_off
 from nlpkit.environment import runs_folder
 from nlpkit.errors import ConfigError, DataError, InputError, NlpkitError, Problem
 from nlpkit.plugin.host import IMPORTS, Host, load
-from nlpkit.plugin.imports import quietly
 from nlpkit.training.watchers import build_observer
 
 if TYPE_CHECKING:
@@ -188,12 +187,10 @@ def _file_problems(config: Config, host: Host, kinds: Sequence[str]) -> Iterator
     """What components of some kinds have to say of the files that they read."""
     for path, kind, component in chosen(config):
         record = host.entry(kind, component.name).record
-        if kind not in kinds or not (check := getattr(record, "check", "")):
+        if kind not in kinds or not getattr(record, "check", ""):
             continue
         try:
-            options, look = options_of(component, kind, host), load(record, check)
-            with quietly(f'{kind} "{record.name}"', NlpkitError):
-                found: Sequence[Problem] = look(options)
+            found: Sequence[Problem] = called("check", component, kind, host)
         except ConfigError as error:
             found = error.problems
         except InputError as error:
@@ -348,8 +345,7 @@ class _Data:
         record = cast("ModelRecord", self.host.entry("model", self.config.model.name).record)
         if not record.resolve:
             return
-        resolve = load(record, record.resolve)
-        known = resolve(options_of(self.config.model, "model", self.host)).vocabulary
+        known = called("resolve", self.config.model, "model", self.host).vocabulary
         size = max(tokenizer.get_vocab().values()) + 1
         if known is not None and size > known:
             message = f"the tokenizer gives {size} different ids, the model knows {known}"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nlpkit.config.schema import KeyPath
     from nlpkit.contracts import Codec, Objective, Resolution
     from nlpkit.plugin.host import Host
-    from nlpkit.plugin.records import ModelRecord, StrategyRecord, TaskRecord
+    from nlpkit.plugin.records import ModelRecord, StrategyRecord
 
 C = TypeVar("C", bound=Component)
 
@@ -144,10 +144,7 @@ def options_of(component: Component, kind: str, host: Host) -> ComponentConfig |
 
 def build(component: Component, kind: str, host: Host, *args: Any, **kwargs: Any) -> Any:
     """The object that a resolved component's record builds from its options and the arguments."""
-    record = host.entry(kind, component.name).record
-    target, options = load(record, record.target), options_of(component, kind, host)
-    with quietly(f'{kind} "{component.name}"', NlpkitError):
-        built = target(options, *args, **kwargs)
+    built = called("target", component, kind, host, *args, **kwargs)
     shape, change = _SHAPES.get(kind, (object, ""))
     if not isinstance(built, shape):
         raise PluginError(
@@ -160,11 +157,18 @@ def build(component: Component, kind: str, host: Host, *args: Any, **kwargs: Any
 
 def build_objective(task: Component, host: Host, schema: Mapping[str, Any]) -> Objective:
     """The objective that belongs to a task."""
-    record = cast("TaskRecord", host.entry("task", task.name).record)
-    target, options = load(record, record.objective), options_of(task, "task", host)
-    with quietly(f'task "{task.name}"', NlpkitError):
-        objective: Objective = target(options, schema)
+    objective: Objective = called("objective", task, "task", host, schema)
     return objective
+
+
+def called(
+    field: str, component: Component, kind: str, host: Host, *args: Any, **kwargs: Any
+) -> Any:
+    """What a function that a component's record names gives for its options and the arguments."""
+    record = host.entry(kind, component.name).record
+    function, options = load(record, getattr(record, field)), options_of(component, kind, host)
+    with quietly(f'{kind} "{component.name}"', NlpkitError):
+        return function(options, *args, **kwargs)
 
 
 def _options_class(kind: str, name: str, host: Host) -> type[ComponentConfig] | None:
