@@ -2,7 +2,7 @@
 
 NlpkitError
 ├── InputError (ValueError)    the user's input is at fault: exit 2
-│   ├── ConfigError            .problems: all of them at once
+│   ├── ConfigError            .problems has all of them at once
 │   ├── DataError              .address .column .value: a row that cannot be used
 │   ├── PluginError            a component is unknown, claimed twice, or its plugin is broken
 │   ├── BundleError            no run or bundle, a damaged one, or one of a newer format
@@ -24,10 +24,15 @@ if TYPE_CHECKING:
 
 
 class NlpkitError(Exception):
-    """Base of every error that nlpkit raises on purpose; no secret of a URL is in its message."""
+    """Base of every error that nlpkit raises on purpose; no secret of a URL is in its message.
+
+    Attributes:
+        problems: What is wrong: one thing, but of a ConfigError.
+    """
 
     def __init__(self, *args: object) -> None:
         super().__init__(*(shown(each) if isinstance(each, str) else each for each in args))
+        self.problems: Sequence[Problem] = (Problem(message=str(self)),)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickles message and attributes, whatever the class is constructed from."""
@@ -68,8 +73,9 @@ class ConfigError(InputError):
     """A config cannot be used; `problems` lists everything that is wrong, by file and line."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems: Sequence[Problem] = tuple(sorted(problems, key=_place))
-        super().__init__("\n".join(str(problem) for problem in self.problems))
+        found = tuple(sorted(problems, key=_place))
+        super().__init__("\n".join(map(str, found)))
+        self.problems = found
 
 
 class DataError(InputError):

@@ -90,10 +90,8 @@ def check(
         with TemporaryDirectory(prefix="nlpkit-") as folder:
             write_splits(data, Path(folder), config, host)
             return examine(on_files(config, Path(folder)), host).problems
-    except ConfigError as error:
-        return list(error.problems)
     except InputError as error:
-        return [Problem(message=str(error))]
+        return list(error.problems)
 
 
 def examine(config: Config | Mapping[str, Any] | str | Path, host: Host | None = None) -> Findings:
@@ -105,11 +103,8 @@ def examine(config: Config | Mapping[str, Any] | str | Path, host: Host | None =
         findings.config = resolve(loaded, host)
         source = build(findings.config.data, "source", host)
         task = build(findings.config.task, "task", host)
-    except ConfigError as error:
-        findings.problems += error.problems
-        return findings
     except InputError as error:
-        findings.problems.append(Problem(message=str(error)))
+        findings.problems += error.problems
         return findings
     findings.problems += start_problems(findings.config, host)
     if not trains_elsewhere(findings.config, host):
@@ -191,12 +186,9 @@ def _file_problems(config: Config, host: Host, kinds: Sequence[str]) -> Iterator
             continue
         try:
             found: Sequence[Problem] = called("check", component, kind, host)
-        except ConfigError as error:
-            found = error.problems
         except InputError as error:
-            found = [Problem(key=dotted(path), message=str(error))]
-        for each in found:
-            yield replace(each, address=config.origin.address(tuple(each.key.split("."))))
+            found = error.problems
+        yield from (config.origin.placed(each, path) for each in found)
 
 
 class _Alike(BadRows):
@@ -248,8 +240,7 @@ class _Data:
             try:
                 self._check_labels(splits)
             except ConfigError as error:
-                for problem in error.problems:
-                    self._complain(problem.key, problem.message, problem.remedy)
+                self.findings.problems += map(self.config.origin.placed, error.problems)
         for split, bad in self.bad.items():
             good = self.findings.rows.get(split, 0)
             self.findings.problems += bad.problems(self.config.data.on_bad_rows, good=good)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 from nlpkit.config.resolve import build, secrets_of
 from nlpkit.config.schema import BY_NAME
 from nlpkit.environment import cache_folder, runs_folder
-from nlpkit.errors import ConfigError, InputError, NlpkitError, Problem
+from nlpkit.errors import InputError, NlpkitError, Problem
 from nlpkit.plugin.imports import quietly
 from nlpkit.pretrained import Pretrained
 from nlpkit.secrets import shown
@@ -41,13 +41,8 @@ def machine_problems(config: Config, host: Host) -> list[Problem]:
         return []
     try:
         return [*_devices(config, host)]
-    except ConfigError as error:
-        return [
-            config.origin.problem(tuple(problem.key.split(".")), problem.message, problem.remedy)
-            for problem in error.problems
-        ]
     except InputError as error:
-        return [Problem(message=str(error))]
+        return [*map(config.origin.placed, error.problems)]
 
 
 def secret_problems(config: Config, host: Host) -> Iterator[Problem]:

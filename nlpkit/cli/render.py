@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from nlpkit.cli.table import layout
-from nlpkit.errors import ConfigError, NlpkitError
 from nlpkit.files import json_text
 from nlpkit.secrets import shown
 
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rich.progress import Progress, TaskID
+
+    from nlpkit.errors import NlpkitError
 
 
 class Bar:
@@ -119,13 +120,11 @@ class Terminal:
 
     def error(self, error: NlpkitError) -> None:
         """What went wrong, on stderr: a line for each problem."""
-        if isinstance(error, ConfigError):
-            lines = [(problem.severity, str(problem)) for problem in error.problems]
-        else:
-            lines = [("error", str(error))]
-        for severity, text in lines:
+        for problem in error.problems:
+            severity = problem.severity
             color = "1;31" if severity == "error" else "1;33"
-            fitted = _fitted(f"{severity}: {typed(text)}", sys.stderr).removeprefix(severity)
+            fitted = _fitted(f"{severity}: {typed(str(problem))}", sys.stderr)
+            fitted = fitted.removeprefix(severity)
             _write(sys.stderr, _styled(severity, color, sys.stderr) + fitted)
 
     def restore(self) -> None:

@@ -275,8 +275,7 @@ class _Resolver:
             with quietly(f'model "{component.name}"', ValueError):
                 resolution: Resolution = resolve_model(options)
         except ConfigError as error:
-            for problem in error.problems:
-                self._complain(tuple(problem.key.split(".")), problem.message, problem.remedy)
+            self.problems += map(self.config.origin.placed, error.problems)
             return component, None
         except ValueError as error:
             if not self.problems:  # else it is named already

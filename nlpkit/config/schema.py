@@ -68,6 +68,12 @@ class Origin:
             address = address.partition("=")[0] + "=…"
         return Problem(address=address, key=dotted(path), message=message, remedy=remedy)
 
+    def placed(self, problem: Problem, path: KeyPath = ()) -> Problem:
+        """A problem with the value of its key, or where it names none, with that at `path`."""
+        path = tuple(problem.key.split(".")) if problem.key else path
+        placed = self.problem(path, problem.message, problem.remedy)
+        return replace(placed, severity=problem.severity)
+
     def warning(self, path: KeyPath, message: str, remedy: str = "") -> Problem:
         """A problem with the value at `path` that stops no run."""
         return replace(self.problem(path, message, remedy), severity="warning")
