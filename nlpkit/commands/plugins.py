@@ -31,37 +31,22 @@ def command(context: click.Context, as_json: bool, verify: bool) -> None:
     """List every component, its plugin, distribution and version; broken plugins too."""
     terminal: Terminal = context.obj
     host: Host = context.find_root().command.host  # type: ignore[attr-defined]
-    listing = host.listing()
+    problems = [f"broken plugin {failure}" for failure in host.failures]
+    problems += host.conflicts().values()
     if as_json:
-        terminal.json(listing, indent=2)
+        terminal.json(host.listing(), indent=2)
     else:
-        rows = [
-            (each["kind"], each["name"], each["plugin"], _distribution(each), each["summary"])
-            for each in listing
-            if each["kind"] != "failure"
-        ]
-        terminal.table(_COLUMNS, rows)
-        for problem in _problems(listing):
+        listing = [each for each in host.listing() if each["kind"] != "failure"]
+        for each in listing:
+            each["distribution"] += f" {each['version']}"
+        terminal.table(_COLUMNS, [[each[name] for name in _COLUMNS] for each in listing])
+        for problem in problems:
             terminal.note(f"\n{problem}")
     if verify:
-        _verify(host, terminal)
+        _verify(host, terminal, problems)
 
 
-def _distribution(component: dict[str, str]) -> str:
-    return f"{component['distribution']} {component['version']}"
-
-
-def _problems(listing: list[dict[str, str]]) -> list[str]:
-    failures = [
-        f"broken plugin {each['plugin']} ({_distribution(each)}): {each['error']}"
-        for each in listing
-        if each["kind"] == "failure"
-    ]
-    conflicts = {each["error"]: None for each in listing if each["kind"] != "failure"}
-    return [*failures, *filter(None, conflicts)]
-
-
-def _verify(host: Host, terminal: Terminal) -> None:
+def _verify(host: Host, terminal: Terminal, problems: list[str]) -> None:
     for origin, seconds, heavy in host.costs:
         if heavy or seconds > _SLOW:
             what = f" ({', '.join(heavy)})" if heavy else ""
@@ -69,7 +54,6 @@ def _verify(host: Host, terminal: Terminal) -> None:
                 f"warning: plugin {origin}: its import takes {seconds:.2f} s at every start{what}; "
                 "import that in the functions that need it"
             )
-    problems = _problems(host.listing())
     entries = [entry for kind in KINDS for entry in host.entries(kind)]
     readable = not any(failure.message == UNREADABLE for failure in host.failures)
     for entry in entries if readable else ():  # else whatever fails has one cause

@@ -163,7 +163,7 @@ class Host:
         Keys: kind, name, summary, plugin, distribution, version, and error: why it cannot be used,
         or "".
         """
-        conflicts = self._conflicts()
+        conflicts = self.conflicts()
         rows = [
             (kind, record.name, record.summary, origin, conflicts.get((kind, record.name), ""))
             for kind in KINDS
@@ -176,7 +176,8 @@ class Host:
             for kind, name, summary, origin, error in rows
         ]
 
-    def _conflicts(self) -> dict[tuple[str, str], str]:
+    def conflicts(self) -> dict[tuple[str, str], str]:
+        """What two plugins claim, by kind and name: who they are, and what to do about it."""
         claims: dict[tuple[str, str], list[Entry]] = {}
         for entry in self._entries:
             claims.setdefault((entry.record.kind, entry.record.name), []).append(entry)
@@ -242,7 +243,7 @@ class Host:
 
     def _complain_if_strict(self) -> None:
         problems = [f"plugin {failure}" for failure in self.failures]
-        problems += self._conflicts().values()
+        problems += self.conflicts().values()
         if self._strict and problems:
             raise PluginError("\n".join([*problems, "(NLPKIT_STRICT_PLUGINS is set)"]))
 
