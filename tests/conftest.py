@@ -27,6 +27,18 @@ def real_data() -> Path:
     return folder
 
 
+@pytest.fixture
+def _asked_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gate asks an export in this process: for tests of what it makes of the answers."""
+    from nlpkit.bundle import gate, parity
+
+    def asked(export: Path, folder: str) -> list[str]:
+        gate.main([str(export), folder])
+        return []
+
+    monkeypatch.setattr(parity, "_asked_elsewhere", asked)
+
+
 @pytest.fixture(autouse=True)
 def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs and caches of a test go into its own folder."""
