@@ -32,13 +32,18 @@ loader: {workers: 4}
 SHIPPED = """
 import torch
 import nlpkit
+from nlpkit_tasks.sequence.codec import SequenceCodec
 from nlpkit_tasks.sequence.task import SequenceTask
 from dataclasses import replace
 
-class Task(SequenceTask):
+class Codec(SequenceCodec):
     def collate(self, examples, seeds):
         batch = super().collate(examples, seeds)
         return replace(batch, inputs={**batch.inputs, "more": torch.zeros(30_000_000)})
+
+class Task(SequenceTask):
+    def codec(self, schema, vocabulary):
+        return Codec(self, schema, vocabulary)
 
 @nlpkit.hookimpl
 def nlpkit_tasks():
