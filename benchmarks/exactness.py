@@ -12,15 +12,8 @@ import torch
 
 from benchmarks.peers import OBJECTIVES, PARTIAL_MICRO_BATCHES, free_port
 from nlpkit_strategies.data_parallel import DataParallel
-from tests.laws.experiment import (
-    CASES,
-    DTYPES,
-    LIMITS,
-    MICRO_BATCHES,
-    RANKS,
-    differences,
-    run_ranks,
-)
+from tests.laws.cases import CASES, DTYPES
+from tests.laws.experiment import LIMITS, MICRO_BATCHES, RANKS, differences, run_ranks
 
 PAGE = Path(__file__).parents[1] / "docs" / "exactness.md"
 COLUMNS = [(ranks, micro) for ranks in RANKS for micro in MICRO_BATCHES]

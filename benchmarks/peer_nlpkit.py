@@ -25,14 +25,8 @@ from nlpkit.data.store import StoreWriter, TokenStore
 from nlpkit.engine.precision import Precision
 from nlpkit.training.evaluation import evaluate as evaluate_split
 from nlpkit.training.step import optimizer_step
-from tests.laws.experiment import (
-    CASES,
-    build_module,
-    codec_of,
-    join_ranks,
-    leave_ranks,
-    micro_batches,
-)
+from tests.laws.cases import CASES, build_module, codec_of
+from tests.laws.experiment import join_ranks, leave_ranks, micro_batches
 
 
 def fit(objective: str, window: Window, *, strategy: Any) -> list[torch.Tensor]:

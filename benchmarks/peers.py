@@ -19,17 +19,8 @@ from torch import nn
 from torch.nn import functional
 
 from nlpkit_tasks.sequence.config import SequenceConfig
-from tests.laws.experiment import (
-    CASES,
-    LABELS,
-    MICRO_BATCHES,
-    WEIGHTS,
-    Case,
-    build_module,
-    collate,
-    examples,
-    relative_difference,
-)
+from tests.laws.cases import CASES, LABELS, WEIGHTS, Case, build_module, collate, examples
+from tests.laws.experiment import MICRO_BATCHES, relative_difference
 
 OBJECTIVES: dict[str, Case] = {
     "class": CASES["class"],

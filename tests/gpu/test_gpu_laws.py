@@ -11,8 +11,9 @@ import torch
 from nlpkit_strategies.data_parallel import DataParallel
 from nlpkit_strategies.single import Single
 from tests.gpu.devices import CUDA, TWO_GPUS
+from tests.laws.cases import CASES
 from tests.laws.evaluation_ranks import evaluations
-from tests.laws.experiment import CASES, LIMITS, differences, run_ranks
+from tests.laws.experiment import LIMITS, differences, run_ranks
 
 NCCL_RANKS = [1, pytest.param(2, marks=TWO_GPUS)]
 # Against a CPU, which adds up and takes exponentials in ways of its own.

@@ -10,11 +10,9 @@ from nlpkit.engine.precision import Precision, resolve_precision
 from nlpkit.training.step import optimizer_step
 from nlpkit_strategies.single import Single
 from tests.gpu.devices import CUDA, DATA, EACH, config, train
+from tests.laws.cases import CASES, build_module, examples
 from tests.laws.experiment import (
-    CASES,
     Recorder,
-    build_module,
-    examples,
     micro_batches,
     plain_gradient,
     relative_difference,

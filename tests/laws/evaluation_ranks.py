@@ -12,17 +12,10 @@ import torch
 from nlpkit.data.loader import Loading, evaluation_batches
 from nlpkit.engine.precision import Precision
 from nlpkit.training.evaluation import evaluate
-from tests.laws.experiment import (
-    CASES,
-    DTYPES,
-    build_module,
-    codec_of,
-    join_ranks,
-    leave_ranks,
-    stored,
-)
+from tests.laws.cases import CASES, DTYPES, TASKS, build_module, codec_of, stored
+from tests.laws.experiment import join_ranks, leave_ranks
 
-OBJECTIVES = ("both weights", "multi-label", "regression", "windows")
+OBJECTIVES = [name for task in TASKS.values() for name in task.evaluations]
 SAMPLES = (13, 2)
 
 

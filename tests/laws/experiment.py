@@ -11,193 +11,27 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
-from nlpkit.contracts import Batch, HeadSpec, Vocabulary
-from nlpkit.data.loader import to_tensors
+from nlpkit.contracts import Batch
 from nlpkit.data.plan import share
-from nlpkit.data.store import StoreWriter, TokenStore
 from nlpkit.engine.precision import Precision
-from nlpkit.nn import StepModule
 from nlpkit.training.step import optimizer_step
 from nlpkit_strategies.ddp import Ddp
 from nlpkit_strategies.single import Single
-from nlpkit_tasks.sequence.codec import SequenceCodec
-from nlpkit_tasks.sequence.config import SequenceConfig
-from nlpkit_tasks.sequence.objective import SequenceObjective
-from nlpkit_tasks.sequence.task import SequenceTask
-from nlpkit_transformer.config import TransformerConfig
-from nlpkit_transformer.model import build as build_transformer
+from tests.laws.cases import CASES, DTYPES, Case, build_module, collate, examples, plain_logits
 
-LABELS = ["a", "b", "c"]
-WEIGHTS = {"a": 0.25, "b": 1.0, "c": 3.5}
 MICRO_BATCHES = (1, 3, 16)
 RANKS = (1, 2, 3)
 SAMPLES = (16, 2)  # 2: with 3 ranks one has nothing
-DTYPES = {"float64": torch.float64, "float32": torch.float32}
-VOCABULARY = Vocabulary(size=50, max_length=64)
 LIMITS = {"float64": 1e-10, "float32": 1e-5}
-
-
-class TokenObjective:
-    """A toy: weighted cross-entropy of each token, summed; tokens of -100 do not count."""
-
-    def total(
-        self, logits: torch.Tensor, targets: dict[str, torch.Tensor], rows: torch.Tensor | None
-    ) -> torch.Tensor:
-        losses = functional.cross_entropy(
-            logits.flatten(0, 1), targets["tags"].flatten(), reduction="none", ignore_index=-100
-        )
-        return (losses * targets["weights"].flatten().to(losses.dtype)).sum()
-
-
-@dataclass(frozen=True)
-class Case:
-    """An objective under test, and the same loss written plainly: a mean over the whole batch."""
-
-    options: SequenceConfig | None
-    plain: Any
-
-    @property
-    def level(self) -> str:
-        return "sequence" if self.options else "token"
-
-
-def _plain_class(logits: Any, batch: Batch, *, smoothing: float = 0.0) -> torch.Tensor:
-    label, weight = batch.targets["label"], batch.targets["weight"].to(logits.dtype)
-    log_probabilities = logits.log_softmax(-1)
-    size = logits.shape[-1]
-    wanted = functional.one_hot(label, size).to(logits.dtype) * (1 - smoothing) + smoothing / size
-    return -(wanted * log_probabilities * weight[:, None]).sum() / weight.sum()
-
-
-def _plain_multilabel(logits: Any, batch: Batch) -> torch.Tensor:
-    label, weight = batch.targets["label"].to(logits.dtype), batch.targets["weight"]
-    p = logits.sigmoid()
-    losses = -(label * p.log() + (1 - label) * (1 - p).log())
-    weights = weight.to(logits.dtype)[:, None].expand_as(losses)
-    return (losses * weights).sum() / weights.sum()
-
-
-def _plain_regression(logits: Any, batch: Batch) -> torch.Tensor:
-    weight = batch.targets["weight"].to(logits.dtype)
-    return (weight * (logits[:, 0] - batch.targets["label"].to(logits.dtype)) ** 2).sum() / (
-        weight.sum()
-    )
-
-
-def _plain_tokens(logits: Any, batch: Batch) -> torch.Tensor:
-    counted = batch.targets["tags"] != -100
-    weights = batch.targets["weights"][counted].to(logits.dtype)
-    losses = functional.cross_entropy(
-        logits[counted], batch.targets["tags"][counted], reduction="none"
-    )
-    return (losses * weights).sum() / weights.sum()
-
-
-CASES: dict[str, Case] = {
-    "class": Case(SequenceConfig(), _plain_class),
-    "class weights": Case(SequenceConfig(class_weights=WEIGHTS), _plain_class),
-    "row weights": Case(SequenceConfig(weight="weight"), _plain_class),
-    "both weights": Case(SequenceConfig(weight="weight", class_weights=WEIGHTS), _plain_class),
-    "label smoothing": Case(
-        SequenceConfig(label_smoothing=0.1, class_weights=WEIGHTS),
-        lambda logits, batch: _plain_class(logits, batch, smoothing=0.1),
-    ),
-    "multi-label": Case(SequenceConfig(target="multilabel", weight="weight"), _plain_multilabel),
-    "regression": Case(SequenceConfig(target="regression", weight="weight"), _plain_regression),
-    "token-weighted": Case(None, _plain_tokens),
-    "windows": Case(
-        SequenceConfig(long_text="window", weight="weight", class_weights=WEIGHTS), _plain_class
-    ),
-}
-
-
-def examples(case: Case, samples: int) -> list[dict[str, Any]]:
-    """Rows of very uneven length, weight and label, encoded."""
-    generator = np.random.default_rng(7)
-    rows = []
-    for index in range(samples):
-        length = int(generator.integers(1, 40))
-        label = LABELS[int(generator.integers(0, 3))]
-        weight = float(generator.choice([0.0, 0.3, 1.0, 7.0])) if index else 0.7
-        row: dict[str, Any] = {
-            "input_ids": generator.integers(5, 50, length).astype(np.int32),
-            "token_type_ids": np.zeros(length, np.uint8),
-        }
-        target = case.options.target if case.options else "tokens"
-        if target == "tokens":
-            row["tags"] = generator.choice([-100, 0, 1, 2], length).astype(np.int64)
-            row["weights"] = generator.uniform(0.1, 5.0, length)
-        elif target == "class":
-            row["label"] = np.int64(LABELS.index(label))
-        elif target == "multilabel":
-            row["label"] = generator.integers(0, 2, 3).astype(np.uint8)
-        else:
-            row["label"] = np.float64(generator.normal())
-        if case.options:
-            classes = WEIGHTS[label] if case.options.class_weights != "none" else 1.0
-            rows_weight = weight if case.options.weight else 1.0
-            row["weight"] = np.float64(classes * rows_weight)
-            if case.options.long_text == "window":  # of 11 tokens, and what is left
-                row["windows"] = np.diff([*range(0, length, 11), length]).astype(np.int32)
-        rows.append(row)
-    return rows
-
-
-def codec_of(case: Case) -> SequenceCodec:
-    """The codec of a case that is no toy."""
-    options = case.options or SequenceConfig()
-    labels = [] if options.target == "regression" else LABELS
-    schema = {"labels": labels, "counts": dict.fromkeys(labels, 1), "weights": {}, "mean": 0.0}
-    return SequenceTask(options).codec(schema, VOCABULARY)
-
-
-def stored(path: Path, case: Case, samples: int) -> TokenStore:
-    """The rows of a case in a store."""
-    with StoreWriter(path) as writer:
-        for index, example in enumerate(examples(case, samples)):
-            writer.append(example, f":{index}", codec_of(case).lengths(example))
-    return TokenStore.open(path)
-
-
-def collate(case: Case, chosen: list[dict[str, Any]]) -> Batch:
-    """A batch as a task collates it; the token-weighted toy does it here."""
-    if case.options:
-        return to_tensors(codec_of(case).collate(chosen, [0] * len(chosen)))
-    plain = [{**row, "label": np.int64(0), "weight": np.float64(1)} for row in chosen]
-    batch = codec_of(CASES["class"]).collate(plain, [0] * len(chosen))
-    length = batch.inputs["input_ids"].shape[1]
-    tags = np.full((len(chosen), length), -100)
-    weights = np.zeros((len(chosen), length))
-    for place, row in enumerate(chosen):
-        tags[place, : len(row["tags"])] = row["tags"]
-        weights[place, : len(row["tags"])] = np.where(row["tags"] == -100, 0.0, row["weights"])
-    targets = {"tags": tags, "weights": weights}
-    return to_tensors(replace(batch, targets=targets, count=float(weights.sum())))
-
-
-def build_module(case: Case, dtype: torch.dtype) -> StepModule:
-    """The from-scratch Transformer, dropout off, the same weights in every process."""
-    torch.manual_seed(5)
-    size = 1 if case.options and case.options.target == "regression" else 3
-    head = HeadSpec(size=size, level=case.level)
-    model = build_transformer(
-        TransformerConfig(layers=2, hidden=16, heads=2, dropout=0.0),
-        head,
-        VOCABULARY,
-        weights=True,
-    )
-    schema = {"labels": LABELS}
-    objective = SequenceObjective(case.options, schema) if case.options else TokenObjective()
-    return StepModule(model, objective, head).to(dtype)
 
 
 class Recorder(torch.optim.SGD):
@@ -209,15 +43,6 @@ class Recorder(torch.optim.SGD):
     def step(self, closure: Any = None) -> None:
         parts = [p.grad.flatten() for group in self.param_groups for p in group["params"]]
         self.gradient = (torch.cat(parts).double() / self.grad_scale).cpu()
-
-
-def plain_logits(model: nn.Module, batch: Batch) -> torch.Tensor:
-    """The model's logits; those of windows averaged one sample after the other."""
-    logits = model(batch.inputs["input_ids"], batch.inputs["attention_mask"])
-    if batch.rows is None:
-        return logits
-    parts = logits.split(batch.rows.tolist())
-    return torch.stack([part.mean(dim=0) for part in parts])
 
 
 def plain_gradient(case: Case, samples: int, dtype: torch.dtype) -> tuple[torch.Tensor, float]:
@@ -293,6 +118,16 @@ def differences(strategy: Any) -> list[dict[str, Any]]:
                         }
                     )
     return found
+
+
+def on_one(measure: Callable[[Any], Any]) -> Any:
+    """What is measured on a single device: in this process, on one thread, as a rank has it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return measure(Single(torch.device("cpu")))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def run_ranks(module: str, ranks: int, *arguments: str) -> Any:

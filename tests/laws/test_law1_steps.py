@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.laws.experiment import DTYPES, run_ranks
-from tests.laws.trajectory import OBJECTIVES, STEPS
+from tests.laws.cases import DTYPES
+from tests.laws.experiment import on_one, run_ranks
+from tests.laws.trajectory import OBJECTIVES, STEPS, trajectories
 
 TOGETHER = (2, pytest.param(3, marks=pytest.mark.slow))
 NORMS_AND_LOSSES = {"float64": 1e-10, "float32": 1e-5}
@@ -19,7 +20,7 @@ WEIGHTS = {"float64": 1e-10, "float32": 1e-4}  # AdamW turns the noise of a zero
 
 @cache
 def found(ranks: int) -> dict[str, Any]:
-    return run_ranks("tests.laws.trajectory", ranks)
+    return run_ranks("tests.laws.trajectory", ranks) if ranks > 1 else on_one(trajectories)
 
 
 def differences(ranks: int, key: str) -> dict[str, float]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nlpkit.data.loader import Batching, Loading, TrainingSteps
-from tests.laws.experiment import CASES, codec_of, stored
+from tests.laws.cases import CASES, TASKS, codec_of, stored
 
 if TYPE_CHECKING:
     from nlpkit.data.store import TokenStore
@@ -55,13 +55,17 @@ def ledger(
 
 
 @pytest.mark.parametrize("bucketing", [True, False])
-def test_batches_are_the_same_on_1_2_and_4_ranks_and_with_workers(store, bucketing):
-    alone = ledger(store, ranks=1, bucketing=bucketing)
+@pytest.mark.parametrize("task", TASKS)
+def test_batches_are_the_same_on_1_2_and_4_ranks_and_with_workers(tmp_path, task, bucketing):
+    case = TASKS[task].batches
+    store = stored(tmp_path / "store", CASES[case], 203)
+    same = {"case": case, "bucketing": bucketing}
+    alone = ledger(store, ranks=1, **same)
     assert len(set(alone)) == STEPS
-    assert ledger(store, ranks=2, bucketing=bucketing) == alone
-    assert ledger(store, ranks=4, bucketing=bucketing) == alone
-    assert ledger(store, ranks=1, bucketing=bucketing, workers=2) == alone
-    assert ledger(store, ranks=1, bucketing=bucketing, micro_batch_size=None) == alone
+    assert ledger(store, ranks=2, **same) == alone
+    assert ledger(store, ranks=4, **same) == alone
+    assert ledger(store, ranks=1, **same, workers=2) == alone
+    assert ledger(store, ranks=1, **same, micro_batch_size=None) == alone
 
 
 def test_batches_from_the_middle_of_an_epoch_are_those_of_the_whole_run(store):

@@ -9,14 +9,29 @@ from pathlib import Path
 
 import pytest
 
+import nlpkit
+from tests.laws.cases import TASKS
 from tests.laws.kills import SEED, SETTINGS
+from tests.training.test_resume import STOPPER, resumed, stopped
+from tests.training.test_trainer import config, same, weights
 
 REPOSITORY = Path(__file__).parents[2]
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_a_run_of_each_task_that_was_stopped_and_resumed_is_the_run_that_was_not(tmp_path, task):
+    (tmp_path / "stopper.py").write_text(STOPPER)
+    rows = {"train": TASKS[task].rows}
+    changes = {"plugins": [str(tmp_path / "stopper.py")], "device": "cpu", "dropout": 0.3}
+    changes |= {"task": task, "train": {"micro_batch_size": 3}}
+    whole = nlpkit.train(config(**changes), data=rows, out=tmp_path / "whole")
+    stopped(tmp_path / "run", 5, rows, **changes)
+    assert same(weights(resumed(tmp_path / "run", rows, **changes)), weights(whole))
+
+
 @pytest.mark.parametrize(
     ("kills", "settings"),
-    [(2, 1), pytest.param(20, len(SETTINGS), marks=pytest.mark.slow)],
+    [(1, 1), pytest.param(20, len(SETTINGS), marks=pytest.mark.slow)],
 )
 def test_killed_runs_end_with_the_weights_of_those_that_were_not(kills, settings):
     done = subprocess.run(

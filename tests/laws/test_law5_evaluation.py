@@ -5,23 +5,17 @@ from typing import Any
 
 import pytest
 
-from tests.laws.evaluation_ranks import OBJECTIVES, SAMPLES
-from tests.laws.experiment import (
-    CASES,
-    DTYPES,
-    build_module,
-    collate,
-    examples,
-    plain_logits,
-    run_ranks,
-)
+from tests.laws.cases import CASES, DTYPES, build_module, collate, examples, plain_logits
+from tests.laws.evaluation_ranks import OBJECTIVES, SAMPLES, evaluations
+from tests.laws.experiment import on_one, run_ranks
 
 LIMITS = {"float64": 1e-12, "float32": 1e-6}
 
 
 @cache
 def found(ranks: int) -> list[dict[str, Any]]:
-    return run_ranks("tests.laws.evaluation_ranks", ranks)
+    module = "tests.laws.evaluation_ranks"
+    return run_ranks(module, ranks) if ranks > 1 else on_one(evaluations)
 
 
 @pytest.mark.parametrize("ranks", [2, pytest.param(3, marks=pytest.mark.slow)])

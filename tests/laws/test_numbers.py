@@ -14,13 +14,13 @@ import torch
 
 from nlpkit.data.plan import evaluation_plan, share
 from nlpkit.engine.precision import Precision
-from nlpkit_strategies.single import Single
-from tests.laws.experiment import CASES, stored
+from tests.laws.cases import CASES, stored
+from tests.laws.experiment import on_one
 from tests.laws.test_law2_plan import ledger
 from tests.laws.trajectory import trajectory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from nlpkit.data.store import TokenStore
 
@@ -29,14 +29,6 @@ if TYPE_CHECKING:
 def store(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
     """203 samples of one to four windows."""
     return stored(tmp_path_factory.mktemp("numbers") / "store", CASES["windows"], 203)
-
-
-@pytest.fixture
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def hash_of(parts: Iterable[np.ndarray]) -> str:
@@ -63,7 +55,6 @@ def test_micro_batches_and_evaluations_are_cut_as_they_always_were(store):
     assert hash_of(batches) == "93d45361d274d79a0132197cb2672b6b43d80d49ee60a088816e2f2dee40fb02"
 
 
-@pytest.mark.usefixtures("_one_thread")
 @pytest.mark.parametrize(
     ("objective", "losses", "norm"),
     [
@@ -74,6 +65,6 @@ def test_micro_batches_and_evaluations_are_cut_as_they_always_were(store):
 )
 def test_the_first_tenth_and_fiftieth_step_come_to_what_they_always_did(objective, losses, norm):
     exact = Precision("fp32", "cpu")
-    found = trajectory(Single(torch.device("cpu")), objective, torch.float64, exact)
+    found = on_one(lambda single: trajectory(single, objective, torch.float64, exact))
     assert [found["loss"][step - 1] for step in (1, 10, 50)] == pytest.approx(losses, rel=1e-9)
     assert found["norm"][9] == pytest.approx(norm, rel=1e-9)

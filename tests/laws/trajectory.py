@@ -18,15 +18,8 @@ from nlpkit.data.plan import plan
 from nlpkit.engine.precision import Precision, Step
 from nlpkit.training.optim import adamw, learning_rate, set_rate
 from nlpkit.training.step import optimizer_step
-from tests.laws.experiment import (
-    CASES,
-    DTYPES,
-    build_module,
-    examples,
-    join_ranks,
-    leave_ranks,
-    micro_batches,
-)
+from tests.laws.cases import CASES, DTYPES, build_module, examples
+from tests.laws.experiment import join_ranks, leave_ranks, micro_batches
 
 OBJECTIVES = ("both weights", "regression")
 STEPS, SAMPLES, BATCH = 50, 50, 16

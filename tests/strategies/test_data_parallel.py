@@ -9,9 +9,8 @@ from torch import nn
 from nlpkit.errors import ConfigError
 from nlpkit_strategies.config import DataParallelConfig
 from nlpkit_strategies.data_parallel import DataParallel, SplitAndSum, build
+from tests.laws.cases import CASES, DTYPES
 from tests.laws.experiment import (
-    CASES,
-    DTYPES,
     LIMITS,
     MICRO_BATCHES,
     SAMPLES,

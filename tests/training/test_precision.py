@@ -19,7 +19,7 @@ from nlpkit.errors import ConfigError, PluginError
 from nlpkit.training.diagnostics import check_placement, explained
 from nlpkit.training.step import optimizer_step
 from nlpkit_strategies.single import Single
-from tests.laws.experiment import CASES, build_module, collate, examples
+from tests.laws.cases import CASES, build_module, collate, examples
 
 
 def test_absent_device_is_an_error_with_a_remedy():

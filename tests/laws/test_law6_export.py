@@ -1,0 +1,24 @@
+"""Law 6 for each task: an export, asked in a fresh process, says what the model says."""
+
+from __future__ import annotations
+
+import pytest
+
+import nlpkit
+from tests.bundle.bundles import make_run
+from tests.kept.test_kept import near
+from tests.laws.cases import TASKS
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_an_export_of_each_task_passes_the_gate_and_predicts_the_same(tmp_path, task):
+    rows = TASKS[task].rows[:8]
+    run = make_run(tmp_path / "run", rows, name=task)
+    artifact = nlpkit.export(run, "torchscript")
+    assert artifact.parity["difference"] <= 1e-4
+    assert artifact.parity["agreement"] == 1.0
+    texts = [row["text"] for row in rows]
+    found, expected = (
+        [vars(each) for each in nlpkit.load(place).predict(texts)] for place in (artifact.path, run)
+    )
+    assert found == near(expected)
