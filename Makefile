@@ -12,7 +12,7 @@ PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' nlpkit/__init__.py)
 CODE := nlpkit plugins jobs image tests benchmarks examples
 
-.PHONY: exports demo test wheel test-slow test-jobs test-floor test-gpu check format exactness accuracy bench bench-gpu bench-checkpoints bench-predictions bench-preparing bench-entities bench-serving bench-inference bench-pool bench-jobs image image-test hashes clean
+.PHONY: exports demo test wheel laws test-slow test-jobs test-floor test-gpu check format exactness accuracy bench bench-gpu bench-checkpoints bench-predictions bench-preparing bench-entities bench-serving bench-inference bench-pool bench-jobs image image-test hashes clean
 
 demo: $(INSTALLED)
 	$(BIN)/nlpkit demo
@@ -51,6 +51,11 @@ check: $(INSTALLED)
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix $(CODE)
 	$(BIN)/ruff format $(CODE)
+
+# Runs what holds the laws, the slow tests too, and writes into docs/laws.md what came of it; an hour
+# on two cores. LAW="4 6" runs that of two laws alone.
+laws: $(INSTALLED)
+	$(BIN)/python -m benchmarks.laws $(LAW)
 
 # Writes docs/exactness.md: laws 1 and 5, measured beside transformers and Lightning; a few minutes.
 exactness: $(INSTALLED_BENCH)
