@@ -39,6 +39,10 @@ KINDS = {
     },
 }
 """The encoders that are tested, each three layers of width 32."""
+ROUND = [
+    pytest.param(kind, marks=() if kind == "modernbert" else pytest.mark.slow) for kind in KINDS
+]
+"""All of them; in the fast tests that which is least like a BERT, which has tests of its own."""
 
 
 def saved(folder: Path, kind: str, *, head: str = "MaskedLM", **settings) -> Path:

@@ -14,14 +14,14 @@ from nlpkit.contracts import HeadSpec, Vocabulary
 from nlpkit_bert.config import BertOptions
 from nlpkit_bert.model import build
 from nlpkit_bert.resolve import DESCRIBING, LEFT_BEHIND, TYPES, resolve
-from tests.bert.conftest import KINDS, saved
+from tests.bert.conftest import KINDS, ROUND, saved
 
 LENGTHS = [11, 3, 7, 1]
 OTHERS = ("albert", "camembert", "deberta-v2", "mpnet")
 TYPED = ("bert", "electra")
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=ROUND)
 def kind(request) -> str:
     return request.param
 

@@ -97,5 +97,6 @@ def test_training_twice_gives_the_same_bundle_byte_for_byte(run: Run, tmp_path: 
         assert path.read_bytes() == second[name].read_bytes(), name
 
 
+@pytest.mark.usefixtures("_asked_here")
 def test_a_run_can_be_exported(run: Run) -> None:
     assert nlpkit.export(run.path, "state_dict").path == run.bundle / "state_dict"

@@ -59,6 +59,7 @@ def narrow(tmp_path: Path) -> Callable[[int], Path]:
     )
 
 
+@pytest.mark.usefixtures("_asked_here")
 def test_no_export_is_asked_a_length_that_no_text_has_and_the_model_does_not_take(
     narrow: Callable[[int], Path],
 ) -> None:
@@ -68,7 +69,7 @@ def test_no_export_is_asked_a_length_that_no_text_has_and_the_model_does_not_tak
     assert parity["agreement"] == 1.0
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("_asked_here")
 def test_a_model_that_fails_at_the_length_of_a_text_has_no_export(
     narrow: Callable[[int], Path],
 ) -> None:

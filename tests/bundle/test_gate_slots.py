@@ -102,6 +102,7 @@ def spots(tmp_path: Path) -> Callable[[bool], Path]:
     )
 
 
+@pytest.mark.usefixtures("_asked_here")
 @pytest.mark.parametrize("format", ["torchscript", pytest.param("onnx", marks=pytest.mark.slow)])
 def test_a_third_axis_is_asked_with_one_and_with_three(
     spots: Callable[[bool], Path], format: str
@@ -118,6 +119,7 @@ def test_a_third_axis_is_asked_with_one_and_with_three(
     assert labels[0] == labels[1]
 
 
+@pytest.mark.usefixtures("_asked_here")
 def test_a_frozen_third_axis_is_refused(spots: Callable[[bool], Path]) -> None:
     with pytest.raises(nlpkit.RunError, match="batch 1 × length 1 × slots 1: "):
         nlpkit.export(spots(True), "torchscript", trust_plugins=True)

@@ -153,6 +153,7 @@ def test_metadata_of_the_model_names_its_labels_and_task(run: Path) -> None:
     assert found["task"] == "sequence"
 
 
+@pytest.mark.usefixtures("_asked_here")
 def test_a_format_that_is_code_is_executed_only_where_it_was_written_or_trusted(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +167,7 @@ def test_a_format_that_is_code_is_executed_only_where_it_was_written_or_trusted(
     assert labels(nlpkit.load(run, backend="onnx")) == expected
 
 
+@pytest.mark.usefixtures("_asked_here")
 def test_a_run_with_a_strangers_model_exports_its_weights_once_trusted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

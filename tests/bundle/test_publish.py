@@ -42,6 +42,7 @@ def test_a_workspace_sets_the_others_defaults_and_loses_to_them(space, tmp_path,
     assert (runs_folder(), cache_folder(), hub_folder()) == (Path("here"), tmp_path / "cache", None)
 
 
+@pytest.mark.usefixtures("_asked_here")
 def test_a_finished_run_is_published_and_so_is_its_export(space, capsys):
     run = nlpkit.train(CONFIG)
     final = space / "models" / "final" / "small"

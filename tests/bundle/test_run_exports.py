@@ -107,6 +107,7 @@ def test_an_export_that_failed_is_tried_again_on_resume_and_its_failure_said(fol
     train(folder / "run", folder, [])  # it is not asked for any more
 
 
+@pytest.mark.usefixtures("_asked_here")
 def test_what_is_missing_is_written_on_resume_and_what_is_there_is_left(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

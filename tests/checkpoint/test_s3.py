@@ -18,6 +18,10 @@ from nlpkit.checkpoint.files import verify
 from nlpkit.checkpoint.keeper import Keeper
 from tests.checkpoint.small import ALL_FILES, about, files, holds, names, save, until
 
+pytestmark = (
+    pytest.mark.slow
+)  # a server; test_backup.py and test_copier.py have the same on folders
+
 KEY = "wJalrXUtnFEMI/K7MDENG"
 
 
@@ -123,7 +127,6 @@ def test_a_bucket_that_is_not_there_is_told_of_and_not_made(s3: Any, tmp_path: P
     assert [each["Name"] for each in s3.list_buckets()["Buckets"]] == ["models"]
 
 
-@pytest.mark.slow
 def test_files_of_many_parts_are_whole_there(s3: Any, tmp_path: Path) -> None:
     backup = Backup("s3://models", "cards")
     block = bytes(range(256)) * 4096

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import subprocess
@@ -98,6 +97,7 @@ def test_the_demo_predicts_the_texts_that_are_shown():
     assert {text for text, _ in shown} <= set(demo.TEXTS)
 
 
+@pytest.mark.usefixtures("_asked_here")
 def test_the_quick_start_runs(in_readme, capsys):
     lines = commands(SHELL[1].text)
     assert [line.split()[1] for line in lines] == [
@@ -136,22 +136,18 @@ def test_its_errors_are_those_that_one_sees(in_readme, tmp_path, monkeypatch, ca
     assert seen.splitlines() == errors()
 
 
-def test_its_single_file_plugin_trains_and_predicts_in_processes_of_their_own(tmp_path):
+def test_its_single_file_plugin_trains_and_predicts_in_another_process(tmp_path, monkeypatch):
     for name in ("my_model.py", "bag.yaml"):
         (tmp_path / name).write_text(titled(README)[name], "utf-8")
-    outputs = []
-    for line in commands(SHELL[2].text):
-        done = subprocess.run(
-            [sys.executable, "-c", NLPKIT, *shlex.split(line)[1:]],
-            cwd=tmp_path,
-            env={**os.environ, "NLPKIT_STRICT_PLUGINS": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        outputs.append(done.stdout)
-    assert json.loads(outputs[1])["label"] == "track_order"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NLPKIT_STRICT_PLUGINS", "1")
+    train, predict = (shlex.split(line)[1:] for line in commands(SHELL[2].text))
+    assert main(train) == 0
+    done = subprocess.run(
+        [sys.executable, "-c", NLPKIT, *predict], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["label"] == "track_order"
     result = json.loads((tmp_path / "runs" / "bag" / "result.json").read_text("utf-8"))
     assert result["metrics"]["test"]["accuracy"] > 0.8
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +95,16 @@ def ends_as(whole: nlpkit.Run, settings: dict[str, Any], run_dir: Path) -> None:
     assert run.metrics == whole.metrics
 
 
-@pytest.mark.parametrize("damage", DAMAGE)
-@pytest.mark.parametrize("name", FILES)
+EACH_ONCE = {*zip(FILES, DAMAGE, strict=False)}  # all damage: test_fault_matrix.py
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        pytest.param(*case, marks=() if case in EACH_ONCE else pytest.mark.slow)
+        for case in product(FILES, DAMAGE)
+    ],
+)
 def test_a_damaged_file_is_named_and_costs_steps_only(
     settings, whole, run_dir, capsys, name, damage
 ):

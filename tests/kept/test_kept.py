@@ -67,6 +67,7 @@ def test_a_kept_run_predicts_and_is_evaluated_as_it_was(version, name, kept):
     assert found == pytest.approx(wanted["metrics"]["test"], abs=1e-5)
 
 
+@pytest.mark.usefixtures("_asked_here")
 @pytest.mark.parametrize(("version", "name"), CASES)
 def test_a_kept_run_is_exported_anew(version, name, kept):
     wanted, run = expected(version, name), kept(version, name)

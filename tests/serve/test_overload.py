@@ -14,6 +14,8 @@ import pytest
 
 from tests.serve.serving import JSON, REFUSED, Server, held, received
 
+pytestmark = pytest.mark.slow  # it waits for seconds, and for a server of its own
+
 LIMITS = (
     "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128)); "
     "server.ARRIVAL_SECONDS, server.PROBE_SECONDS = 0.5, 0.05; "

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # an environment is made, and pip installs into it
+
 ECHO = Path(__file__).parent / "nlpkit_echo"
 CONFIG = """
 name: echo

@@ -46,15 +46,28 @@ def nlpkit_observers():
 @pytest.fixture
 def changes(tmp_path: Path) -> dict[str, Any]:
     """A run with dropout that saves every third step and evaluates every fourth."""
-    (tmp_path / "stopper.py").write_text(STOPPER)
+    return changes_in(tmp_path)
+
+
+def changes_in(folder: Path) -> dict[str, Any]:
+    (folder / "stopper.py").write_text(STOPPER)
     return {
         "dropout": 0.3,
-        "plugins": [str(tmp_path / "stopper.py")],
+        "plugins": [str(folder / "stopper.py")],
         "checkpoint": {"every": 3},
         "eval": {"every": 4},
         "device": "cpu",
         "train": {"epochs": 2, "batch_size": 8, "log_every": 3, "learning_rate": 3e-3},
     }
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> nlpkit.Run:
+    """The run of `changes` that nothing stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NLPKIT_CACHE", str(folder / "cache"))
+        return nlpkit.train(config(**changes_in(folder)), data=DATA, out=folder / "run")
 
 
 def stopped(out: Path, at: int, rows: Any = DATA, **changes: Any) -> nlpkit.Interrupted:
@@ -73,9 +86,7 @@ def checkpoints(out: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("at", [1, 3, 4, 8, 13])
-def test_a_run_that_was_stopped_and_resumed_is_the_run_that_was_not(tmp_path, changes, at):
-    whole = nlpkit.train(config(**changes), data=DATA, out=tmp_path / "whole")
-
+def test_a_run_that_was_stopped_and_resumed_is_the_run_that_was_not(tmp_path, changes, whole, at):
     interrupted = stopped(tmp_path / "run", at, **changes)
     assert (interrupted.signal, interrupted.run.path) == (signal.SIGTERM, tmp_path / "run")
     # In an evaluation it leaves at once; the others agree on the end of the next step.
@@ -139,8 +150,9 @@ def test_early_stopping_goes_on_counting(tmp_path, changes):
     assert same(weights(run), weights(whole))
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(tmp_path, changes, capsys):
-    whole = nlpkit.train(config(**changes), data=DATA, out=tmp_path / "whole")
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
+    tmp_path, changes, whole, capsys
+):
     stopped(tmp_path / "run", 10, **changes)
     damaged = tmp_path / "run" / "checkpoints" / "step-00000011" / "optimizer.safetensors"
     content = bytearray(damaged.read_bytes())
@@ -201,8 +213,8 @@ def test_a_run_on_windows_is_resumed_as_exactly_and_evaluated_as_its_bundle(tmp_
     assert nlpkit.evaluate(run.path, rows["test"]) == pytest.approx(run.metrics["test"], rel=1e-6)
 
 
-def test_what_changes_no_result_may_differ(tmp_path, changes):
-    whole = nlpkit.train(config(**changes), data=DATA, out=tmp_path / "whole")
+@pytest.mark.usefixtures("_asked_here")
+def test_what_changes_no_result_may_differ(tmp_path, changes, whole):
     stopped(tmp_path / "run", 5, **changes)
     changes |= {"loader": {"workers": 2}, "checkpoint": {"every": 5, "keep": 1}}
     changes["train"] = {**changes["train"], "micro_batch_size": 8}

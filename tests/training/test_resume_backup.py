@@ -14,7 +14,7 @@ from tests.training.test_resume import DATA, STOPPER, stopped
 from tests.training.test_trainer import config, same, weights
 
 
-@pytest.fixture(params=["s3", "folder"])
+@pytest.fixture(params=[pytest.param("s3", marks=pytest.mark.slow), "folder"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where backups go: a bucket of a real endpoint, or a folder that stands for a mounted one."""
     if request.param == "folder":
