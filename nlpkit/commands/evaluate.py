@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -27,28 +27,9 @@ if TYPE_CHECKING:
 @click.option("--trust-plugins", is_flag=True, help="Execute the plugins that a bundle brings.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
 @click.pass_obj
-def command(
-    terminal: Terminal,
-    run: str,
-    data: str,
-    output: str | None,
-    encoding: str,
-    keep: tuple[str, ...],
-    precision: str,
-    trust_plugins: bool,
-    as_json: bool,
-) -> None:
+def command(terminal: Terminal, run: str, data: str, as_json: bool, **options: Any) -> None:
     """Measure RUN (a run folder or a bundle) on DATA: a file with texts and targets."""
-    values = evaluate(
-        run,
-        data,
-        output=output,
-        encoding=encoding,
-        keep=keep,
-        precision=precision,
-        trust_plugins=trust_plugins,
-        terminal=terminal,
-    )
+    values = evaluate(run, data, terminal=terminal, **options)
     if as_json:
         terminal.json(values)
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -39,12 +39,7 @@ def told(artifact: Artifact) -> str:
 @click.option("--trust-plugins", is_flag=True, help="Execute the plugins that a bundle brings.")
 @click.pass_obj
 def command(
-    terminal: Terminal,
-    run: str,
-    format_name: str,
-    options: tuple[str, ...],
-    out: str | None,
-    trust_plugins: bool,
+    terminal: Terminal, run: str, format_name: str, options: tuple[str, ...], **own: Any
 ) -> None:
     """Write the model of RUN (a run folder or a bundle) as FORMAT.
 
@@ -54,12 +49,10 @@ def command(
     if problems:
         raise ConfigError(problems)
     values = {".".join(map(str, override.path)): override.value for override in overrides}
-    if taken := values.keys() & {"run", "format", "out", "trust_plugins", "terminal"}:
+    if taken := values.keys() & {"run", "format", "terminal", *own}:
         raise click.UsageError(f"{', '.join(taken)}: a format has no such option; see --help")
     with interruptible():
-        artifact = export(
-            run, format_name, out=out, trust_plugins=trust_plugins, terminal=terminal, **values
-        )
+        artifact = export(run, format_name, terminal=terminal, **own, **values)
     for path in artifact.files:
         terminal.say(str(path))
     terminal.note(told(artifact))

@@ -7,7 +7,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from signal import Signals
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from nlpkit.bundle.forms import Line
     from nlpkit.bundle.load import Backend
-    from nlpkit.bundle.predict import Model
     from nlpkit.cli.render import Terminal
     from nlpkit.commands.prediction_lines import Given
 
@@ -52,7 +51,12 @@ _TABLE_ROWS = 1000
 @click.option("--delimiter", default=AUTO, metavar="C", help="Of a csv; default: the header's.")
 @click.option("--quotes", type=click.Choice([AUTO, "none"]), default=AUTO, help="Of a csv.")
 @click.option("--sheet", metavar="NAME", help="The input's, if it is a workbook with several.")
-@click.option("--output", metavar="FILE", help="jsonl, csv or tsv; default: the terminal.")
+@click.option(
+    "--output",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="jsonl, csv or tsv; default: the terminal.",
+)
 @encoding_option
 @click.option(
     "--column",
@@ -73,63 +77,47 @@ _TABLE_ROWS = 1000
 def command(
     terminal: Terminal,
     run: str,
-    texts: tuple[str, ...],
-    source: str | None,
-    input_encoding: str,
-    delimiter: str,
-    quotes: str,
-    sheet: str | None,
-    output: str | None,
+    output: Path | None,
     encoding: str,
-    columns: tuple[str, ...],
     keep: tuple[str, ...],
     top_k: int | None,
     resume: bool,
     backend: Backend | None,
     precision: str,
     trust_plugins: bool,
+    **given: Any,
 ) -> None:
     """Predict TEXTs, the texts of a file, or those of standard input, one a line.
 
     RUN is a run folder or a bundle. A pair of texts is two TEXTs, or two columns of the file.
     """
-    asked = Asked(
-        texts=texts,
-        source=source,
-        columns=columns,
-        keep=keep,
-        encoding=input_encoding,
-        delimiter=delimiter,
-        quotes=quotes,
-        sheet=sheet,
-    )
+    asked = Asked(keep=keep, **given)
     _check_input(asked)
+    source = asked.source
     if resume and (source is None or output is None):
         raise click.UsageError("--resume needs --input and --output: it goes on with a file")
-    check_output(Path(output) if output else None, encoding)
+    check_output(output, encoding)
     if output is not None:
-        if source and Path(output).exists() and Path(source).exists():
-            if Path(output).samefile(source):
-                raise InputError(f"--output {output}: is the --input; name another file")
-        if not resume and (left := drafts(Path(output))):
+        if source and output.exists() and Path(source).exists() and output.samefile(source):
+            raise InputError(f"--output {output}: is the --input; name another file")
+        if not resume and (left := drafts(output)):
             raise InputError(
                 f"--output {output}: {left[0]} is what an interrupted prediction left; go on with "
                 "--resume, or remove it"
             )
     model = load(run, precision=precision, trust_plugins=trust_plugins, backend=backend)
     rows = partial(rows_of, model, asked)
-    columns_of = partial(_columns, model, top_k)
-    form = form_of(Path(output) if output else None, columns_of, encoding, keep=keep)
+    form = form_of(output, lambda: ["text", *fields_of(model, top_k), "error"], encoding, keep=keep)
     if output is None:
         lines = Lines(model, rows(), top_k=top_k, keep=keep)
         _show(terminal, lines)
         lines.check(source or "standard input")
     else:
-        decides = {"precision": precision, "columns": columns or model.columns}
-        decides |= {"encoding": encoding}
-        draft = Draft(Path(output), form, model, top_k=top_k, keep=keep, **decides)
+        columns = asked.columns or model.columns
+        decides = {"precision": precision, "columns": columns, "encoding": encoding}
+        draft = Draft(output, form, model, top_k=top_k, keep=keep, **decides)
         file = source is not None and Path(source).is_file()  # a pipe can be read only once
-        if resume and _is_done(terminal, draft, rows, Path(output), file=file):
+        if resume and _is_done(terminal, draft, rows, output, file=file):
             return
         lines = _save(terminal, draft, rows, source, file=file, resume=resume)
     for remark in asked.remarks:
@@ -145,10 +133,6 @@ def _counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'s' * (count != 1)}"
 
 
-def _columns(model: Model, top_k: int | None) -> list[str]:
-    return ["text", *fields_of(model, top_k), "error"]
-
-
 def _check_input(asked: Asked) -> None:
     if bool(asked.texts) + (asked.source is not None) > 1:
         raise click.UsageError("give TEXTs or --input, not both")
@@ -157,7 +141,7 @@ def _check_input(asked: Asked) -> None:
     if asked.sheet is not None and not path_of(asked.source or "").lower().endswith(".xlsx"):
         raise click.UsageError("--sheet is for an --input that is a workbook")
     try:
-        checked(asked.encoding)
+        checked(asked.input_encoding)
     except ValueError as error:
         raise click.UsageError(f"--input-encoding: {error}") from None
 

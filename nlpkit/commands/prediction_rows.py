@@ -39,7 +39,7 @@ class Asked:
         source: A file; None: standard input.
         columns: The file's columns of texts; none: the task's own.
         keep: Columns of the file that the output has too.
-        encoding: Of the file.
+        input_encoding: Of the file.
         delimiter: Of a csv file.
         quotes: "none" where they mean nothing in it.
         sheet: Of a workbook, or None.
@@ -50,7 +50,7 @@ class Asked:
     source: str | None = None
     columns: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
-    encoding: str = AUTO
+    input_encoding: str = AUTO
     delimiter: str = AUTO
     quotes: str = AUTO
     sheet: str | None = None
@@ -94,7 +94,7 @@ def rows_of(model: Model, given: Asked) -> Iterator[Row | DataError]:
     if len(wanted) > 1:
         raise click.UsageError("the task takes pairs: give --input FILE with two columns")
     place = source or "standard input"
-    for number, text in enumerate(_text_lines(source, given.encoding), start=1):
+    for number, text in enumerate(_text_lines(source, given.input_encoding), start=1):
         yield Row({wanted[0]: text}, f"{place}:{number}")
 
 
@@ -104,7 +104,7 @@ def _file_rows(model: Model, location: str, given: Asked) -> Iterator[Row | Data
     columns = given.columns or wanted
     if len(columns) != len(wanted):
         raise click.UsageError(f"--column: the task takes {len(wanted)} columns of texts")
-    options = {"encoding": given.encoding, "sheet": given.sheet}
+    options = {"encoding": given.input_encoding, "sheet": given.sheet}
     options |= {"delimiter": given.delimiter, "quotes": given.quotes}
     files = _files(model, {**options, **_of_run(model, options, columns, location)})
     table = Path(path_of(location).lower().removesuffix(".gz")).suffix in (".csv", ".tsv")
