@@ -59,22 +59,16 @@ for _name, _value in _SILENT.items():
     os.environ[_name] = os.environ.get(_name) or _value  # empty says nothing
 
 _LAZY = {
-    "ComponentConfig": "nlpkit.config.schema",
-    "FolderOrId": "nlpkit.config.schema",
-    "Location": "nlpkit.config.schema",
-    "Run": "nlpkit.run.train",
-    "Secret": "nlpkit.config.schema",
-    "check": "nlpkit.checking.config",
-    "contracts": "",
-    "evaluate": "nlpkit.run.evaluate",
-    "export": "nlpkit.bundle.export",
-    "load": "nlpkit.bundle.load",
-    "load_config": "nlpkit.config.load",
-    "plugins": "nlpkit.plugin.host",
-    "testing": "",
-    "submit": "nlpkit.run.train",
-    "train": "nlpkit.run.train",
+    "nlpkit.bundle.export": ("export",),
+    "nlpkit.bundle.load": ("load",),
+    "nlpkit.checking.config": ("check",),
+    "nlpkit.config.load": ("load_config",),
+    "nlpkit.config.schema": ("ComponentConfig", "FolderOrId", "Location", "Secret"),
+    "nlpkit.plugin.host": ("plugins",),
+    "nlpkit.run.evaluate": ("evaluate",),
+    "nlpkit.run.train": ("Run", "submit", "train"),
 }
+"""Names by the module that has them."""
 
 __all__ = [
     "BundleError",
@@ -117,16 +111,15 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'nlpkit' has no attribute {name!r}")
-    module = _LAZY[name]
-    if not module:
+    if name in ("contracts", "testing"):
         return importlib.import_module(f"nlpkit.{name}")
     if name in ("evaluate", "export"):  # which import torch, and that ends the process there
         importlib.import_module("nlpkit.environment").working_folder()
-    value = getattr(importlib.import_module(module), name)
-    globals()[name] = value
-    return value
+    for module, names in _LAZY.items():
+        if name in names:
+            value = globals()[name] = getattr(importlib.import_module(module), name)
+            return value
+    raise AttributeError(f"module 'nlpkit' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
