@@ -112,14 +112,8 @@ class DataError(InputError):
 
     def advising(self, remedy: str) -> DataError:
         """The same error with another remedy."""
-        return DataError(
-            self.address,
-            column=self.column,
-            value=self.value,
-            problem=self.problem,
-            suggestion=self.suggestion,
-            remedy=remedy,
-        )
+        names = ("address", "column", "value", "problem", "suggestion")
+        return DataError(**{name: getattr(self, name) for name in names}, remedy=remedy)
 
 
 class PluginError(InputError):

@@ -34,11 +34,7 @@ class Confusion:
     The state is the matrix, row by row (truth down, prediction across): its cells that are not 0.
     """
 
-    better: Mapping[str, Way] = {
-        "accuracy": "higher",
-        "macro_f1": "higher",
-        "weighted_f1": "higher",
-    }
+    better: Mapping[str, Way] = dict.fromkeys(("accuracy", "macro_f1", "weighted_f1"), "higher")
 
     def __init__(self, labels: Sequence[str], *, target: str = "label") -> None:
         self._labels, self._target = list(labels), target
@@ -105,11 +101,7 @@ class MultilabelCounts:
     The state holds for each label the hits, the predictions and the rows, then exact rows and rows.
     """
 
-    better: Mapping[str, Way] = {
-        "macro_f1": "higher",
-        "micro_f1": "higher",
-        "subset_accuracy": "higher",
-    }
+    better: Mapping[str, Way] = dict.fromkeys(("macro_f1", "micro_f1", "subset_accuracy"), "higher")
 
     def __init__(self, labels: Sequence[str], *, target: str = "label") -> None:
         self._labels, self._target = list(labels), target
