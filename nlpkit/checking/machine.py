@@ -31,8 +31,6 @@ _STATES = 3  # a checkpoint holds the weights and AdamW's two moments
 
 def machine_problems(config: Config, host: Host) -> list[Problem]:
     """What a resolved config asks for that this machine has not, and GPUs that stay idle."""
-    if trains_elsewhere(config, host):
-        return []
     if importlib.util.find_spec("torch") is None:
         message = "torch is not installed here, and training needs it"
         remedy = "pip install 'nlpkit-sdk[train]'"

@@ -54,15 +54,12 @@ def _code(run: Callable[[Terminal], int], terminal: Terminal) -> int:
         code = run(terminal)
         sys.stdout.flush()
         return code
-    except InputError as error:
-        terminal.error(error)
-        return 2
     except Interrupted as error:
         terminal.note(typed(str(error)))
         return 128 + error.signal
     except NlpkitError as error:
         terminal.error(error)
-        return 1
+        return 2 if isinstance(error, InputError) else 1
     except UnicodeEncodeError as error:
         if sys.getfilesystemencoding() == "utf-8":
             raise

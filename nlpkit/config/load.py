@@ -6,7 +6,6 @@ import copy
 import json
 import math
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from numbers import Integral, Real
@@ -25,9 +24,7 @@ from nlpkit.errors import ConfigError, Problem, shorten
 from nlpkit.plugin.host import Host
 from nlpkit.secrets import has_password
 
-_DEEPEST = 50
 _LARGEST = 1 << 20  # bytes of a file
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
@@ -128,7 +125,7 @@ def _plain(value: Any, path: KeyPath, problems: list[Problem]) -> Any:
     """Python values as YAML would have given them: text keys, lists, plain numbers."""
     if hasattr(value, "tolist"):  # numpy's
         value = value.tolist()
-    if isinstance(value, Mapping) and len(path) < _DEEPEST:
+    if isinstance(value, Mapping) and len(path) < strict_yaml.DEEPEST:
         keys = {key: _key(key) for key in value}
         if None in keys.values():
             problems.append(Origin().problem(path, "has a key that is not text"))
@@ -137,13 +134,13 @@ def _plain(value: Any, path: KeyPath, problems: list[Problem]) -> Any:
             for key, text in keys.items()
             if text is not None
         }
-    if isinstance(value, list | tuple) and len(path) < _DEEPEST:
+    if isinstance(value, list | tuple) and len(path) < strict_yaml.DEEPEST:
         return [_plain(item, (*path, at), problems) for at, item in enumerate(value)]
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    if isinstance(value, str) and not _SURROGATE.search(value):
+    if isinstance(value, str) and not strict_yaml.SURROGATE.search(value):
         return value
     if isinstance(value, Integral):
         return int(value)

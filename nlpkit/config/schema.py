@@ -85,13 +85,16 @@ def dotted(path: KeyPath) -> str:
     return text.removeprefix(".")
 
 
-class ComponentConfig(BaseModel):
+class Frame(BaseModel):
+    """Base of the frame's own sections: frozen, strict, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class ComponentConfig(Frame):
     """Base of a component's options: frozen, strict, and unknown keys are errors."""
 
     model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
         validate_default=True,  # a default Location counts from the config's folder too
         ser_json_inf_nan="constants",
     )
@@ -117,16 +120,13 @@ Location = Annotated[str, _PATH, AfterValidator(_located)]
 """A path or fsspec URL; a relative path counts from the config file's folder."""
 
 
-class Secret(BaseModel):
+class Secret(Frame):
     """A secret of a config, such as a token: `{env: NAME}`, the environment variable that holds it.
 
     As an option's type it takes nothing else, and wherever the config goes it stays a name.
     """
 
     model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
         json_schema_extra={"description": "{env: NAME}, the environment variable that holds it"},
     )
 
@@ -172,12 +172,6 @@ def revealed(value: str | Secret) -> str:
 
 FolderOrId = Annotated[str, _PATH, AfterValidator(_located_if_there)]
 """A local folder (which counts from the config file's folder), or a hub id."""
-
-
-class Frame(BaseModel):
-    """Base of the frame's own sections: frozen, strict, and unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Component(BaseModel):

@@ -36,11 +36,12 @@ _WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
 _INFINITE = {".inf": math.inf, "+.inf": math.inf, "-.inf": -math.inf}
 _PLAIN = re.compile(r"[A-Za-z_/][\w/.+@-]*( [\w/.+@-]+)*", re.ASCII)
 _UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
-_SURROGATE = re.compile("[\ud800-\udfff]")
+SURROGATE = re.compile("[\ud800-\udfff]")
 _STR_TAG = "tag:yaml.org,2002:str"
 _VALUES = (AliasEvent, ScalarEvent, MappingStartEvent, SequenceStartEvent)
 _MOST_VALUES = 100_000
-_DEEPEST = 50
+DEEPEST = 50
+"""Levels of a config."""
 _NO_DATA = "a config names files of rows, and holds none itself"
 
 
@@ -64,8 +65,7 @@ class Document:
 
 
 class _Broken(Exception):
-    def __init__(self, fault: Fault) -> None:
-        self.fault = fault
+    """What stops the parser; its argument is the fault."""
 
 
 @dataclass(frozen=True)
@@ -81,15 +81,15 @@ def read(text: str) -> Document:
         value = _plain(reader.document(), (), lines)
         return Document(value, lines, reader.faults)
     except _Broken as broken:
-        return Document(None, {}, [*reader.faults, broken.fault])
+        (fault,) = broken.args
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = ": ".join(part for part in (error.context, error.problem) if part)
-        line = mark.line + 1 if mark else 1
-        return Document(None, {}, [*reader.faults, _no_yaml(line, what)])
+        fault = _no_yaml(mark.line + 1 if mark else 1, what)
     except YAMLError as error:  # a character that YAML does not allow
-        what = str(error).splitlines()[0]
-        return Document(None, {}, [_no_yaml(_line_of(error, text), what)])
+        before = text[: getattr(error, "position", 0)]
+        fault = _no_yaml(before.count("\n") + 1, str(error).splitlines()[0])
+    return Document(None, {}, [*reader.faults, fault])
 
 
 def scalar(text: str) -> Any:
@@ -141,8 +141,8 @@ class _Reader:
                 remedy = f"write &{event.anchor} before a value above, or quotes around a text"
                 raise _Broken(Fault(line, path, message, remedy))
             return self._anchors[event.anchor]
-        if len(path) > _DEEPEST:
-            message = f"is nested more than {_DEEPEST} levels deep"
+        if len(path) > DEEPEST:
+            message = f"is nested more than {DEEPEST} levels deep"
             raise _Broken(Fault(line, path[:3], message, _NO_DATA))
         tag = None if event.ctag is None else str(event.ctag)
         is_text = isinstance(event, ScalarEvent) and tag == _STR_TAG
@@ -151,7 +151,7 @@ class _Reader:
                 Fault(line, path, f"has the tag {tag}", "remove it; quotes make a value text")
             )
         if isinstance(event, ScalarEvent):
-            if _SURROGATE.search(event.value):
+            if SURROGATE.search(event.value):
                 self.faults.append(Fault(line, path, "holds half of a character", "remove it"))
             plain = event.style is None and not is_text
             node = _Node(scalar(event.value) if plain else event.value)
@@ -204,11 +204,6 @@ def _plain(node: _Node, path: KeyPath, lines: dict[KeyPath, int]) -> Any:
 def _no_yaml(line: int, what: str) -> Fault:
     remedy = "indent with spaces, close quotes and brackets, quote text that holds ': ' or ' #'"
     return Fault(line, (), f"is not YAML: {what}", remedy)
-
-
-def _line_of(error: YAMLError, text: str) -> int:
-    position = getattr(error, "position", None)
-    return text.count("\n", 0, position) + 1 if isinstance(position, int) else 1
 
 
 def write(value: Mapping[str, Any]) -> str:
