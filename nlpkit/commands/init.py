@@ -55,11 +55,7 @@ def command(terminal: Terminal, folder: Path) -> None:
 
 def _contents(name: str) -> dict[str, str]:
     """The text of every file, by its path."""
-    starter = files("nlpkit") / "commands" / "starter"
-    names = ("config.yaml", "README.md", "gitignore", "Dockerfile", "dockerignore", "starter.ipynb")
-    config, readme, ignore, image, context, notebook = (
-        (starter / name).read_text(encoding="utf-8") for name in names
-    )
+    config, readme, image = map(_starter, ("config.yaml", "README.md", "Dockerfile"))
     if re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) and name not in ("true", "false", "null"):
         config = re.sub(r"^name: starter *", f"name: {name}".ljust(31), config, flags=re.MULTILINE)
         readme = readme.replace("runs/starter", f"runs/{name}")
@@ -68,13 +64,17 @@ def _contents(name: str) -> dict[str, str]:
     return {
         "config.yaml": config,
         "README.md": readme,
-        ".gitignore": ignore,
+        ".gitignore": _starter("gitignore"),
         "Dockerfile": image,
-        ".dockerignore": context,
-        "notebooks/starter.ipynb": _of_project(notebook),
+        ".dockerignore": _starter("dockerignore"),
+        "notebooks/starter.ipynb": _of_project(_starter("starter.ipynb")),
         "data/train.csv": _csv(source, "train"),
         "data/test.csv": _csv(source, "test"),
     }
+
+
+def _starter(name: str) -> str:
+    return (files("nlpkit") / "commands" / "starter" / name).read_text(encoding="utf-8")
 
 
 def _of_project(notebook: str) -> str:

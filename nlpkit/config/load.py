@@ -18,7 +18,7 @@ from nlpkit.config import overrides as overriding
 from nlpkit.config import strict_yaml
 from nlpkit.config.explain import Complaint, explain, unknown_key
 from nlpkit.config.resolve import IMPLIED, implied, resolve
-from nlpkit.config.schema import BY_NAME, Config, KeyPath, Origin, dotted
+from nlpkit.config.schema import BY_NAME, Config, KeyPath, Origin
 from nlpkit.environment import working_folder
 from nlpkit.errors import ConfigError, Problem, shorten
 from nlpkit.plugin.host import Host
@@ -91,12 +91,7 @@ def _read(source: str | Path) -> tuple[dict[str, Any], Origin, list[Problem]]:
     addresses = {path: f"{file}:{line}" for path, line in document.lines.items()}
     origin = Origin(file, Path(file).absolute().parent, addresses)
     problems = [
-        Problem(
-            address=f"{file}:{fault.line}",
-            key=dotted(fault.path),
-            message=fault.message,
-            remedy=fault.remedy,
-        )
+        Origin(f"{file}:{fault.line}").problem(fault.path, fault.message, fault.remedy)
         for fault in document.faults
     ]
     if not problems and not isinstance(document.value, dict):

@@ -51,9 +51,7 @@ def parse(texts: Sequence[str]) -> tuple[list[Override], list[Problem]]:
         document = strict_yaml.read(json.dumps(written) if _is_sign(written) else written)
         problem = Override(text, path, None).problem
         if not equals or not all(path):
-            address = Override(text, path, None).address
-            usage = Problem(address=address, message="is not KEY=VALUE")
-            problems.append(usage)
+            problems.append(Override(text, (), None).problem("is not KEY=VALUE"))
         elif document.faults:
             problems += [problem(fault.message, fault.remedy) for fault in document.faults]
         else:

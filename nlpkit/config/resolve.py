@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from pydantic import BaseModel, ValidationError
 
 from nlpkit.config.explain import explain, guessed, unknown_key
-from nlpkit.config.schema import Component, ComponentConfig, Config, Secret, TrainConfig, dotted
+from nlpkit.config.schema import Component, ComponentConfig, Config, Origin, Secret, TrainConfig
 from nlpkit.contracts import Exporter, Task
 from nlpkit.errors import ConfigError, InputError, NlpkitError, PluginError, Problem, closest
 from nlpkit.plugin.host import load
@@ -130,15 +130,10 @@ def options_of(component: Component, kind: str, host: Host) -> ComponentConfig |
     try:
         return _checked(options_class, kind, component)
     except ValidationError as error:
+        origin = Origin(f"{kind} {component.name}")
         complaints = explain(error, options_class, component.options)
         raise ConfigError(
-            Problem(
-                address=f"{kind} {component.name}",
-                key=dotted(item.path),
-                message=item.message,
-                remedy=item.remedy,
-            )
-            for item in complaints
+            origin.problem(each.path, each.message, each.remedy) for each in complaints
         ) from None
 
 

@@ -45,7 +45,7 @@ class Origin:
     """Where a config came from. All origins are equal, so that configs compare by their values.
 
     Attributes:
-        file: The config file as it was named, or "" for a mapping.
+        file: The config file as it was named, or "" for a mapping; or another address.
         base: The folder that relative locations count from.
         addresses: `file:line` or `override key=value`, by path.
     """
