@@ -258,7 +258,8 @@ class Codec:
     Attributes:
         head: The head that a model needs.
         parts: How each part of `Task.texts` is tokenized.
-        inputs: The axes of each input that `collate` gives.
+        inputs: The axes of each input that `collate` gives; in prediction it may leave some to
+            `predict`.
         labels: How many training rows each label has; {} for a task without labels.
         ranked: The field of a prediction that `top_k` takes: values by label. "" for none.
     """

@@ -44,14 +44,15 @@ def check_batch(name: str, codec: Codec, examples: Sequence[Example]) -> tuple[B
 
 def _check_inputs(name: str, codec: Codec, batch: Batch) -> dict[str, int]:
     """The size of each named axis."""
-    if batch.inputs.keys() != codec.inputs.keys():
+    given, named = batch.inputs.keys(), codec.inputs.keys()
+    if not (given == named if batch.targets else given <= named):
         raise PluginError(
-            f"{name}: collate gives the inputs {', '.join(batch.inputs)}, but `inputs` of the "
-            f"codec names {', '.join(codec.inputs)}"
+            f"{name}: collate gives the inputs {', '.join(given)}, but `inputs` of the codec names "
+            f"{', '.join(named)}"
         )
     sizes: dict[str, int] = {}
-    for key, axes in codec.inputs.items():
-        shape = np.shape(batch.inputs[key])
+    for key, array in batch.inputs.items():
+        axes, shape = codec.inputs[key], np.shape(array)
         if len(axes) != len(shape) or any(
             (sizes.setdefault(axis, size) if isinstance(axis, str) else axis) != size
             for axis, size in zip(axes, shape, strict=True)
@@ -105,7 +106,7 @@ def _check_neighbours(name: str, codec: Codec, batch: Batch, alone: Sequence[Bat
         for key, (array,) in own.about.items():
             if not np.array_equal(batch.about[key][sample], array):
                 raise PluginError(_depends(name, "about", key, sample))
-        start += len(own.inputs[codec.head.over])
+        start += 1 if own.rows is None else int(own.rows[0])
 
 
 def _depends(name: str, kind: str, key: str, sample: int) -> str:

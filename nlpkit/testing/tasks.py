@@ -237,14 +237,16 @@ def _noise(codec: Codec, inputs: Mapping[str, Any]) -> np.ndarray:
 class _Engine:
     """Gives logits of the shape that the head says, whatever it is asked."""
 
-    def __init__(self, codec: Codec) -> None:
+    def __init__(self, name: str, codec: Codec) -> None:
         logits = codec.head.axes(codec.inputs)
         self.graphs: Mapping[str, GraphSpec] = {
             "model": GraphSpec(inputs=codec.inputs, outputs={"logits": logits})
         }
-        self._codec = codec
+        self._name, self._codec = name, codec
 
     def run(self, inputs: Arrays, graph: str = "model") -> dict[str, np.ndarray]:
+        if missing := self._codec.inputs.keys() - inputs.keys():
+            raise PluginError(f"{self._name}: predict gives no {_list(sorted(missing))}")
         return {"logits": _noise(self._codec, inputs).astype(np.float32)}
 
 
@@ -274,7 +276,7 @@ def _check_gold(name: str, codec: Codec, batch: Batch, samples: int) -> None:
 
 
 def _predictions(name: str, codec: Codec, batch: Batch, samples: int) -> list[Prediction]:
-    found = codec.decode(codec.predict(_Engine(codec), batch, {}), batch)
+    found = codec.decode(codec.predict(_Engine(name, codec), batch, {}), batch)
     if len(found) != samples:
         raise PluginError(f"{name}: decode gives {len(found)} predictions for {samples} samples")
     return found

@@ -280,6 +280,29 @@ NeighbourAbout = changed(
 )
 
 
+class FewerAlways(WordsCodec):
+    inputs = MappingProxyType({**WordsCodec.inputs, "places": ("rows", "tokens")})
+
+
+class Fewer(FewerAlways):
+    def collate(self, examples, seeds):
+        batch = super().collate(examples, seeds)
+        places = {"places": batch.inputs["attention_mask"]} if batch.targets else {}
+        return replace(batch, inputs={**batch.inputs, **places})
+
+
+class Stepping(Fewer):
+    head = HeadSpec(size=2, level="token", over="places")
+
+    def predict(self, engine, batch, settings):
+        places = batch.inputs["attention_mask"][:, :1]
+        return engine.run({**batch.inputs, "places": places})
+
+
+def test_prediction_may_leave_inputs_to_the_steps_of_predict():
+    check_task(Words(Stepping), ROWS, objective=lambda schema: Objective())
+
+
 @pytest.mark.parametrize(
     ("codec", "message"),
     [
@@ -312,6 +335,8 @@ NeighbourAbout = changed(
             "`about` of a batch has 4 tokens for 1 samples",
         ),
         (Unnamed, "collate gives the inputs input_ids, attention_mask, places, but `inputs` of"),
+        (Fewer, "predict gives no places"),
+        (FewerAlways, "collate gives the inputs input_ids, attention_mask, but `inputs` of"),
         (Unequal, "the input attention_mask has the shape (6, 7), which does not fit its axes"),
         (Flat, "the input attention_mask has the shape (8,), which does not fit its axes"),
         (Neighbours, "inputs input_ids of row 0 depends on its neighbours"),
