@@ -141,10 +141,8 @@ class Backup:
         except Exception as error:
             on_damaged(f"{self}: cannot be reached ({self.reason_of(error)})")
             return None
-        for step in steps:
-            if step > newer_than and (found := self.fetch(folder, step, on_damaged)):
-                return found
-        return None
+        found = (self.fetch(folder, step, on_damaged) for step in steps if step > newer_than)
+        return next(filter(None, found), None)
 
     def fetch(
         self, folder: Path, step: int, on_damaged: Callable[[str], None]

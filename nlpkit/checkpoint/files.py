@@ -18,7 +18,7 @@ import re
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from nlpkit.errors import CheckpointError
 from nlpkit.files import fault_of, from_json, hashes, seal_of, sync
@@ -26,6 +26,8 @@ from nlpkit.files import fault_of, from_json, hashes, seal_of, sync
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
+
+    Files = Mapping[str, Callable[[Path], None]]
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -53,14 +55,12 @@ class Checkpoint:
     @property
     def step(self) -> int:
         """The optimizer steps that were done."""
-        step: int = self.manifest["step"]
-        return step
+        return int(self.manifest["step"])
 
     @property
     def best_step(self) -> int | None:
         """The step of the best model so far."""
-        step: int | None = self.manifest.get("best_step")
-        return step
+        return cast("int | None", self.manifest.get("best_step"))
 
 
 def folder_name(step: int) -> str:
@@ -76,12 +76,7 @@ def listed(folder: Path) -> list[tuple[int, Path]]:
     return sorted(steps, key=lambda each: (-each[0], each[1].name))
 
 
-def write(
-    folder: Path,
-    step: int,
-    files: Mapping[str, Callable[[Path], None]],
-    about: Mapping[str, Any],
-) -> Path:
+def write(folder: Path, step: int, files: Files, about: Mapping[str, Any]) -> Path:
     """Writes a checkpoint as a transaction.
 
     Args:
@@ -205,19 +200,15 @@ def settle(folder: Path) -> None:
     For who alone writes there: another one might be replacing them now.
     """
     for _, path in listed(folder):
-        _put_back(path)
+        place = path.with_suffix("")
+        if not place.exists():
+            path.rename(place)
 
 
 def reason_of(error: BaseException) -> str:
     """Why something failed, on one line, whole: nothing that is to be hidden is cut in two."""
     text = " ".join((getattr(error, "strerror", None) or str(error)).split())
     return text if text and isinstance(error, OSError) else f"{type(error).__name__}: {text}"
-
-
-def _put_back(path: Path) -> None:
-    place = path.with_suffix("")
-    if not place.exists():
-        path.rename(place)
 
 
 def _swap(partial: Path, place: Path) -> None:

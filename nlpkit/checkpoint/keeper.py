@@ -6,12 +6,12 @@ import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nlpkit.checkpoint.copier import Copier
 from nlpkit.checkpoint.files import folder_name, listed, reason_of, remove, verify, write
 from nlpkit.errors import CheckpointError, RunError
+from nlpkit.events import CheckpointSaved
 from nlpkit.files import replacing
 
 if TYPE_CHECKING:
@@ -19,23 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nlpkit.checkpoint.backup import Backup
-
-
-@dataclass(frozen=True)
-class Saved:
-    """A checkpoint that was committed.
-
-    Attributes:
-        step: The optimizer steps that were done.
-        path: Its folder.
-        best: Whether it holds the best model so far.
-        seconds: How long it took to write, beside training.
-    """
-
-    step: int
-    path: Path
-    best: bool
-    seconds: float
+    from nlpkit.checkpoint.files import Files
 
 
 class Keeper:
@@ -64,19 +48,12 @@ class Keeper:
         )
         self._writer = ThreadPoolExecutor(1, "nlpkit-checkpoint")
         self._writing: Future[None] | None = None
-        self._finished: deque[Saved] = deque()
+        self._finished: deque[CheckpointSaved] = deque()
         self._whole: set[int] = set()
         self._wanted: set[int] = set()
         self._saved, self._blocked = 0, 0.0
 
-    def save(
-        self,
-        step: int,
-        files: Mapping[str, Callable[[Path], None]],
-        about: Mapping[str, Any],
-        *,
-        best: bool,
-    ) -> None:
+    def save(self, step: int, files: Files, about: Mapping[str, Any], *, best: bool) -> None:
         """Hands a checkpoint over to the writer, after the one before is written.
 
         Args:
@@ -104,7 +81,7 @@ class Keeper:
         if error:
             raise error
 
-    def finished(self) -> list[Saved]:
+    def finished(self) -> list[CheckpointSaved]:
         """What was committed since the last call. Raises RunError as `save` does, once."""
         if self._writing is not None and self._writing.done():
             self.wait()
@@ -133,18 +110,11 @@ class Keeper:
             "backup": self._copier.report() if self._copier else None,
         }
 
-    def _commit(
-        self,
-        step: int,
-        files: Mapping[str, Callable[[Path], None]],
-        about: Mapping[str, Any],
-        best: bool,
-    ) -> None:
-        started = time.monotonic()
+    def _commit(self, step: int, files: Files, about: Mapping[str, Any], best: bool) -> None:
         try:
             path = write(self._folder, step, files, about)
             self._saved += 1
-            self._finished.append(Saved(step, path, best, time.monotonic() - started))
+            self._finished.append(CheckpointSaved(step=step, path=path, best=best))
             self._retain(step, about.get("best_step"))
         except Exception as error:
             raise RunError(

@@ -23,16 +23,13 @@ def alone(run_dir: Path, say: Callable[[str], None]) -> Iterator[None]:
     Raises:
         RunError: Another process trains in it.
     """
-    lock = run_dir / ".lock"
+    if is_held(run_dir):
+        say(f"{run_dir}: waits until another process leaves it")
     with ExitStack() as held:
         try:
-            held.enter_context(locked(lock))
+            held.enter_context(locked(run_dir / ".lock", PATIENCE))
         except TimeoutError:
-            say(f"{run_dir}: waits until another process leaves it")
-            try:
-                held.enter_context(locked(lock, PATIENCE))
-            except TimeoutError:
-                raise RunError(f"{run_dir}: another process is training this run") from None
+            raise RunError(f"{run_dir}: another process is training this run") from None
         yield
 
 

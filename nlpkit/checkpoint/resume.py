@@ -71,19 +71,14 @@ def setting(run_dir: Path, **given: Any) -> dict[str, Any]:
         given: What else counts, such as the number of threads.
     """
     plugins = sorted((run_dir / "plugins").glob("*.py"))
-    return {
-        **versions(),
-        **{f"plugins/{path.name}": sha256(path) for path in plugins},
-        **given,
-    }
+    return {**versions(), **{f"plugins/{path.name}": sha256(path) for path in plugins}, **given}
 
 
 def _fixed(config: Mapping[str, Any]) -> dict[str, Any]:
     """The values that may not change, by dotted key."""
-    values = dict(_flat(config))
     return {
         key: value
-        for key, value in values.items()
+        for key, value in _flat(config)
         if (key.partition(".")[0] in _FIXED and key not in _FREE) or key in _ALSO_FIXED
     }
 

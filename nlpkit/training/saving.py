@@ -17,7 +17,6 @@ from nlpkit.checkpoint.lock import alone
 from nlpkit.checkpoint.resume import setting
 from nlpkit.engine.weights import save_weights
 from nlpkit.errors import CheckpointError, RunError
-from nlpkit.events import CheckpointSaved
 from nlpkit.files import replacing
 from nlpkit.training.state import HISTORY, capture, restore
 
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from nlpkit.config.schema import Config
     from nlpkit.contracts import Strategy
     from nlpkit.data.prepare import Prepared
+    from nlpkit.events import CheckpointSaved
     from nlpkit.training.trainer import Trainer
 
 BACKUP_PATIENCE = 60.0
@@ -122,10 +122,7 @@ class Saving:
 
     def saved(self) -> list[CheckpointSaved]:
         """What has been written since this was last asked."""
-        finished = self.keeper.finished() if self.keeper else []
-        return [
-            CheckpointSaved(step=each.step, path=each.path, best=each.best) for each in finished
-        ]
+        return self.keeper.finished() if self.keeper else []
 
     def write_best(self, trainer: Trainer, bundle: Path) -> None:
         """Gives the bundle the best weights, or the last ones where there is no best; a barrier."""
