@@ -23,7 +23,7 @@ from nlpkit.environment import threads_per_rank
 from nlpkit.errors import InputError
 from nlpkit.plugin.host import Host
 from nlpkit.run.rank import serve
-from nlpkit.run.session import build_session
+from nlpkit.run.session import Session
 from nlpkit.training.ranks import join
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def work(
     cores.share()
     with _as_found():
         torch.set_num_threads(threads_per_rank(int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
-        return build_session(run_dir, terminal=Terminal(), stop=stop, at=at).fit()
+        return Session(run_dir, terminal=Terminal(), stop=stop, at=at).fit()
 
 
 @contextmanager

@@ -18,13 +18,14 @@ import re
 import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import ValidationError
 
 from nlpkit.bundle.tokenizer import TOKENIZER, write_tokenizer
 from nlpkit.config.schema import Component
 from nlpkit.contracts import GraphSpec, HeadSpec, Vocabulary
+from nlpkit.environment import versions
 from nlpkit.errors import BundleError, closest
 from nlpkit.files import fault_of, from_json, hashes, is_inside, seal_of, write_json
 from nlpkit.version import __version__
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from nlpkit.config.schema import Config
-    from nlpkit.contracts import Codec, Schema
+    from nlpkit.contracts import Codec, Graph, Schema
     from nlpkit.data.prepare import Prepared
     from nlpkit.plugin.host import Host
 
@@ -62,18 +63,17 @@ class Bundle:
     @property
     def task(self) -> Component:
         """The task, with completed options."""
-        return self._component("task")
+        return self.component("task")
 
     @property
     def model(self) -> Component:
         """The model, with options that need no other file."""
-        return self._component("model")
+        return self.component("model")
 
     @property
     def schema(self) -> Schema:
         """What the task learned from the training rows."""
-        schema: Schema = self.description["schema"]
-        return schema
+        return cast("Schema", self.description["schema"])
 
     @property
     def head(self) -> HeadSpec:
@@ -101,29 +101,21 @@ class Bundle:
     @property
     def exported(self) -> Component | None:
         """The exporter that wrote the model's files; None for the bundle of a run."""
-        return self._component("export") if "export" in self.description else None
+        return self.component("export") if "export" in self.description else None
 
     @property
     def plugins(self) -> tuple[str, ...]:
         """What the config brought: files, relative to the bundle, and importable modules."""
         return tuple(self.description["plugins"])
 
-    @property
-    def tokenizer_path(self) -> Path:
-        """Its tokenizer.json."""
-        return self.path / TOKENIZER
-
-    def verified(self, name: str) -> Path:
-        """The path of a file whose bytes are those that were sealed.
-
-        Raises:
-            BundleError: It is missing or damaged.
-        """
+    def verify(self, name: str, *, content: bool = True) -> None:
+        """Raises BundleError where a file is not as it was sealed, or not of that size alone."""
         path = self.path / name
-        _verify(path, self.description["files"][name], content=True)
-        return path
+        if fault := fault_of(path, self.description["files"][name], content=content):
+            raise BundleError(f"{path}: {fault}; {_AGAIN}")
 
-    def _component(self, kind: str) -> Component:
+    def component(self, kind: str) -> Component:
+        """What the description has under "task", "model" or "export"."""
         described = self.description[kind]
         return Component(name=described["name"], **described["options"])
 
@@ -135,8 +127,7 @@ def write_description(
     host: Host,
     prepared: Prepared,
     codec: Codec,
-    graphs: Mapping[str, GraphSpec],
-    versions: Mapping[str, str],
+    graphs: Mapping[str, Graph],
 ) -> None:
     """Writes everything but the weights; the bundle is unfinished until `seal`.
 
@@ -146,11 +137,10 @@ def write_description(
         host: Knows where the components come from.
         prepared: Has the schema and the tokenizer.
         codec: The task's.
-        graphs: What the graphs of the model take and give.
-        versions: Versions of what trained it: python, torch, transformers.
+        graphs: The model's.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    inputs = list(graphs["model"].inputs)
+    inputs = list(graphs["model"].spec.inputs)
     write_tokenizer(folder, prepared.tokenizer_path, config.tokenizer.max_length, inputs)
     for path in host.files.values():
         (folder / "plugins").mkdir(exist_ok=True)
@@ -163,19 +153,16 @@ def write_description(
             "task": _described(config.task, "task", host),
             "schema": prepared.schema,
             "model": {**_described(config.model, "model", host), "inputs": inputs},
-            "tokenizer": {
-                "name": config.tokenizer.name,
-                "max_length": config.tokenizer.max_length,
-            },
+            "tokenizer": {"name": config.tokenizer.name, "max_length": config.tokenizer.max_length},
             "vocabulary": asdict(codec.vocabulary),
             "head": asdict(codec.head),
-            "graphs": {name: asdict(spec) for name, spec in graphs.items()},
+            "graphs": {name: asdict(graph.spec) for name, graph in graphs.items()},
             "precision": config.precision,
             "plugins": [
                 f"plugins/{Path(plugin).name}" if plugin.endswith(".py") else plugin
                 for plugin in config.plugins
             ],
-            "versions": dict(sorted(versions.items())),
+            "versions": dict(sorted(versions().items())),
         },
     )
 
@@ -217,7 +204,7 @@ def seal(folder: Path) -> None:
 def read_bundle(path: str | os.PathLike[str]) -> Bundle:
     """The bundle in a run folder, or a bundle's own folder, with its small files verified.
 
-    The weights' hash is checked by whoever loads them (`Bundle.verified`); here only their size.
+    The weights' hash is checked by whoever loads them (`Bundle.verify`); here only their size.
 
     Raises:
         BundleError: There is none, it is unfinished or damaged, or its format is newer.
@@ -269,7 +256,7 @@ def _check(bundle: Bundle) -> None:
             raise BundleError(f"{bundle.path}: no export wrote {listed}; remove it")
     model = set() if bundle.exported else {WEIGHTS}
     for name in sorted({*files, TOKENIZER, *model, *code}):
-        _verify(bundle.path / name, files[name], content=name not in model)
+        bundle.verify(name, content=name not in model)
     _check_graphs(bundle)
     parts = (bundle.task, bundle.model, bundle.inputs, bundle.head, bundle.vocabulary)
     sizes = (bundle.head.size, bundle.vocabulary.size, bundle.vocabulary.max_length)
@@ -356,11 +343,6 @@ def _described(component: Component, kind: str, host: Host) -> dict[str, Any]:
     if origin.plugin in host.files:
         origin = replace(origin, distribution=f"plugins/{host.files[origin.plugin].name}")
     return {"name": component.name, "options": component.options, **asdict(origin)}
-
-
-def _verify(path: Path, expected: Mapping[str, Any], *, content: bool) -> None:
-    if fault := fault_of(path, expected, content=content):
-        raise BundleError(f"{path}: {fault}; {_AGAIN}")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

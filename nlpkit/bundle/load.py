@@ -6,14 +6,14 @@ import importlib
 import importlib.util
 import re
 from functools import partial
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
 from nlpkit.bundle.format import DESCRIPTION, WEIGHTS, Bundle, read_bundle
 from nlpkit.bundle.predict import Model
 from nlpkit.config.load import load_config
-from nlpkit.config.resolve import build, options_of
+from nlpkit.config.resolve import KINDS, build, options_of
 from nlpkit.config.schema import DEVICE, Component
 from nlpkit.environment import working_folder
 from nlpkit.errors import BundleError, ConfigError, InputError, NlpkitError, PluginError
@@ -66,13 +66,9 @@ def load(
         raise InputError(f'backend "{backend}" is none of torch, onnx')
     working_folder()
     bundle = _chosen(read_bundle(path), backend)
+    options: dict[str, Any] = {"device": device, "precision": precision}
     again = partial(
-        load,
-        bundle.path.absolute(),
-        device=device,
-        precision=precision,
-        trust_plugins=trust_plugins,
-        backend=backend,
+        load, bundle.path.absolute(), trust_plugins=trust_plugins, backend=backend, **options
     )
     if bundle.exported is None:
         host = host_of(bundle, trust_plugins=trust_plugins)
@@ -82,9 +78,7 @@ def load(
             raise InputError(
                 f"prediction needs {error.name}, which is not here: pip install 'nlpkit-sdk[train]'"
             ) from error
-        engine = partial(
-            network.torch_engine, bundle, host=host, device=device, precision=precision
-        )
+        engine = partial(network.torch_engine, bundle, host=host, **options)
         return Model(bundle, host, engine, again=again)
     if device not in ("auto", "cpu"):
         raise InputError(f"{bundle.path}: an export runs on the CPU here, not on {device}")
@@ -191,9 +185,8 @@ def host_of(
     host.bring(brought, bundle.path)
     for kind in kinds:
         described = bundle.description[kind]
-        component = Component(name=described["name"], **described["options"])
         try:
-            options_of(component, "exporter" if kind == "export" else kind, host)
+            options_of(bundle.component(kind), KINDS[kind], host)
         except ConfigError as error:
             raise BundleError(f"{bundle.path / DESCRIPTION}: {error}") from None
         except PluginError as error:

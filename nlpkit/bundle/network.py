@@ -21,7 +21,6 @@ from nlpkit.engine.torch import TorchEngine
 from nlpkit.engine.weights import load_weights
 from nlpkit.errors import BundleError, PluginError
 from nlpkit.files import as_json
-from nlpkit.nn import graphs_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,23 +52,22 @@ def torch_engine(
         ConfigError: The device is not there.
     """
     place = resolve_device(device)
-    bundle.verified(WEIGHTS)
+    bundle.verify(WEIGHTS)
     with _bounded(bundle):
         model: nn.Module = build(
             bundle.model, "model", host, bundle.head, bundle.vocabulary, weights=False
         )
-    modules = graphs_of(model, codec)
-    specs = {name: graph.spec for name, graph in modules.items()}
+    engine = TorchEngine(model, codec, device=place, precision=resolve_precision(precision, place))
     own, described = (
         as_json({name: asdict(spec) for name, spec in each.items()})
-        for each in (specs, bundle.graphs)
+        for each in (engine.graphs, bundle.graphs)
     )
     if own != described:
         problem = "the graphs that it describes are not those of its model"
         raise BundleError(f"{bundle.path / DESCRIPTION}: {problem}")
     load_weights(bundle.path / WEIGHTS, model)
     model.eval().to(place)
-    return TorchEngine(model, modules, device=place, precision=resolve_precision(precision, place))
+    return engine
 
 
 @contextmanager
@@ -98,16 +96,13 @@ def _bounded(bundle: Bundle) -> Iterator[None]:
         if room[kind] < 0:
             raise larger
 
-    hooks = [
+    with (
         register_module_parameter_registration_hook(partial(count, "parameters")),
         register_module_buffer_registration_hook(partial(count, "buffers")),
-    ]
-    try:
-        yield
-    except PluginError as error:  # what it needs was asked for before it could be counted
-        if isinstance(error.__cause__, MemoryError) or _ALLOCATOR in str(error):
-            raise larger from error
-        raise
-    finally:
-        for hook in hooks:
-            hook.remove()
+    ):
+        try:
+            yield
+        except PluginError as error:  # what it needs was asked for before it could be counted
+            if isinstance(error.__cause__, MemoryError) or _ALLOCATOR in str(error):
+                raise larger from error
+            raise

@@ -13,12 +13,14 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from nlpkit.bundle.format import DESCRIPTION
+from nlpkit.bundle.tokenizer import TOKENIZER
 from nlpkit.cli.notebook import LONGEST, pairs
 from nlpkit.config.resolve import build
 from nlpkit.contracts import Prediction, Row
 from nlpkit.data.encode import Encoder
 from nlpkit.data.plan import evaluation_plan
 from nlpkit.data.rows import texts_of
+from nlpkit.engine.generate import shape_of
 from nlpkit.errors import BundleError, DataError, InputError, PluginError
 from nlpkit.plugin.imports import blaming
 
@@ -62,11 +64,10 @@ class Model:
         self.bundle, self.host, self._again = bundle, host, again
         self.task: Task = build(bundle.task, "task", host)
         self.tokenizer = _tokenizer(bundle)
-        head: object = None
         try:
             with blaming(""):
                 self.codec: Codec = self.task.codec(bundle.schema, bundle.vocabulary)
-                head = self.codec.head
+                head: object = self.codec.head
         except PluginError as error:
             head = error
         if head != bundle.head:
@@ -166,9 +167,9 @@ class Model:
                 f"predict takes a list of texts, not a {type(texts).__name__}: "
                 "put one text into a list, and take the column of a table"
             )
-        check_batch_size(batch_size)
+        check_count("batch_size", batch_size)
         if top_k is not None:
-            _check_count("top_k", top_k)
+            check_count("top_k", top_k)
         numbered, batches = enumerate(texts), WINDOW
         while batches > 1 and batches * batch_size * self.bundle.head.size > _SCORES:
             batches //= 2
@@ -180,7 +181,7 @@ class Model:
 
     def batch(self, texts: Iterable[Text | Row], *, targets: bool = False) -> Batch:
         """The texts as the model takes them; with the targets that rows have."""
-        rows = [self._usable(text, f"text {number}") for number, text in enumerate(texts)]
+        rows = _all(self._usable(text, f"text {number}") for number, text in enumerate(texts))
         return self._collated(_all(self.examples(rows, "evaluate" if targets else "predict")))
 
     def examples(self, rows: Iterable[Row], use: Use = "predict") -> Iterator[Example | DataError]:
@@ -209,55 +210,48 @@ class Model:
     def _window(
         self, window: list[tuple[int, Text | Row | DataError | None]], batch_size: int
     ) -> list[Prediction | DataError]:
-        outcomes: dict[int, Prediction | DataError] = {}
-        rows: dict[int, Row] = {}
-        for number, text in window:
-            try:
-                rows[number] = self._usable(text, f"text {number}")
-            except DataError as error:
-                # Its traceback would keep this frame, and so the whole window.
-                outcomes[number] = error.with_traceback(None)
-        examples: dict[int, Example] = {}
-        for number, example in zip(rows, self.examples(rows.values()), strict=True):
-            if isinstance(example, DataError):
-                outcomes[number] = example
-            else:
-                examples[number] = example
-        numbers, usable = list(examples), list(examples.values())
-        lengths = [self.codec.lengths(example) for example in usable]
+        rows = [self._usable(text, f"text {number}") for number, text in window]
+        made = iter([*self.examples(row for row in rows if isinstance(row, Row))])
+        outcomes: list[Any] = [next(made) if isinstance(row, Row) else row for row in rows]
+        usable = [at for at, each in enumerate(outcomes) if not isinstance(each, DataError)]
+        lengths = [self.codec.lengths(outcomes[at]) for at in usable]
         tokens = np.array([sum(map(sum, rows)) for rows in lengths], np.int64)
         counts = np.array(list(map(len, lengths)), np.int64)
         for chosen in evaluation_plan(tokens, batch_size=batch_size, rows=counts):
-            predictions = self.predicted(self._collated([usable[place] for place in chosen]))
-            outcomes.update(zip((numbers[place] for place in chosen), predictions, strict=True))
-        return [outcomes[number] for number, _ in window]
+            places = [usable[at] for at in chosen]
+            predictions = self.predicted(self._collated([outcomes[place] for place in places]))
+            for place, prediction in zip(places, predictions, strict=True):
+                outcomes[place] = prediction
+        return outcomes
 
-    def _usable(self, text: Text | Row | DataError | None, address: str) -> Row:
-        if isinstance(text, DataError):
-            raise text
-        row = text if isinstance(text, Row) else self._row(text, address)
+    def _usable(self, text: Text | Row | DataError | None, address: str) -> Row | DataError:
+        row = text if isinstance(text, Row | DataError) else self._row(text, address)
+        if isinstance(row, DataError):
+            return row
         for column in self.columns:
             if isinstance(cell := row.values.get(column), DataError):
-                raise cell
+                return cell
         try:
             for each in texts_of(self.task, row, targets=False).values():
                 "".join(each).encode()
+        except DataError as error:  # its traceback would keep this frame, and so the whole window
+            return error.with_traceback(None)
         except UnicodeEncodeError:
             problem = "holds half a surrogate pair, which is no character"
-            raise DataError(row.address, problem=problem) from None
+            return DataError(row.address, problem=problem)
         return row
 
-    def _row(self, text: Any, address: str) -> Row:
+    def _row(self, text: Any, address: str) -> Row | DataError:
         columns, text = self.columns, _python(text)
         several = isinstance(text, tuple | list)
         if several and len(columns) == 1:
             if self.task.words:
                 return Row({columns[0]: list(text)}, address)
             problem = f"is a {type(text).__name__}; the task takes single texts"
-            raise DataError(address, value=text, problem=problem)
+            return DataError(address, value=text, problem=problem)
         if len(columns) > 1 and not (several and len(text) == len(columns)):
             named = " and ".join(columns)
-            raise DataError(address, value=text, problem=f"is not a pair of texts ({named})")
+            return DataError(address, value=text, problem=f"is not a pair of texts ({named})")
         values = [None if _absent(each) else each for each in (text if several else [text])]
         return Row(dict(zip(columns, values, strict=True)), address)
 
@@ -277,13 +271,9 @@ class _Blank:
             raise PluginError(f"the task does not give {', '.join(sorted(unknown))}")
         sizes = sizes_of(spec.inputs, inputs)
         return {
-            name: np.zeros([_size(axis, sizes) for axis in axes], np.float32)
+            name: np.zeros(shape_of(axes, sizes, other=1), np.float32)
             for name, axes in spec.outputs.items()
         }
-
-
-def _size(axis: str | int, sizes: Mapping[str, int]) -> int:
-    return axis if isinstance(axis, int) else sizes.get(axis, 1)
 
 
 def sizes_of(axes: Mapping[str, Axes], arrays: Arrays) -> dict[str, int]:
@@ -296,14 +286,14 @@ def sizes_of(axes: Mapping[str, Axes], arrays: Arrays) -> dict[str, int]:
     }
 
 
-def _all(examples: Iterable[Example | DataError]) -> list[Example]:
-    """The examples. Raises the first DataError in their place."""
-    found = []
-    for example in examples:
-        if isinstance(example, DataError):
-            raise example
-        found.append(example)
-    return found
+def _all(found: Iterable[Any]) -> list[Any]:
+    """What was found. Raises the first DataError in its place."""
+    everything = []
+    for each in found:
+        if isinstance(each, DataError):
+            raise each
+        everything.append(each)
+    return everything
 
 
 def _loaded(again: Callable[[], Model], seal: str) -> Model:
@@ -326,7 +316,7 @@ def _python(value: Any) -> Any:
 
 def _tokenizer(bundle: Bundle) -> Tokenizer:
     """Its tokenizer, which neither cuts nor pads. Raises BundleError where it is none."""
-    path = bundle.tokenizer_path
+    path = bundle.path / TOKENIZER
     try:
         with blaming(""):
             tokenizer = Tokenizer.from_file(str(path))
@@ -349,12 +339,8 @@ def _absent(value: object) -> bool:
     return nan or type(value).__name__ in ("NAType", "NaTType")
 
 
-def check_batch_size(batch_size: object) -> None:
+def check_count(name: str, value: object) -> None:
     """Raises InputError where it is no whole number of at least 1."""
-    _check_count("batch_size", batch_size)
-
-
-def _check_count(name: str, value: object) -> None:
     if not isinstance(value, Integral) or value < 1:
         raise InputError(f"{name} must be a whole number of at least 1, not {value!r}")
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from nlpkit.contracts import Arrays, Engine
+    from nlpkit.contracts import Arrays, Axes, Engine
 
 _PAST, _PRESENT = "past_", "present_"
 
@@ -34,7 +34,7 @@ class Steps:
         spec = self._engine.graphs[self._graph].inputs
         rows = next(len(inputs[name]) for name in spec if name in inputs)
         self._pasts = {
-            name: np.zeros([_first(axis, rows) for axis in axes], np.float32)
+            name: np.zeros(shape_of(axes, {"rows": rows}, other=0), np.float32)
             for name, axes in spec.items()
             if name.startswith(_PAST)
         }
@@ -57,7 +57,6 @@ class Steps:
         self._pasts = {name: past[np.asarray(places)] for name, past in self._pasts.items()}
 
 
-def _first(axis: str | int, rows: int) -> int:
-    if isinstance(axis, int):
-        return axis
-    return rows if axis == "rows" else 0
+def shape_of(axes: Axes, sizes: Mapping[str, int], *, other: int) -> list[int]:
+    """The shape of an array of these axes, where named ones have these sizes, and `other` else."""
+    return [axis if isinstance(axis, int) else sizes.get(axis, other) for axis in axes]

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from nlpkit.engine import cores
-from nlpkit.nn import run_graph
+from nlpkit.nn import graphs_of, run_graph
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
     from torch import nn
 
-    from nlpkit.contracts import Arrays, Graph, GraphSpec
+    from nlpkit.contracts import Arrays, Codec, GraphSpec
     from nlpkit.engine.precision import Precision
 
 
@@ -23,22 +23,19 @@ class TorchEngine:
     """Implements `nlpkit.contracts.Engine`.
 
     Args:
-        model: On its device; while a graph runs it is in evaluation mode.
-        modules: Its graphs by name.
-        device: Where it is.
+        model: While one of its graphs runs it is in evaluation mode.
+        codec: The task's.
+        device: Where the model is.
         precision: Of the forward pass.
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        modules: Mapping[str, Graph],
-        *,
-        device: torch.device,
-        precision: Precision,
+        self, model: nn.Module, codec: Codec, *, device: torch.device, precision: Precision
     ) -> None:
-        self.model, self.modules = model, modules
-        self.graphs: Mapping[str, GraphSpec] = {name: graph.spec for name, graph in modules.items()}
+        self.model, self.modules = model, graphs_of(model, codec)
+        self.graphs: Mapping[str, GraphSpec] = {
+            name: graph.spec for name, graph in self.modules.items()
+        }
         self.device, self.precision = device, precision
         cores.share()
 
@@ -54,10 +51,7 @@ class TorchEngine:
             }
             outputs = run_graph(self.modules[graph], taken)
         self.model.train(training)
-        return {name: _array(each) for name, each in outputs.items()}
-
-
-def _array(tensor: torch.Tensor) -> np.ndarray:
-    tensor = tensor.float() if tensor.is_floating_point() else tensor
-    array: np.ndarray = tensor.cpu().numpy()
-    return array
+        return {
+            name: np.asarray(each.cpu(), np.float32 if each.is_floating_point() else None)
+            for name, each in outputs.items()
+        }

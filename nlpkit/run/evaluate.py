@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from nlpkit.bundle.forms import check_output, fields_of, form_of, kept_of
 from nlpkit.bundle.load import data_of, load
-from nlpkit.bundle.predict import check_batch_size
+from nlpkit.bundle.predict import check_count
 from nlpkit.cli.render import Terminal
 from nlpkit.config.resolve import build, build_objective
 from nlpkit.config.schema import Component
@@ -75,14 +75,13 @@ def evaluate(
     """
     file = None if output is None else Path(os.path.expanduser(output))
     _check_output(file, data, encoding, keep)
-    check_batch_size(batch_size)
+    check_count("batch_size", batch_size)
     model = load(
         run, device=device, precision=precision, trust_plugins=trust_plugins, backend="torch"
     )
     with TemporaryDirectory() as folder:
         form = form_of(file, partial(_columns, model), encoding, keep=keep)
-        source, location = _source(model, data, Path(folder), keep)
-        rows, store = _encoded(model, source, location, Path(folder), terminal or Terminal(), keep)
+        rows, store = _encoded(model, data, Path(folder), terminal or Terminal(), keep)
         lines = Path(folder, "predictions")
         with recorded(lines, model.codec, model.engine, store) as record:
             values = _values(model, store, batch_size, record if file else None)
@@ -135,24 +134,17 @@ def _check_output(path: Path | None, data: Any, encoding: str, keep: Sequence[st
             raise InputError(f"{path}: is the data; name another output=FILE")
 
 
-def _source(model: Model, data: Any, folder: Path, keep: Sequence[str]) -> tuple[Source, str]:
-    """Rows in memory become a file; a location is read by the run's source, else by `files`."""
-    if not isinstance(data, str | Path):
-        location = folder / "rows.jsonl"
-        columns = model.task.reads
-        write_rows(data, location, "data", columns=columns and [*columns, *keep])
-        return build(_FILES, "source", model.host), str(location)
-    return build(data_of(model.bundle) or _FILES, "source", model.host), str(data)
-
-
 def _encoded(
-    model: Model,
-    source: Source,
-    location: str,
-    folder: Path,
-    terminal: Terminal,
-    keep: Sequence[str],
+    model: Model, data: Any, folder: Path, terminal: Terminal, keep: Sequence[str]
 ) -> tuple[Rows, TokenStore]:
+    """Rows in memory become a file; a location is read by the run's source, else by `files`."""
+    described, location = _FILES, str(folder / "rows.jsonl")
+    if isinstance(data, str | Path):
+        described, location = data_of(model.bundle) or _FILES, str(data)
+    else:
+        columns = model.task.reads
+        write_rows(data, Path(location), "data", columns=columns and [*columns, *keep])
+    source: Source = build(described, "source", model.host)
     bad = BadRows("error")
     rows, _ = scan(source, location, model.task, bad)
     for row in islice(rows, 1):

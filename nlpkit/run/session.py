@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,7 +22,6 @@ from nlpkit.data.prepare import Prepared, stores
 from nlpkit.engine.precision import Precision, device_name, resolve_precision
 from nlpkit.engine.torch import TorchEngine
 from nlpkit.engine.weights import load_weights
-from nlpkit.environment import versions
 from nlpkit.errors import NlpkitError, PluginError
 from nlpkit.events import Evaluated, RunEnded, RunStarted
 from nlpkit.files import as_json, replacing, write_json
@@ -41,36 +42,89 @@ if TYPE_CHECKING:
 
     from nlpkit.cli.render import Terminal
     from nlpkit.config.schema import Config
-    from nlpkit.contracts import Codec, Graph, Strategy
+    from nlpkit.contracts import Strategy
     from nlpkit.plugin.records import StrategyRecord
     from nlpkit.training.predictions import Record
 
 
-@dataclass(kw_only=True)
 class Session:
-    """The parts of one rank's run.
+    """The parts of one rank's run, built of what its folder and the token store hold.
 
-    Attributes:
+    Args:
         run_dir: The run folder.
-        config: As resolved and stored in it.
-        prepared: Token store, schema and tokenizer.
-        module: Model and objective, on the device of the strategy.
+        terminal: Where it is said what it computes with.
         stop: Polled once a step and once a batch of an evaluation; true: save, and leave.
         at: Told the number of each step as it begins.
+
+    Raises:
+        InputError: The config, its plugins or the device are not usable here.
     """
 
-    run_dir: Path
-    config: Config
-    host: Host
-    prepared: Prepared
-    codec: Codec
-    module: StepModule
-    strategy: Strategy
-    precision: Precision
-    watchers: Watchers
-    saving: Saving
-    stop: Callable[[], bool]
-    at: Callable[[int], None]
+    def __init__(
+        self,
+        run_dir: Path,
+        *,
+        terminal: Terminal,
+        stop: Callable[[], bool] = lambda: False,
+        at: Callable[[int], None] = lambda step: None,
+    ) -> None:
+        self.run_dir, self.stop, self.at = run_dir, stop, at
+        stored = load_config(run_dir / "config.yaml")
+        self.host = Host.discover()
+        self.host.bring(stored.plugins, run_dir)
+        self.strategy: Strategy = build_strategy(stored, self.host)
+        self.precision = self._precision(stored)
+        self.config = stored.model_copy(update={"precision": self.precision.name})
+        environment = json.loads((run_dir / "environment.json").read_text(encoding="utf-8"))
+        if self.strategy.rank == 0:
+            self._describe(stored, environment, terminal)
+        tokens = Path(environment["tokens"])
+        if not tokens.exists():  # another machine's: each has them in a cache of its own
+            tokens = stores() / tokens.name
+        self.prepared = Prepared.open(tokens, starts=environment["token_addresses"])
+        self.codec = self.prepared.codec(self.config, self.host)
+        self.saving = Saving(run_dir, self.config, self.prepared, self.strategy, terminal)
+        self.module = self._module()
+        observers = self.config.observers if self.strategy.rank == 0 else ()
+        self.watchers = Watchers(
+            [(each.name, build_observer(each, self.host, terminal)) for each in observers]
+        )
+
+    def _precision(self, stored: Config) -> Precision:
+        """What all ranks take."""
+        device, name = self.strategy.device, stored.strategy.name
+        record = cast("StrategyRecord", self.host.entry("strategy", name).record)
+        found = resolve_precision(stored.precision, device, record.precisions)
+        name = self.strategy.broadcast(found.name)  # the cards of other ranks may be others
+        return found if name == found.name else Precision(name, device.type)
+
+    def _describe(self, stored: Config, environment: Mapping[str, Any], terminal: Terminal) -> None:
+        """Says and stores what only the process that has the device can tell."""
+        name, precision = device_name(self.strategy.device), self.precision
+        if "auto" in (stored.device, stored.precision):
+            terminal.note(f"device: {name}; precision: {precision.name}, {precision.reason}")
+        path = self.run_dir / "config.yaml"
+        text = path.read_text(encoding="utf-8")
+        resolved = f"\nprecision: {precision.name}\n"
+        with replacing(path) as partial:  # other ranks read it now
+            partial.write_text(text.replace("\nprecision: auto\n", resolved), encoding="utf-8")
+        found = {"device": name, "ranks": self.strategy.size, "threads": torch.get_num_threads()}
+        write_json(self.run_dir / "environment.json", {**environment, **found})
+
+    def _module(self) -> StepModule:
+        """Model and objective, on the device of the strategy."""
+        config, codec, weights = self.config, self.codec, not self.saving.found()
+        torch.manual_seed(mix(config.seed, 0, 0))
+        model = build(
+            config.model, "model", self.host, codec.head, codec.vocabulary, weights=weights
+        )
+        what = f'model "{config.model.name}"'
+        if not isinstance(model, torch.nn.Module):
+            raise PluginError(f"{what}: its target gave {type(model).__name__}")
+        objective = build_objective(config.task, self.host, self.prepared.schema)
+        module = StepModule(model, objective, codec.head).to(self.strategy.device)
+        check_placement(module, self.strategy.device, what)
+        return module
 
     @property
     def bundle(self) -> Path:
@@ -107,9 +161,11 @@ class Session:
         Raises:
             RunError: A format of `export` could not be written; it is trained all the same.
         """
-        with self.saving.alone():
+        with self.saving.alone(), ExitStack() as last:
             trainer = self._trainer()
             ended: dict[str, Any] = {}
+            last.callback(lambda: self._ended(ended, trainer))
+            last.callback(self.saving.close)  # before that
             try:
                 self.saving.resume(trainer)
                 trainer.start_clock()
@@ -125,11 +181,6 @@ class Session:
                         "error": str(error) if isinstance(error, NlpkitError) else named(error)
                     }
                 raise
-            finally:
-                try:
-                    self.saving.close()
-                finally:
-                    self._ended(ended, trainer)
 
     def _ended(self, ended: dict[str, Any], trainer: Trainer) -> None:
         """Tells observers, and says what went wrong with them, then too."""
@@ -172,14 +223,10 @@ class Session:
 
     def evaluate(self, split: str, record: Record | None = None) -> Evaluation | None:
         """Evaluates a split with the weights as they are; None once it is asked to stop."""
+        store, size = self.prepared.stores[split], self.config.eval.batch_size
         return evaluate(
             self.module,
-            evaluation_batches(
-                self.prepared.stores[split],
-                self.codec,
-                self.config.eval.batch_size,
-                self._loading(),
-            ),
+            evaluation_batches(store, self.codec, size, self._loading()),
             self.codec.metrics(),
             strategy=self.strategy,
             precision=self.precision,
@@ -188,6 +235,7 @@ class Session:
         )
 
     def _trainer(self) -> Trainer:
+        validate = partial(self.evaluate, "validation")
         return Trainer(
             config=self.config,
             module=self.module,
@@ -195,9 +243,7 @@ class Session:
             precision=self.precision,
             steps=self.steps,
             total_steps=self.total_steps,
-            validate=(lambda: self.evaluate("validation"))
-            if "validation" in self.prepared.stores
-            else None,
+            validate=validate if "validation" in self.prepared.stores else None,
             monitor=monitor_of(self.config, self.codec),
             save=self.saving.save,
             saved=self.saving.saved,
@@ -224,8 +270,7 @@ class Session:
                 host=self.host,
                 prepared=self.prepared,
                 codec=self.codec,
-                graphs={name: graph.spec for name, graph in self._graphs().items()},
-                versions=versions(),
+                graphs=graphs_of(self.module.model, self.codec),
             )
         self.watchers.tell(
             "run_started",
@@ -242,35 +287,30 @@ class Session:
     def _final_evaluations(self, trainer: Trainer) -> dict[str, Evaluation] | None:
         """The best model's: its validation, and the test rows; None once it is asked to stop."""
         evaluations: dict[str, Evaluation] = {}
-        if "validation" in self.prepared.stores:
-            best = trainer.best  # None: it was lost; without details: it was resumed
+        for split in ("validation", "test"):
+            if split not in self.prepared.stores:
+                continue
+            # None: it was lost; without details: it was resumed
+            best = trainer.best if split == "validation" else None
             if best is None or best.details is None or self.config.eval.predictions:
-                found = self._evaluate_best("validation")
+                found = self._evaluate_best(split)
                 if found is None:
                     return None
                 best = replace(best or found, details=found.details)
-            evaluations["validation"] = best
-        if "test" in self.prepared.stores:
-            evaluation = self._evaluate_best("test")
-            if evaluation is None:
-                return None
-            evaluations["test"] = evaluation
+            evaluations[split] = best
+        if "test" in evaluations:
             where = {"step": trainer.progress.step, "epoch": trainer.progress.epoch}
-            line = {**where, "split": "test", **evaluation.values}
+            line = {**where, "split": "test", **evaluations["test"].values}
             self.tell("evaluated", Evaluated(**where, split="test", logged=line, best=False))
         return evaluations
-
-    def _graphs(self) -> dict[str, Graph]:
-        return graphs_of(self.module.model, self.codec)
 
     def _evaluate_best(self, split: str) -> Evaluation | None:
         load_weights(self.bundle / WEIGHTS, self.module.model)
         if not self.config.eval.predictions:
             return self.evaluate(split)
         path, store = predictions.place(self.run_dir, split), self.prepared.stores[split]
-        engine = TorchEngine(
-            self.module.model, self._graphs(), device=self.strategy.device, precision=self.precision
-        )
+        model, device = self.module.model, self.strategy.device
+        engine = TorchEngine(model, self.codec, device=device, precision=self.precision)
         with predictions.written(path, self.codec, engine, store, self.strategy) as record:
             return self.evaluate(split, record)
 
@@ -294,78 +334,3 @@ class Session:
             "observers": self.watchers.report(seconds - trainer.seconds_before),
             "exports": {},
         }
-
-
-def build_session(
-    run_dir: Path,
-    *,
-    terminal: Terminal,
-    stop: Callable[[], bool] = lambda: False,
-    at: Callable[[int], None] = lambda step: None,
-) -> Session:
-    """Reads a run folder and builds what it says.
-
-    Raises:
-        InputError: The config, its plugins or the device are not usable here.
-    """
-    stored = load_config(run_dir / "config.yaml")
-    host = Host.discover()
-    host.bring(stored.plugins, run_dir)
-    strategy = build_strategy(stored, host)
-    record = cast("StrategyRecord", host.entry("strategy", stored.strategy.name).record)
-    precision = resolve_precision(stored.precision, strategy.device, record.precisions)
-    name = strategy.broadcast(precision.name)  # the cards of other ranks may be others
-    if name != precision.name:
-        precision = Precision(name, strategy.device.type)
-    config = stored.model_copy(update={"precision": name})
-    environment = json.loads((run_dir / "environment.json").read_text(encoding="utf-8"))
-    if strategy.rank == 0:
-        name = device_name(strategy.device)
-        if "auto" in (stored.device, stored.precision):
-            terminal.note(f"device: {name}; precision: {precision.name}, {precision.reason}")
-        found = {"device": name, "ranks": strategy.size, "threads": torch.get_num_threads()}
-        _record(run_dir, precision, {**environment, **found})
-    tokens = Path(environment["tokens"])
-    if not tokens.exists():  # another machine's: each has them in a cache of its own
-        tokens = stores() / tokens.name
-    prepared = Prepared.open(tokens, starts=environment["token_addresses"])
-    codec = prepared.codec(config, host)
-    saving = Saving(run_dir, config, prepared, strategy, terminal)
-    torch.manual_seed(mix(config.seed, 0, 0))
-    model = build(
-        config.model, "model", host, codec.head, codec.vocabulary, weights=not saving.found()
-    )
-    if not isinstance(model, torch.nn.Module):
-        raise PluginError(f'model "{config.model.name}": its target gave {type(model).__name__}')
-    module = StepModule(model, build_objective(config.task, host, prepared.schema), codec.head)
-    module.to(strategy.device)
-    check_placement(module, strategy.device, f'model "{config.model.name}"')
-    observers = [
-        (each.name, build_observer(each, host, terminal))
-        for each in config.observers
-        if strategy.rank == 0
-    ]
-    return Session(
-        run_dir=run_dir,
-        config=config,
-        host=host,
-        prepared=prepared,
-        codec=codec,
-        module=module,
-        strategy=strategy,
-        precision=precision,
-        watchers=Watchers(observers),
-        saving=saving,
-        stop=stop,
-        at=at,
-    )
-
-
-def _record(run_dir: Path, precision: Precision, environment: Mapping[str, Any]) -> None:
-    """Puts into the run folder what only the process that has the device can tell."""
-    path = run_dir / "config.yaml"
-    text = path.read_text(encoding="utf-8")
-    resolved = f"\nprecision: {precision.name}\n"
-    with replacing(path) as partial:  # other ranks read it now
-        partial.write_text(text.replace("\nprecision: auto\n", resolved), encoding="utf-8")
-    write_json(run_dir / "environment.json", as_json(environment))

@@ -14,7 +14,6 @@ from nlpkit.config.load import dump_config, load_config
 from nlpkit.config.resolve import build, resolve
 from nlpkit.data.prepare import prepare
 from nlpkit.engine.weights import save_weights
-from nlpkit.environment import versions
 from nlpkit.nn import graphs_of
 from nlpkit.plugin.host import Host
 
@@ -103,8 +102,7 @@ def make_run(
         host=host,
         prepared=prepared,
         codec=codec,
-        graphs={name: graph.spec for name, graph in graphs_of(network, codec).items()},
-        versions=versions(),
+        graphs=graphs_of(network, codec),
     )
     (folder / "config.yaml").write_text(dump_config(config))
     save_weights(folder / "bundle" / WEIGHTS, network)

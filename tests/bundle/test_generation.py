@@ -12,7 +12,6 @@ import nlpkit
 from nlpkit.engine.generate import Steps
 from nlpkit.engine.precision import resolve_device, resolve_precision
 from nlpkit.engine.torch import TorchEngine
-from nlpkit.nn import graphs_of
 from tests.bundle.generating import trained
 
 if TYPE_CHECKING:
@@ -44,9 +43,8 @@ def engine(run: Path, model: Model, request: pytest.FixtureRequest) -> Engine:
     if request.param == "live":
         network = model.engine.model.train()  # type: ignore[attr-defined]
         device = resolve_device("cpu")
-        modules = graphs_of(network, model.codec)
         precision = resolve_precision("fp32", device)
-        return TorchEngine(network, modules, device=device, precision=precision)
+        return TorchEngine(network, model.codec, device=device, precision=precision)
     return nlpkit.load(run, backend=request.param, trust_plugins=True).engine
 
 

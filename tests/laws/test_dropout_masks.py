@@ -7,7 +7,6 @@ only by its masks.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +14,7 @@ import torch
 
 import nlpkit
 from nlpkit.cli.render import Terminal
-from nlpkit.run.session import build_session
+from nlpkit.run.session import Session
 from nlpkit_strategies.single import Single
 from tests.training.test_trainer import config
 
@@ -53,7 +52,9 @@ def losses_of_rank(run: nlpkit.Run, rank: int) -> list[float]:
     """Those of one of two ranks, which says nothing to the other."""
     strategy = Single(torch.device("cpu"))
     strategy.rank, strategy.size = rank, 2
-    trainer = replace(build_session(run.path, terminal=Terminal()), strategy=strategy)._trainer()
+    session = Session(run.path, terminal=Terminal())
+    session.strategy = strategy
+    trainer = session._trainer()
     lines: list[Any] = []
     trainer.save, trainer.saved = lambda *_: None, list
     trainer.tell = lambda _, event: lines.append(event.logged)

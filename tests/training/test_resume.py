@@ -14,7 +14,7 @@ import nlpkit
 from nlpkit.cli.render import Terminal
 from nlpkit.engine.precision import Precision
 from nlpkit.files import locked
-from nlpkit.run.session import build_session
+from nlpkit.run.session import Session
 from nlpkit.training.state import capture, restore
 from tests.training.test_trainer import ROWS, config, same, weights
 
@@ -126,7 +126,7 @@ def test_the_scale_of_the_loss_is_resumed(tmp_path, changes):
     run = nlpkit.train(config(**changes), data=DATA, out=tmp_path / "run")
 
     def trainer() -> Any:
-        session = build_session(run.path, terminal=Terminal())
+        session = Session(run.path, terminal=Terminal())
         session.precision = Precision("fp16", "cpu")
         return session._trainer()
 

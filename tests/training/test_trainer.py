@@ -13,7 +13,7 @@ from torch.nn import functional
 import nlpkit
 from nlpkit.cli.render import Terminal
 from nlpkit.data.loader import Batching, Loading, TrainingSteps
-from nlpkit.run.session import build_session
+from nlpkit.run.session import Session
 from nlpkit.training.trainer import is_better
 
 ROWS = [
@@ -82,7 +82,7 @@ def plain_loop(model: Any, batches: list[Any], *, peak: float, total: int) -> li
 
 def test_losses_and_weights_are_those_of_a_plain_loop_bit_for_bit(tmp_path):
     run = train(tmp_path / "run", train={"batch_size": 7})
-    session = build_session(run.path, terminal=Terminal())
+    session = Session(run.path, terminal=Terminal())
     torch.set_num_threads(json.loads((run.path / "environment.json").read_text())["threads"])
     steps = TrainingSteps(
         session.prepared.stores["train"],

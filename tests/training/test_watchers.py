@@ -12,7 +12,7 @@ import nlpkit
 from nlpkit.cli.render import Terminal
 from nlpkit.contracts import Observer
 from nlpkit.events import RunEnded, StepEnded
-from nlpkit.run.session import Session, build_session
+from nlpkit.run.session import Session
 from nlpkit.training.watchers import Watchers
 from tests.training.test_trainer import train
 
@@ -72,7 +72,7 @@ def test_a_slow_observer_is_reported_with_its_share_of_the_time():
 
 def from_the_beginning(run: nlpkit.Run) -> Session:
     shutil.rmtree(run.path / "checkpoints")
-    return build_session(run.path, terminal=Terminal())
+    return Session(run.path, terminal=Terminal())
 
 
 def test_a_failure_at_the_end_of_a_run_is_in_its_report(tmp_path):
