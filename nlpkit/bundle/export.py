@@ -194,7 +194,6 @@ def export_found(run_dir: Path, exporter: Component) -> dict[str, Any]:
     try:
         bundle, made = read_bundle(run_dir), read_bundle(run_dir / "bundle" / exporter.name)
         host, there = host_of(bundle, trust_plugins=True), cast("Component", made.exported)
-        _check_options(exporter, exporter.options, host)
         weights = bundle.description["files"][WEIGHTS]["sha256"]
         if made.description["export"]["weights"] != weights or not (
             options_of(there, "exporter", host) == options_of(exporter, "exporter", host)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import codecs
 import csv
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Protocol
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 from nlpkit.bundle.predict import fields
 from nlpkit.errors import DataError, InputError
@@ -60,15 +61,6 @@ def kept_of(values: Mapping[str, Any], keep: Sequence[str]) -> Line:
     return {name: None if isinstance(cell, DataError) else cell for name, cell in cells.items()}
 
 
-class Form(Protocol):
-    """How lines are written. A record is the bytes of a line; `head` stands before the first."""
-
-    head: bytes
-
-    def record(self, line: Line) -> bytes:
-        """A line, with its end."""
-
-
 def form_of(
     output: Path | None,
     columns: Callable[[], Sequence[str]],
@@ -115,7 +107,8 @@ class _Csv:
     def __init__(self, columns: Sequence[str], encoding: str, delimiter: str) -> None:
         self._columns = columns
         # csv quotes the characters of the line's end; a lone carriage return has to be quoted too.
-        self._writer = csv.writer(_Echo(), delimiter=delimiter, lineterminator="\r\n")
+        echo = SimpleNamespace(write=str)  # the writer returns what this does
+        self._writer = csv.writer(echo, delimiter=delimiter, lineterminator="\r\n")
         mark = codecs.BOM_UTF8 if encoding == "utf-8-sig" else b""
         self.head = mark + self._row(columns)
 
@@ -128,9 +121,5 @@ class _Csv:
         return f"{text[:-2]}\n".encode(errors="backslashreplace")
 
 
-class _Echo:
-    """A file for csv's writer, which returns what this returns."""
-
-    def write(self, text: str) -> str:
-        """Gives back what it is given."""
-        return text
+Form = _JsonLines | _Csv
+"""How lines are written. A record is the bytes of a line; `head` stands before the first."""

@@ -49,10 +49,7 @@ class OnnxSession:
         """The outputs, in the file's order."""
         if self._session is None:
             self._session = _opened(self._path)
-        outputs: list[np.ndarray] = self._session.run(
-            None, {name: inputs[name] for name in self.inputs}
-        )
-        return outputs
+        return list(self._session.run(None, {name: inputs[name] for name in self.inputs}))
 
     def leave_behind(self) -> None:
         """Forgets the session of the process that this one was forked from, and never ends it.

@@ -122,17 +122,14 @@ def resolve_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
     if name == "mps" and not torch.backends.mps.is_available():
-        message = "mps is not there: it is the GPU of a Mac, under a torch that was built for it"
-        raise ConfigError(
-            [Problem(key="device", message=message, remedy="use device: auto or cpu")]
-        )
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        message = "it is the GPU of a Mac, under a torch that was built for it"
+    elif device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         found = torch.cuda.device_count()
-        message = f"{name} is not there: {found or 'no'} CUDA device{'s' * (found != 1)} found"
-        raise ConfigError(
-            [Problem(key="device", message=message, remedy="use device: auto or cpu")]
-        )
-    return device
+        message = f"{found or 'no'} CUDA device{'s' * (found != 1)} found"
+    else:
+        return device
+    problem, remedy = f"{name} is not there: {message}", "use device: auto or cpu"
+    raise ConfigError([Problem(key="device", message=problem, remedy=remedy)])
 
 
 def widest(device: torch.device) -> torch.dtype:

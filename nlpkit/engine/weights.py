@@ -69,10 +69,6 @@ def _first_names(model: nn.Module) -> dict[str, str]:
     firsts: dict[tuple[object, ...], str] = {}
     names = {}
     for name, tensor in sorted(model.state_dict().items()):
-        place = _place(tensor) if tensor.numel() else (name,)
-        names[name] = firsts.setdefault(place, name)
+        place = tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
+        names[name] = firsts.setdefault(place if tensor.numel() else (name,), name)
     return names
-
-
-def _place(tensor: Tensor) -> tuple[object, ...]:
-    return tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()

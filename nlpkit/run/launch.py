@@ -149,10 +149,9 @@ def _environment(number: int, ranks: int) -> dict[str, str]:
         "PYTHONPATH": import_path(),
         PYTHONPATH: os.environ.get("PYTHONPATH", ""),
     }
-    if sys.platform == "linux":  # nothing listens to other machines
-        loopback = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
-        return {**loopback, **os.environ, **given}
-    return {**os.environ, **given}
+    interfaces = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME") if sys.platform == "linux" else ()
+    loopback = dict.fromkeys(interfaces, "lo")  # nothing listens to other machines
+    return {**loopback, **os.environ, **given}
 
 
 def _has_real_streams() -> bool:

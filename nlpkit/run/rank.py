@@ -51,8 +51,7 @@ class Notes:
     def error(self) -> dict[str, Any] | None:
         """What `leave` wrote: time, kind (a class of `nlpkit.errors`), text, traceback."""
         with suppress(FileNotFoundError):
-            error: dict[str, Any] = json.loads((self.folder / f"error-{self.rank}").read_bytes())
-            return error
+            return dict(json.loads((self.folder / f"error-{self.rank}").read_bytes()))
         return None
 
     def pen(self) -> Callable[[int], None]:
@@ -96,7 +95,7 @@ def serve(
         threading.Thread(target=_listen, args=[told], daemon=True).start()
     with interruptible() as signals, signals.deferred():
         try:
-            at = notes.pen() if notes else _nobody
+            at = notes.pen() if notes else lambda step: None
             finished = run(lambda: told.is_set() or signals(), at)
             code = 0 if finished else 128 + (signals.signal or 0)
         except BaseException as error:
@@ -108,10 +107,6 @@ def serve(
                 sys.stderr.flush()
             # Not the interpreter's own end: threads of gloo may outlive it, and then it aborts.
             os._exit(code)
-
-
-def _nobody(step: int) -> None:
-    """Is told the step where there is no launcher."""
 
 
 def _listen(told: threading.Event) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import filecmp
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,17 +15,18 @@ from nlpkit.checkpoint.files import newest
 from nlpkit.checkpoint.lock import alone
 from nlpkit.checkpoint.resume import check_version, differences
 from nlpkit.config.load import dump_config, load_config
-from nlpkit.config.resolve import monitor_of, resolve
+from nlpkit.config.resolve import chosen, monitor_of, resolve
 from nlpkit.config.schema import Secret
 from nlpkit.data.memory import SPLITS, on_files, write_splits
 from nlpkit.data.prepare import Prepared, prepare
 from nlpkit.environment import git_commit, versions
 from nlpkit.errors import ConfigError, InputError
+from nlpkit.files import write_json
 from nlpkit.plugin.trust import remember
 from nlpkit.secrets import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from nlpkit.checkpoint.files import Checkpoint
     from nlpkit.cli.render import Terminal
@@ -70,10 +70,9 @@ class Start:
         self._check(config, weights=not found)
         prepared = prepare(config, self.host, self.terminal)
         monitor, _ = monitor_of(config, prepared.codec(config, self.host))
-        config = _without_queries(_monitoring(config, monitor))
-        if found:
-            if problems := differences(config, prepared.recipe, found.manifest):
-                raise ConfigError(problems)
+        config = _as_stored(config, monitor)
+        if found and (problems := differences(config, prepared.recipe, found.manifest)):
+            raise ConfigError(problems)
         prepared = Prepared.open(prepared.path, starts=_named(config, prepared.starts))
         prepared.write_rejected(self.folder)
         config = self._with_plugins(config)
@@ -89,7 +88,7 @@ class Start:
         """
         stored = load_config(self.folder / "config.yaml")
         config = self._resolved(data, stored.model_dump(mode="json"))
-        config = _without_queries(_monitoring(config, config.eval.monitor or stored.eval.monitor))
+        config = _as_stored(config, config.eval.monitor or stored.eval.monitor)
         # Gives it the options that are younger than the run; the plugins are those of the config.
         stored = resolve(stored.model_copy(update={"plugins": ()}), self.host)
         about = {"config": stored.model_dump(mode="json"), "data": {}}
@@ -138,23 +137,20 @@ class Start:
         inputs = self.folder / "inputs"
         if data is not None:
             with TemporaryDirectory(dir=self.folder, prefix=".inputs") as temporary:
-                written = write_splits(data, Path(temporary), self.config, self.host)
+                given = Path(temporary, "inputs")
+                given.mkdir()
+                written = write_splits(data, given, self.config, self.host)
+                if not (resumes and inputs.exists()):
+                    shutil.rmtree(inputs, ignore_errors=True)
+                    given.rename(inputs)
+                    written = {}
                 for split, path in written.items():
                     stored = inputs / path.name
-                    if (
-                        resumes
-                        and inputs.exists()
-                        and not (stored.exists() and filecmp.cmp(path, stored, shallow=False))
-                    ):
+                    if not (stored.exists() and filecmp.cmp(path, stored, shallow=False)):
                         raise InputError(
                             f"data: the {split} rows are not those that the run was started with; "
                             "give the same ones, or start a new run with another out"
                         )
-                if not resumes and inputs.exists():
-                    shutil.rmtree(inputs)
-                inputs.mkdir(exist_ok=True)
-                for path in written.values():
-                    path.replace(inputs / path.name)
         elif self.config.data.train is not None or not (self.resume and inputs.exists()):
             return self.config
         return on_files(self.config, inputs)
@@ -175,28 +171,27 @@ class Start:
 
     def _describe(self, config: Config, prepared: Prepared) -> None:
         """Writes config.yaml, with where each component comes from, and environment.json."""
-        origins = "".join(f"# {line}\n" for line in _origins(config, self.host))
-        (self.folder / "config.yaml").write_text(dump_config(config) + origins, encoding="utf-8")
+        text = dump_config(config)
+        for _, kind, component in chosen(config):
+            origin = self.host.entry(kind, component.name).origin
+            text += f"# {kind} {component.name}: {origin if origin.version else origin.plugin}\n"
+        (self.folder / "config.yaml").write_text(text, encoding="utf-8")
         environment = {
             "packages": versions(),
             "git_commit": git_commit(),
             "tokens": str(prepared.path),
             "token_addresses": prepared.starts,
         }
-        text = json.dumps(environment, indent=2)
-        (self.folder / "environment.json").write_text(text + "\n", encoding="utf-8")
+        write_json(self.folder / "environment.json", environment)
 
 
-def _monitoring(config: Config, monitor: str | None) -> Config:
-    evaluation = config.eval.model_copy(update={"monitor": monitor})
-    return config.model_copy(update={"eval": evaluation})
-
-
-def _without_queries(config: Config) -> Config:
-    """The config as it is stored: what signs a URL is not, and makes no difference on resume."""
+def _as_stored(config: Config, monitor: str | None) -> Config:
+    """The config with its monitor, without what signs a URL, which makes no difference later."""
     places = {split: getattr(config.data, split) for split in SPLITS}
     stored = {split: shown(place) for split, place in places.items() if isinstance(place, str)}
-    return config.model_copy(update={"data": config.data.model_copy(update=stored)})
+    evaluation = config.eval.model_copy(update={"monitor": monitor})
+    data = config.data.model_copy(update=stored)
+    return config.model_copy(update={"eval": evaluation, "data": data})
 
 
 def _named(config: Config, starts: Mapping[str, str]) -> dict[str, str]:
@@ -206,13 +201,3 @@ def _named(config: Config, starts: Mapping[str, str]) -> dict[str, str]:
         split: str(place) if isinstance(place, Secret) else starts[split]
         for split, place in places.items()
     }
-
-
-def _origins(config: Config, host: Host) -> Iterable[str]:
-    chosen = [("source", config.data), ("tokenizer", config.tokenizer), ("task", config.task)]
-    chosen += [("model", config.model), ("strategy", config.strategy), ("launcher", config.launch)]
-    chosen += [("exporter", each) for each in config.export]
-    chosen += [("observer", each) for each in config.observers]
-    for kind, component in chosen:
-        origin = host.entry(kind, component.name).origin
-        yield f"{kind} {component.name}: {origin if origin.version else origin.plugin}"

@@ -8,6 +8,7 @@ import shutil
 import signal
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -75,14 +76,12 @@ class Run(os.PathLike[str]):
         if not path.exists():
             raise BundleError(f"{self.path}: the run did not finish; result.json is missing")
         with _readable(path):
-            result: dict[str, Any] = from_json(path.read_bytes(), object_hook=_numbers)
-        return result
+            return cast("dict[str, Any]", from_json(path.read_bytes(), object_hook=_numbers))
 
     @property
     def metrics(self) -> dict[str, dict[str, float]]:
         """The best model's values by split: `metrics["validation"]["accuracy"]`."""
-        metrics: dict[str, dict[str, float]] = self.result["metrics"]
-        return metrics
+        return cast("dict[str, dict[str, float]]", self.result["metrics"])
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -147,27 +146,30 @@ def train(
     host = Host.discover()
     with interruptible() as stop:
         folder = find_run(loaded.name, out) if resume else None
-        if folder and (folder / "result.json").exists():
-            start = Start(config=loaded, host=host, folder=folder, terminal=terminal, resume=True)
-            start.refuse_changes(data)
-            with stop.deferred():
-                if not _exported(folder, loaded, stop, terminal):
-                    raise _interrupted(folder, stop.signal or signal.SIGINT)
-            publish(folder, terminal.note)
-            return Run(folder)
         with nullcontext(folder) if folder else _claimed(loaded.name, out) as folder:
             start = Start(config=loaded, host=host, folder=folder, terminal=terminal, resume=resume)
-            config = start.ready(data)
-            record = cast("LauncherRecord", host.entry("launcher", config.launch.name).record)
+            if (folder / "result.json").exists():
+                start.refuse_changes(data)
+                work = partial(_exported, folder, loaded, terminal)
+            else:
+                work = partial(_trained, folder, start.ready(data), host)
             with stop.deferred():
-                ranks = 0
-                if not record.remote:
-                    ranks = load(record, "nlpkit.training.ranks:ranks_of")(config, host)
-                finished = build(config.launch, "launcher", host).launch(folder, ranks, stop)
+                finished = work(stop)
             if not finished:
-                raise _interrupted(folder, stop.signal or signal.SIGINT)
+                number = signal.Signals(stop.signal or signal.SIGINT)
+                message = f"{folder}: ended by {number.name}, and saved; resume=True goes on"
+                raise Interrupted(message, signal=number, run=Run(folder))
     publish(folder, terminal.note)
     return Run(folder)
+
+
+def _trained(folder: Path, config: Config, host: Host, stop: Stop) -> bool:
+    """Whether the launcher's processes have trained a run to its end."""
+    record = cast("LauncherRecord", host.entry("launcher", config.launch.name).record)
+    ranks = 0
+    if not record.remote:
+        ranks = load(record, "nlpkit.training.ranks:ranks_of")(config, host)
+    return bool(build(config.launch, "launcher", host).launch(folder, ranks, stop))
 
 
 def submit(
@@ -224,7 +226,7 @@ def submit(
         )
 
 
-def _exported(folder: Path, config: Config, stop: Stop, terminal: Terminal) -> bool:
+def _exported(folder: Path, config: Config, terminal: Terminal, stop: Stop) -> bool:
     """Whether a trained run has all that `config` exports; what it lacks is written now."""
     lacks = []
     if config.export:
@@ -238,12 +240,6 @@ def _exported(folder: Path, config: Config, stop: Stop, terminal: Terminal) -> b
     with alone(folder, terminal.note):
         result = from_json((folder / "result.json").read_bytes())
         return write_exports(folder, result, config.export, stop)
-
-
-def _interrupted(folder: Path, number: int) -> Interrupted:
-    name = signal.Signals(number).name
-    message = f"{folder}: ended by {name}, and saved; resume=True goes on"
-    return Interrupted(message, signal=number, run=Run(folder))
 
 
 def find_run(name: str, out: str | Path | None) -> Path | None:
