@@ -77,7 +77,7 @@ def export_problems(config: Config, host: Host) -> Iterator[Problem]:
         try:
             exporter = build(component, "exporter", host)
             with quietly(f'exporter "{component.name}"', NlpkitError):
-                refusals = list(exporter.check(config)) if hasattr(exporter, "check") else []
+                refusals = list(exporter.check(config))
         except InputError as error:
             refusals = [str(error)]
         for message in refusals:
