@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nlpkit.engine.generate import shape_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -65,7 +67,7 @@ class Filling:
     """
 
     def __init__(self, model: Model, rows: Sequence[Row]) -> None:
-        self._real = model.batch(rows[: max(BATCHES)]).inputs
+        self._real = model.batch(rows[: max(BATCHES)], targets=True).inputs
         self._random = np.random.default_rng(13)
         added = model.tokenizer.get_added_tokens_decoder()
         special = [number for number, token in added.items() if token.special]
@@ -74,13 +76,10 @@ class Filling:
 
     def arrays(self, spec: GraphSpec, sizes: Sizes) -> dict[str, np.ndarray]:
         """The inputs of a graph by name."""
-        known = {**sizes, "present": sizes.get("past", 0) + sizes.get("tokens", 0)}
+        present = sizes.get("past", 0) + sizes.get("tokens", 0)
+        known = {**sizes, "present": present}
         return {
-            name: self._array(
-                name,
-                [axis if isinstance(axis, int) else known[axis] for axis in axes],
-                known["present"],
-            )
+            name: self._array(name, shape_of(axes, known, other=1), present)
             for name, axes in spec.inputs.items()
         }
 

@@ -67,9 +67,32 @@ class NextCodec(Codec):
         rows = generate(engine, batch.inputs, settings.get("max_tokens", 4), settings.get("end", 0))
         return {"ids": np.array([row + [-1] * (max(map(len, rows)) - len(row)) for row in rows])}
 
+    def metrics(self):
+        return [Right()]
+
     def decode(self, outputs, batch):
         rows = outputs["ids"].astype(int).tolist()
         return [Prediction(ids=" ".join(str(id) for id in row if id >= 0)) for row in rows]
+
+
+class Right:
+    """The share of tokens that were the likeliest after those before them."""
+
+    better = {"right": "higher"}
+
+    def __init__(self):
+        self.state = np.zeros(2)
+
+    def update(self, output, batch):
+        label = batch.targets["label"]
+        right = (output.argmax(-1) == label)[label >= 0]
+        self.state += right.sum(), right.size
+
+    def compute(self, state):
+        return {"right": state[0] / max(state[1], 1)}
+
+    def details(self, state):
+        return {}
 
 
 def _left(arrays, value=0):

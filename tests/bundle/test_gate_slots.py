@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 import nlpkit
 from nlpkit.bundle.grid import Filling, grid
-from nlpkit.contracts import GraphSpec, Row
+from nlpkit.contracts import Batch, GraphSpec, Row
 from tests.bundle.bundles import ROWS, make_run
 
 if TYPE_CHECKING:
@@ -123,6 +124,25 @@ def test_a_third_axis_is_asked_with_one_and_with_three(
 def test_a_frozen_third_axis_is_refused(spots: Callable[[bool], Path]) -> None:
     with pytest.raises(nlpkit.RunError, match="batch 1 × length 1 × slots 1: "):
         nlpkit.export(spots(True), "torchscript", trust_plugins=True)
+
+
+def test_an_input_that_prediction_leaves_to_predict_is_filled_as_an_evaluation_has_it(
+    spots: Callable[[bool], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = nlpkit.load(spots(False), trust_plugins=True)
+    spec, rows = model.bundle.graphs["model"], [Row(row, "") for row in ROWS]
+    whole = type(model.codec).collate
+
+    def collate(codec: Any, *given: Any) -> Batch:
+        batch = whole(codec, *given)
+        kept = batch.inputs.keys() - ({"places"} if not batch.targets else set())
+        return replace(batch, inputs={name: batch.inputs[name] for name in kept})
+
+    monkeypatch.setattr(type(model.codec), "collate", collate)
+    assert "places" not in model.batch(["money"]).inputs
+    places = Filling(model, rows).arrays(spec, {"rows": 3, "tokens": 7, "slots": 3})["places"]
+    assert places.dtype == np.int64
+    assert places.max() < 7
 
 
 def test_arrays_hold_the_whole_vocabulary_padding_and_places_that_are_there(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 import nlpkit
+from nlpkit.bundle.parity import Gate
+from nlpkit.contracts import Approximation, Artifact, Codec, Row
 from nlpkit.engine.generate import Steps
 from nlpkit.engine.precision import resolve_device, resolve_precision
 from nlpkit.engine.torch import TorchEngine
-from tests.bundle.generating import trained
+from tests.bundle.generating import TEXTS, trained
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -139,3 +142,36 @@ def test_the_gate_asked_pasts_of_every_length_and_generated_ids(run: Path) -> No
     assert {(1, 0), (1, 1), (1, 15), (7, 0), (7, 1), (16, 0)} <= pasts
     assert found["difference"] < 1e-5
     assert found["agreement"] == 1.0
+
+
+def test_rounded_weights_are_judged_by_the_metric_of_what_is_generated(
+    run: Path, tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"quantize": "int8", "min_agreement": 0.0, "max_drop": 1.0}
+    artifact = nlpkit.export(run, "onnx", out=tmp_path / "out", trust_plugins=True, **options)
+    metric = artifact.parity["metric"]
+    assert metric["name"] == "right"
+    evaluated = json.loads((run / "result.json").read_text())["metrics"]["validation"]
+    assert metric["before"] == pytest.approx(evaluated["right"])
+    assert 0 < metric["after"] <= 1
+    monkeypatch.setattr(type(model.codec), "metrics", Codec.metrics)
+    judged = Gate(model, [Row({"text": text}, "") for text in TEXTS]).judge(artifact, [])
+    assert judged["passed"]
+    assert judged["metric"] is None
+
+
+def test_rounded_weights_may_write_more_or_fewer_tokens_for_labels_tell(
+    run: Path, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [Row({"text": text}, "") for text in TEXTS]
+    exact = nlpkit.load(run, backend="onnx", trust_plugins=True).bundle.path
+    artifact = Artifact(path=exact, files=[])
+    short = model.codec.predict
+    monkeypatch.setattr(model.codec, "predict", lambda *given: {"ids": short(*given)["ids"][:, :1]})
+    gate = Gate(model, rows)
+    assert "ids of shape" in gate.judge(artifact, [])["failures"][0]
+    rounded = replace(artifact, approximation=Approximation())
+    assert gate.judge(rounded, [])["failures"] == [
+        "0.00% of the labels stay, less than 98.00%",
+        "0.00% of the labels stay, less than 98.00%",
+    ]

@@ -143,17 +143,16 @@ def test_the_gate_asks_a_grid_of_single_windows_and_whole_texts_in_batches_with_
     model: Model, tmp_path: Path
 ) -> None:
     rows = [Row(row, "") for row in ROWS] * 8
-    asked = questions(model, rows, Gate(model, rows).sizes, tmp_path, alone=0)
+    cases = questions(model, rows, Gate(model, rows).sizes, tmp_path, alone=0)
     shapes = grid(model.bundle.graphs["model"], 16)
-    assert [case.sizes for case in asked.cases if case.graph] == shapes
-    for case, answer in zip(asked.cases, answers(model, asked), strict=True):
-        assert (answer.batch is None) == bool(case.graph)
-        if answer.batch is None:
+    assert [case.sizes for case in cases if case.graph] == shapes
+    for case, answer in zip(cases, answers(model, tmp_path), strict=True):
+        if case.graph:
             assert answer.outputs["logits"].shape == (case.sizes["rows"], 3)
         else:
-            assert sum(windows(answer.batch)) <= 64
-            assert len(windows(answer.batch)) == len(case.rows)
-    whole = [case.rows for case in asked.cases if not (case.graph or case.alone)]
+            assert answer.outputs["logits"].shape[0] == answer.sizes["rows"] <= 64
+            assert len(answer.labels) == len(case.rows)
+    whole = [case.rows for case in cases if not (case.graph or case.alone)]
     assert sorted(place for places in whole for place in places) == list(range(len(rows)))
     assert len(whole) > len(rows) // 64 + 1
 
@@ -161,19 +160,22 @@ def test_the_gate_asks_a_grid_of_single_windows_and_whole_texts_in_batches_with_
 def test_the_gate_compares_windows_and_decodes_texts(model: Model, tmp_path: Path) -> None:
     rows = [Row(row, "") for row in ROWS]
     gate = Gate(model, rows)
-    asked = questions(model, rows, gate.sizes, tmp_path, alone=0)
-    said = list(answers(model, asked))
-    pairs = [
-        gate._compared(case, each, each)[0] for case, each in zip(asked.cases, said, strict=True)
+    cases = questions(model, rows, gate.sizes, tmp_path, alone=0)
+    pairs: list[Any] = [
+        gate._compared(case, each, each, exact=True)
+        for case, each in zip(cases, answers(model, tmp_path), strict=True)
     ]
-    texts = [pair for pair in pairs if pair and not (pair.case.graph or pair.case.alone)]
+    texts = [pair for pair in pairs if not (pair.case.graph or pair.case.alone)]
     assert sum(len(pair.labels) for pair in texts) == len(ROWS)
     predicted = {place: each.label for place, each in enumerate(model.predict(TEXTS_))}
     for pair in texts:
         assert [own["label"] for own, _ in pair.labels] == [
             predicted[place] for place in pair.case.rows
         ]
-    metric = gate._metric([pair for pair in pairs if pair is not None], rows)
+    batches = [[rows[place] for place in pair.case.rows] for pair in texts]
+    metric = gate._metric(model.bundle.path, batches)
+    assert metric
+    assert metric["before"] == metric["after"]
     assert metric["before"] == nlpkit.evaluate(model.bundle.path, ROWS)[metric["name"]]
 
 
