@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 import nlpkit
 from nlpkit.bundle.grid import Filling, grid
-from nlpkit.contracts import Batch, GraphSpec, Row
+from nlpkit.contracts import GraphSpec, Row
 from tests.bundle.bundles import ROWS, make_run
 
 if TYPE_CHECKING:
@@ -89,24 +88,37 @@ def nlpkit_models():
     yield nlpkit.ModelRecord(name="spots", target="spots:build", config="spots:Options")
 """
 
+GIVING = """        return replace(batch, inputs={**batch.inputs, "places": places})
+"""
+LEAVING = PLUGIN.replace(
+    GIVING,
+    f"""        if not batch.targets:
+            return batch
+{GIVING}
+    def predict(self, engine, batch, settings):
+        places = np.zeros((len(batch.inputs["input_ids"]), 1), np.int64)
+        return engine.run({{**batch.inputs, "places": places}})
+""",
+)
+
 
 @pytest.fixture
-def spots(tmp_path: Path) -> Callable[[bool], Path]:
+def spots(tmp_path: Path) -> Callable[..., Path]:
     """A run whose model takes slots; a frozen one can be traced for one number of them only."""
     plugin = tmp_path / "spots.py"
-    plugin.write_text(PLUGIN)
-    return lambda frozen: make_run(
-        tmp_path / "cards",
-        plugins=[str(plugin)],
-        model={"name": "spots", "frozen": frozen},
-        name="spots",
-    )
+
+    def run(frozen: bool, text: str = PLUGIN) -> Path:
+        plugin.write_text(text)
+        model = {"name": "spots", "frozen": frozen}
+        return make_run(tmp_path / "cards", plugins=[str(plugin)], model=model, name="spots")
+
+    return run
 
 
 @pytest.mark.usefixtures("_asked_here")
 @pytest.mark.parametrize("format", ["torchscript", pytest.param("onnx", marks=pytest.mark.slow)])
 def test_a_third_axis_is_asked_with_one_and_with_three(
-    spots: Callable[[bool], Path], format: str
+    spots: Callable[..., Path], format: str
 ) -> None:
     run = spots(False)
     parity = nlpkit.export(run, format, trust_plugins=True).parity
@@ -121,32 +133,27 @@ def test_a_third_axis_is_asked_with_one_and_with_three(
 
 
 @pytest.mark.usefixtures("_asked_here")
-def test_a_frozen_third_axis_is_refused(spots: Callable[[bool], Path]) -> None:
+def test_a_frozen_third_axis_is_refused(spots: Callable[..., Path]) -> None:
     with pytest.raises(nlpkit.RunError, match="batch 1 × length 1 × slots 1: "):
         nlpkit.export(spots(True), "torchscript", trust_plugins=True)
 
 
-def test_an_input_that_prediction_leaves_to_predict_is_filled_as_an_evaluation_has_it(
-    spots: Callable[[bool], Path], monkeypatch: pytest.MonkeyPatch
+def test_an_input_may_be_left_to_predict_and_is_asked_as_an_evaluation_has_it(
+    spots: Callable[..., Path],
 ) -> None:
-    model = nlpkit.load(spots(False), trust_plugins=True)
-    spec, rows = model.bundle.graphs["model"], [Row(row, "") for row in ROWS]
-    whole = type(model.codec).collate
-
-    def collate(codec: Any, *given: Any) -> Batch:
-        batch = whole(codec, *given)
-        kept = batch.inputs.keys() - ({"places"} if not batch.targets else set())
-        return replace(batch, inputs={name: batch.inputs[name] for name in kept})
-
-    monkeypatch.setattr(type(model.codec), "collate", collate)
+    run = spots(False, LEAVING)
+    model = nlpkit.load(run, trust_plugins=True)
     assert "places" not in model.batch(["money"]).inputs
-    places = Filling(model, rows).arrays(spec, {"rows": 3, "tokens": 7, "slots": 3})["places"]
+    filling = Filling(model, [Row(row, "") for row in ROWS])
+    sizes = {"rows": 3, "tokens": 7, "slots": 3}
+    places = filling.arrays(model.bundle.graphs["model"], sizes)["places"]
     assert places.dtype == np.int64
     assert places.max() < 7
+    assert nlpkit.export(run, "torchscript", trust_plugins=True).parity["agreement"] == 1.0
 
 
 def test_arrays_hold_the_whole_vocabulary_padding_and_places_that_are_there(
-    spots: Callable[[bool], Path],
+    spots: Callable[..., Path],
 ) -> None:
     model = nlpkit.load(spots(False), trust_plugins=True)
     spec = model.bundle.graphs["model"]
