@@ -195,11 +195,10 @@ def export_found(run_dir: Path, exporter: Component) -> dict[str, Any]:
         bundle, made = read_bundle(run_dir), read_bundle(run_dir / "bundle" / exporter.name)
         host, there = host_of(bundle, trust_plugins=True), cast("Component", made.exported)
         weights = bundle.description["files"][WEIGHTS]["sha256"]
-        if made.description["export"]["weights"] != weights or not (
+        same = made.description["export"]["weights"] == weights and (
             options_of(there, "exporter", host) == options_of(exporter, "exporter", host)
-        ):
-            return {}
-        return _told(json.loads((made.path / PARITY).read_bytes()))
+        )
+        return _told(json.loads((made.path / PARITY).read_bytes())) if same else {}
     except (NlpkitError, OSError):
         return {}
 

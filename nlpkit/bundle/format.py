@@ -323,13 +323,8 @@ def _find(path: Path) -> Path:
 
 
 def _runs_in(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        return []
-    return sorted(
-        child.name
-        for child in folder.iterdir()
-        if any((child / part / DESCRIPTION).is_file() for part in ("bundle", "."))
-    )
+    found = [*folder.glob(f"*/{DESCRIPTION}"), *folder.glob(f"*/bundle/{DESCRIPTION}")]
+    return sorted({path.relative_to(folder).parts[0] for path in found})
 
 
 def _listed(folder: Path, runs: list[str]) -> str:

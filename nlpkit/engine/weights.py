@@ -55,8 +55,7 @@ def load_weights(path: Path, model: nn.Module) -> None:
         stored = safetensors.torch.load_file(path)
         first = _first_names(model)
         known = {name: stored[kept] for name, kept in first.items() if kept in stored}
-        unknown = {name: tensor for name, tensor in stored.items() if name not in first}
-        model.load_state_dict({**known, **unknown})
+        model.load_state_dict({**stored, **known})
     except (safetensors.SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise BundleError(

@@ -143,7 +143,7 @@ class Start:
                 if not (resumes and inputs.exists()):
                     shutil.rmtree(inputs, ignore_errors=True)
                     given.rename(inputs)
-                    written = {}
+                    return on_files(self.config, inputs)
                 for split, path in written.items():
                     stored = inputs / path.name
                     if not (stored.exists() and filecmp.cmp(path, stored, shallow=False)):
@@ -196,8 +196,7 @@ def _as_stored(config: Config, monitor: str | None) -> Config:
 
 def _named(config: Config, starts: Mapping[str, str]) -> dict[str, str]:
     """What a run's files say of rows' places: of a variable's location the name, as the config."""
-    places = {split: getattr(config.data, split) for split in starts}
     return {
-        split: str(place) if isinstance(place, Secret) else starts[split]
-        for split, place in places.items()
+        split: str(place) if isinstance(place := getattr(config.data, split), Secret) else start
+        for split, start in starts.items()
     }
