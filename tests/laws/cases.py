@@ -76,8 +76,18 @@ def _plain_regression(logits: Any, batch: Batch) -> torch.Tensor:
 
 
 def _plain_words(logits: Any, batch: Batch) -> torch.Tensor:
-    counted = batch.targets["labels"] != -100
-    return -logits.log_softmax(-1)[counted, batch.targets["labels"][counted]].mean()
+    """Word after word, by where its token stands, not by the targets."""
+    losses, first = [], 0
+    rows = [1] * len(logits) if batch.rows is None else batch.rows.tolist()
+    for sample, count in enumerate(rows):
+        for window, token, tag in zip(
+            *(batch.about[name][sample].tolist() for name in ("window", "token", "tags")),
+            strict=True,
+        ):
+            if token >= 0:
+                losses.append(-logits[first + window, token].log_softmax(-1)[tag])
+        first += count
+    return torch.stack(losses).mean()
 
 
 def _plain_weighted_tokens(logits: Any, batch: Batch) -> torch.Tensor:

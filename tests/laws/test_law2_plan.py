@@ -21,12 +21,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
     return stored(tmp_path_factory.mktemp("law2") / "store", CASES["class"], 203)
 
 
-@pytest.fixture(scope="module")
-def windows(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
-    """Samples of one to four windows."""
-    return stored(tmp_path_factory.mktemp("law2") / "windows", CASES["windows"], 203)
-
-
 def ledger(
     store: TokenStore,
     *,
@@ -76,8 +70,13 @@ def test_another_seed_gives_other_batches(store):
     assert ledger(store, ranks=1, seed=14) != ledger(store, ranks=1)
 
 
-def test_windows_change_no_batch_and_are_split_like_samples(store, windows):
-    alone = ledger(windows, ranks=1, case="windows")
-    assert alone == ledger(store, ranks=1)  # the samples have the lengths of the other store's
-    assert ledger(windows, ranks=2, case="windows") == alone
-    assert ledger(windows, ranks=4, case="windows", micro_batch_size=None) == alone
+@pytest.mark.parametrize("case", ["windows", "token"])
+def test_windows_change_no_batch_and_are_split_like_samples(store, case, tmp_path):
+    windows = stored(tmp_path / "store", CASES[case], 203)
+    assert len(windows.rows) == 203 < windows.rows.sum()
+    alone = ledger(windows, ranks=1, case=case)
+    if case == "windows":
+        assert alone == ledger(store, ranks=1)  # the samples have the lengths of the other store's
+    assert ledger(windows, ranks=2, case=case) == alone
+    assert ledger(windows, ranks=2, case=case, workers=2) == alone
+    assert ledger(windows, ranks=4, case=case, micro_batch_size=None) == alone

@@ -21,7 +21,7 @@ from nlpkit.training.step import optimizer_step
 from tests.laws.cases import CASES, DTYPES, build_module, examples
 from tests.laws.experiment import join_ranks, leave_ranks, micro_batches
 
-OBJECTIVES = ("both weights", "regression")
+OBJECTIVES = ("both weights", "regression", "token")
 STEPS, SAMPLES, BATCH = 50, 50, 16
 
 
