@@ -1,7 +1,7 @@
 """Law 4: runs that are killed at random moments and resumed, against runs that were not.
 
-`python -m tests.laws.kills KILLS [SETTINGS]` kills that many times in each setting, or in so many
-of them; the last line of its output is JSON.
+`python -m tests.laws.kills KILLS [SETTINGS [TASK]]` kills that many times in each setting, or in so
+many of them; the last line of its output is JSON.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ import torch
 
 import nlpkit
 import nlpkit.worker  # children are forks, and find it imported
+from tests.laws.cases import TASKS
 
 SEED = 20_240  # of the kills
-STEPS, ROWS, EPOCHS, BATCH = 24, 60, 3, 8
+STEPS, EPOCHS, BATCH = 24, 3, 8
 OBSERVER = Path(__file__).with_name("ledger_observer.py")
 SETTINGS = list(product((True, False), (0, 2), (None, 3)))  # bucketing, workers, micro-batch size
 
@@ -40,18 +41,11 @@ class Outcome:
     steps: list[int] = field(default_factory=list)
 
 
-def rows() -> list[dict[str, str]]:
-    return [
-        {"text": f"{word} number {n} {'of many ' * (n % 5)}", "label": label}
-        for n in range(ROWS // 2)
-        for word, label in (("where is my parcel", "track"), ("give my money back", "refund"))
-    ]
-
-
-def config(setting: tuple[bool, int, int | None], **observer: Any) -> dict[str, Any]:
+def config(task: str, setting: tuple[bool, int, int | None], **observer: Any) -> dict[str, Any]:
     bucketing, workers, micro = setting
     return {
         "name": "killed",
+        "task": task,
         "plugins": [str(OBSERVER)],
         "device": "cpu",
         "precision": "fp32",
@@ -75,7 +69,7 @@ def in_a_child(out: Path, settings: dict[str, Any], *, resume: bool = False) -> 
         torch.set_num_threads(1)
         with (out.parent / "stderr.log").open("a") as log:
             os.dup2(log.fileno(), 2)
-            nlpkit.train(settings, data={"train": rows()}, out=out, resume=resume)
+            nlpkit.train(settings, data={"train": rows(settings["task"])}, out=out, resume=resume)
         code = 0
     finally:
         os._exit(code)
@@ -102,19 +96,23 @@ def misplaced(run: Path) -> int:
 
 
 def kill_and_resume(
-    setting: tuple[bool, int, int | None], kills: int, folder: Path, generator: random.Random
+    task: str,
+    setting: tuple[bool, int, int | None],
+    kills: int,
+    folder: Path,
+    generator: random.Random,
 ) -> Outcome:
     """Kills and resumes so many runs of a setting."""
     whole = folder / "whole"
-    if in_a_child(whole, config(setting)):
+    if in_a_child(whole, config(task, setting)):
         raise RuntimeError((folder / "stderr.log").read_text())
     expected, outcome = weights(whole), Outcome()
     for number in range(kills):
         step, delay = generator.randrange(1, STEPS), generator.uniform(0, 0.02)
         run = folder / f"killed-{number}"
-        ended = in_a_child(run, config(setting, kill_at=step, delay=delay))
+        ended = in_a_child(run, config(task, setting, kill_at=step, delay=delay))
         outcome.killed += ended == -signal.SIGKILL
-        if in_a_child(run, config(setting), resume=True):
+        if in_a_child(run, config(task, setting), resume=True):
             raise RuntimeError((folder / "stderr.log").read_text())
         outcome.resumes += 1
         outcome.equal += weights(run) == expected
@@ -123,14 +121,14 @@ def kill_and_resume(
     return outcome
 
 
-def main(kills: int, settings: int) -> None:
+def main(kills: int, settings: int, task: str) -> None:
     generator = random.Random(SEED)
     totals: Counter[str] = Counter()
     os.environ["OMP_NUM_THREADS"] = "1"
     for setting in SETTINGS[-settings:]:
         with tempfile.TemporaryDirectory() as folder:
             os.environ["NLPKIT_CACHE"] = f"{folder}/cache"
-            outcome = kill_and_resume(setting, kills, Path(folder), generator)
+            outcome = kill_and_resume(task, setting, kills, Path(folder), generator)
         totals.update({name: value for name, value in vars(outcome).items() if name != "steps"})
         name = "bucketing {}, workers {}, micro-batch size {}".format(*setting)
         sys.stdout.write(f"{name}: {outcome}\n")
@@ -139,4 +137,5 @@ def main(kills: int, settings: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else len(SETTINGS))
+    given = sys.argv[2:]
+    main(int(sys.argv[1]), int(given[0]) if given else len(SETTINGS), (given[1:] or TASKS)[0])
