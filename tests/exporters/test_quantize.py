@@ -7,8 +7,10 @@ import numpy as np
 import onnx
 import pytest
 
+import nlpkit
 from nlpkit.engine.onnx import OnnxSession
 from nlpkit_exporters.quantize import quantize
+from tests.bundle.words import ENTITIES, ROWS, train, unscored
 from tests.exporters.exports import GRID, Exported, arrays, run_of
 
 if TYPE_CHECKING:
@@ -78,3 +80,14 @@ def test_it_is_silent_and_leaves_logging_as_it_was(
     quantize(exported.artifact.path / "model.onnx")
     assert ([*root.handlers], [*root.filters]) == before
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_rounded_tagger_finds_the_same_entities(tmp_path: Path) -> None:
+    run = train(tmp_path / "run")
+    artifact = nlpkit.export(run, "onnx", quantize="int8")
+    assert artifact.parity["agreement"] == 1.0
+    words = [row["tokens"] for row in ROWS]
+    exact, rounded = (nlpkit.load(run, backend=name).predict(words) for name in ("torch", "onnx"))
+    scores = [[each["score"] for row in said for each in row.entities] for said in (exact, rounded)]
+    assert 0 < np.abs(np.subtract(*scores)).max() < 0.05
+    assert [list(map(unscored, row.entities)) for row in rounded] == ENTITIES
