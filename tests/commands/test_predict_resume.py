@@ -22,6 +22,7 @@ from nlpkit.cli.render import Bar
 from nlpkit.commands.prediction_draft import Draft, drafts
 from nlpkit.files import locked
 from tests.bundle.bundles import LABELS, PAIRS, make_run
+from tests.bundle.words import ROWS, lines
 
 PROGRAM = "import sys; from nlpkit.cli.main import main; sys.exit(main())"
 WINDOW = 64
@@ -37,6 +38,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             "class": make_run(folder / "cards"),
             "pairs": make_run(folder / "pairs", PAIRS, text=["first", "second"]),
             "multilabel": make_run(folder / "many", LABELS, target="multilabel"),
+            "words": make_run(folder / "words", ROWS, name="token", text="tokens", label="tags"),
         }
 
 
@@ -52,8 +54,24 @@ def text(number: int) -> str:
     return odd[number // 5 % len(odd)] if number % 5 == 0 else f"money {'card ' * (number % 7)}"
 
 
-def write_input(path: Path, count: int = COUNT, *, columns: tuple[str, ...] = ("text",)) -> Path:
+COLUMNS = {"pairs": ("first", "second"), "words": ("tokens",)}
+
+
+def words(number: int) -> list[str]:
+    """Of one window and of several; one has no width."""
+    return ["Rome", "\u200b", *["calls", "Peter"] * (number % 9)]
+
+
+def write_input(path: Path, count: int = COUNT, task: str = "class") -> Path:
     """Rows as the suffix says; in every file some rows are broken."""
+    columns = COLUMNS.get(task, ("text",))
+    if path.suffix == ".conll":
+        given = [words(number) for number in range(count)]
+        rows = [{"tokens": each, "tags": ["O"] * len(each)} for each in given]
+        sentences = lines(rows).split("\n\n")
+        sentences[9::50] = ["broken"] * len(sentences[9::50])
+        path.write_text("\n\n".join(sentences), encoding="utf-8")
+        return path
     opened = gzip.open if path.suffix == ".gz" else open
     with opened(path, "wt", encoding="utf-8", newline="") as file:
         kind = path.name.removesuffix(".gz").rpartition(".")[2]
@@ -66,7 +84,8 @@ def write_input(path: Path, count: int = COUNT, *, columns: tuple[str, ...] = ("
             if kind == "txt":
                 file.write(texts[0].replace("\n", " ").replace("\r", " ") + "\n")
             elif kind == "jsonl":
-                values = [7, *texts[1:]] if number == 70 else texts
+                values = [words(number)] if task == "words" else texts
+                values = [7, *texts[1:]] if number == 70 else values
                 line = json.dumps(dict(zip(columns, values, strict=True)))
                 file.write("{broken\n" if number % 50 == 9 else f"{line}\n")
             else:
@@ -98,6 +117,8 @@ def draft_path(run: Path, output: Path, top_k: int | None = None) -> Path:
         ("pairs", "csv"),
         ("pairs", "jsonl.gz"),
         ("multilabel", "csv"),
+        ("words", "conll"),
+        ("words", "jsonl"),
     ],
 )
 def test_a_file_cut_anywhere_ends_as_if_nothing_had_happened(
@@ -117,21 +138,22 @@ def test_a_file_cut_anywhere_ends_as_if_nothing_had_happened(
         notes.extend(path.read_bytes() for path in tmp_path.glob(".out.*.rows"))
 
     run, output = runs[task], tmp_path / f"out.{target}"
-    columns = ("first", "second") if task == "pairs" else ("text",)
-    source = write_input(tmp_path / f"in.{kind}", columns=columns)
+    source = write_input(tmp_path / f"in.{kind}", task=task)
+    top_k = None if task == "words" else 2  # which has none
+    more = ("--top-k", str(top_k)) if top_k else ()
     with monkeypatch.context() as patch:
         patch.setattr(Bar, "advance", advanced)
-        assert main(arguments(run, source, output, "--top-k", "2")) == 0
+        assert main(arguments(run, source, output, *more)) == 0
     assert not list(tmp_path.glob(".out.*"))
     summary = capsys.readouterr().err.splitlines()[-2:]
     assert "could not be predicted" in summary[0]
-    whole, draft = output.read_bytes(), draft_path(run, output, 2)
+    whole, draft = output.read_bytes(), draft_path(run, output, top_k)
     for cut in (0, 5, len(whole) * 2 // 3, len(whole) - 1, len(whole)):
         output.unlink()
         draft.write_bytes(whole[:cut])
         if known := [note for note in notes if json.loads(note)["bytes"] <= cut]:
             draft.with_suffix(".rows").write_bytes(known[-1])
-        assert main(arguments(run, source, output, "--top-k", "2", "--resume")) == 0
+        assert main(arguments(run, source, output, *more, "--resume")) == 0
         assert output.read_bytes() == whole
         said = capsys.readouterr().err.splitlines()
         assert said[-2:] == summary
@@ -180,9 +202,20 @@ def test_a_signal_says_how_to_go_on(
     assert output.read_bytes() == whole
 
 
-def test_a_killed_process_loses_no_row(runs: dict[str, Path], tmp_path: Path) -> None:
-    source, output = write_input(tmp_path / "in.csv", 8_300), tmp_path / "out.jsonl"
-    command = [sys.executable, "-c", PROGRAM, *arguments(runs["class"], source, output)]
+@pytest.mark.parametrize(
+    ("task", "kind"),
+    [
+        ("class", "csv"),
+        ("words", "conll"),
+        pytest.param("words", "jsonl", marks=pytest.mark.slow),
+    ],
+)
+def test_a_killed_process_loses_no_row(
+    runs: dict[str, Path], tmp_path: Path, task: str, kind: str
+) -> None:
+    source, output = tmp_path / f"in.{kind}", tmp_path / "out.jsonl"
+    write_input(source, 8_300, task)
+    command = [sys.executable, "-c", PROGRAM, *arguments(runs[task], source, output)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     while not (left := drafts(output)) or not left[0].stat().st_size:
         assert process.poll() is None
@@ -190,9 +223,9 @@ def test_a_killed_process_loses_no_row(runs: dict[str, Path], tmp_path: Path) ->
     process.kill()
     assert process.wait() == -signal.SIGKILL
     assert not output.exists()
-    assert main(arguments(runs["class"], source, output, "--resume")) == 0
+    assert main(arguments(runs[task], source, output, "--resume")) == 0
     resumed = output.read_bytes()
-    assert main(arguments(runs["class"], source, output)) == 0
+    assert main(arguments(runs[task], source, output)) == 0
     assert output.read_bytes() == resumed
     assert resumed.count(b"\n") == 8_300
 
