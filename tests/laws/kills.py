@@ -69,7 +69,8 @@ def in_a_child(out: Path, settings: dict[str, Any], *, resume: bool = False) -> 
         torch.set_num_threads(1)
         with (out.parent / "stderr.log").open("a") as log:
             os.dup2(log.fileno(), 2)
-            nlpkit.train(settings, data={"train": rows(settings["task"])}, out=out, resume=resume)
+            data = {"train": TASKS[settings["task"]].rows}
+            nlpkit.train(settings, data=data, out=out, resume=resume)
         code = 0
     finally:
         os._exit(code)
@@ -79,7 +80,7 @@ def weights(run: Path) -> bytes:
     return (run / "bundle" / "model.safetensors").read_bytes()
 
 
-def misplaced(run: Path) -> int:
+def misplaced(run: Path, rows: int) -> int:
     """How many samples were seen twice or never in an epoch, by the last that each step did.
 
     A step that was done again has to have the samples that it had before.
@@ -91,7 +92,7 @@ def misplaced(run: Path) -> int:
         before = steps.setdefault(line["step"], line)
         wrong += len(set(before["ids"]) ^ set(line["ids"]))
     seen = Counter((line["epoch"], sample) for line in steps.values() for sample in line["ids"])
-    expected = set(product(range(1, EPOCHS + 1), range(ROWS)))
+    expected = set(product(range(1, EPOCHS + 1), range(rows)))
     return wrong + sum(abs(seen[key] - 1) for key in expected) + len(set(seen) - expected)
 
 
@@ -116,7 +117,7 @@ def kill_and_resume(
             raise RuntimeError((folder / "stderr.log").read_text())
         outcome.resumes += 1
         outcome.equal += weights(run) == expected
-        outcome.misplaced += misplaced(run)
+        outcome.misplaced += misplaced(run, len(TASKS[task].rows))
         outcome.steps.append(step)
     return outcome
 
@@ -138,4 +139,4 @@ def main(kills: int, settings: int, task: str) -> None:
 
 if __name__ == "__main__":
     given = sys.argv[2:]
-    main(int(sys.argv[1]), int(given[0]) if given else len(SETTINGS), (given[1:] or TASKS)[0])
+    main(int(sys.argv[1]), int(given[0]) if given else len(SETTINGS), given[1] if given[1:] else "sequence")
