@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+import runpy
 from importlib import resources
 from pathlib import Path
 
@@ -31,16 +29,10 @@ def test_these_are_the_examples():
     }
 
 
-def test_rows_in_memory_in_predictions_out(tmp_path):
-    done = subprocess.run(
-        [sys.executable, EXAMPLES / "python_api.py"],
-        cwd=tmp_path,
-        env=os.environ,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    first, *predictions = done.stdout.splitlines()
+def test_rows_in_memory_in_predictions_out(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(EXAMPLES / "python_api.py"), run_name="__main__")
+    first, *predictions = capsys.readouterr().out.splitlines()
     assert first.startswith(str(tmp_path / "runs" / "python-api"))
     assert [line.split()[0] for line in predictions] == ["good", "bad"]
 

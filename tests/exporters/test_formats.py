@@ -19,7 +19,6 @@ QUICK = {
     ("state_dict", "a stranger's", "multilabel"),
     ("torch_export", "bert mean", "pairs"),
     ("torch_export", "a stranger's", "multilabel"),
-    ("onnx", "transformer sinusoidal pre", "regression"),
 }
 CASES = [
     *itertools.product(FORMATS, MODELS, TASKS),
