@@ -29,13 +29,16 @@ minutes. What was skipped needs a GPU, or data that were not there.
 KINDS = ("passed", "skipped")
 
 
-class Outcomes(Counter[tuple[str, str]]):
+class Outcomes:
     """How many tests of a file passed, failed, or were skipped."""
+
+    def __init__(self) -> None:
+        self.counts = Counter[tuple[str, str]]()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Counts a test once; what goes wrong before or after it too."""
         if report.when == "call" or report.outcome != "passed":
-            self[report.nodeid.split("::")[0], report.outcome] += 1
+            self.counts[report.nodeid.split("::")[0], report.outcome] += 1
 
 
 def main(chosen: list[str]) -> int:
@@ -58,14 +61,14 @@ def main(chosen: list[str]) -> int:
             processor=processor(),
             minutes=round((time.monotonic() - begun) / 60),
         )
-        put("What was found", head + table(["law", *KINDS], rows(outcomes)), path=PAGE)
+        put("What was found", head + table(["law", *KINDS], rows(outcomes.counts)), path=PAGE)
     return 0
 
 
-def rows(outcomes: Outcomes) -> list[list[str]]:
+def rows(counts: Counter[tuple[str, str]]) -> list[list[str]]:
     """A line for each law."""
     return [
-        [law, *(str(sum(outcomes[f"tests/{name}", kind] for name in files)) for kind in KINDS)]
+        [law, *(str(sum(counts[f"tests/{name}", kind] for name in files)) for kind in KINDS)]
         for law, files in LAWS.items()
     ]
 
