@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--trust-plugins", is_flag=True, help="Execute the plugins that a bundle brings.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
 @click.pass_obj
-def command(terminal: Terminal, run: str, data: str, as_json: bool, **options: Any) -> None:
+def command(terminal: Terminal, /, run: str, data: str, as_json: bool, **options: Any) -> None:
     """Measure RUN (a run folder or a bundle) on DATA: a file with texts and targets."""
     values = evaluate(run, data, terminal=terminal, **options)
     if as_json:

@@ -39,7 +39,7 @@ def told(artifact: Artifact) -> str:
 @click.option("--trust-plugins", is_flag=True, help="Execute the plugins that a bundle brings.")
 @click.pass_obj
 def command(
-    terminal: Terminal, run: str, format_name: str, options: tuple[str, ...], **own: Any
+    terminal: Terminal, /, run: str, format_name: str, options: tuple[str, ...], **own: Any
 ) -> None:
     """Write the model of RUN (a run folder or a bundle) as FORMAT.
 

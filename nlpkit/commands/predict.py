@@ -76,6 +76,7 @@ _TABLE_ROWS = 1000
 @click.pass_obj
 def command(
     terminal: Terminal,
+    /,
     run: str,
     output: Path | None,
     encoding: str,
