@@ -35,10 +35,8 @@ def versions(*more: str) -> dict[str, str]:
     # Of an editable install, metadata are those of the day that it was made.
     found = {"python": platform.python_version(), "nlpkit-sdk": __version__}
     for package in (*PACKAGES, *more):
-        try:
+        with suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return found
 
 

@@ -185,13 +185,12 @@ def per_label(
     labels: Sequence[str], hits: np.ndarray, predicted: np.ndarray, support: np.ndarray
 ) -> list[dict[str, Any]]:
     """A row for each label: precision, recall, F1 and support."""
-    columns = zip(
-        labels,
-        ratio(hits, predicted).tolist(),
-        ratio(hits, support).tolist(),
-        ratio(2 * hits, predicted + support).tolist(),
-        support.astype(int).tolist(),
-        strict=True,
-    )
-    names = ("label", "precision", "recall", "f1", "support")
-    return [dict(zip(names, values, strict=True)) for values in columns]
+    columns: dict[str, Sequence[Any]] = {
+        "label": labels,
+        "precision": ratio(hits, predicted).tolist(),
+        "recall": ratio(hits, support).tolist(),
+        "f1": ratio(2 * hits, predicted + support).tolist(),
+        "support": support.astype(int).tolist(),
+    }
+    rows = zip(*columns.values(), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in rows]

@@ -175,17 +175,16 @@ def _refusal(model: str, name: str) -> Exception | None:
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
-    found: list[Exception | None] = []
+    found: list[Exception | None] = [TimeoutError(f"no answer within {LIMIT:g} s")]
 
     def ask() -> None:
         try:
             get_hf_file_metadata(hf_hub_url(model, name), timeout=LIMIT / 2)
+            found[0] = None
         except Exception as error:  # the errors of its HTTP library, which it has changed before
-            found.append(error)
-        else:
-            found.append(None)
+            found[0] = error
 
     thread = Thread(target=ask, daemon=True)
     thread.start()
     thread.join(LIMIT)
-    return found[0] if found else TimeoutError(f"no answer within {LIMIT:g} s")
+    return found[0]

@@ -233,11 +233,8 @@ class Quality:
             remedy = "remove them: they count twice"
         elif repeat.kind == "conflict":
             one, other = self._task.stratum(first), self._task.stratum(second)
-            targets = (
-                f': "{shorten(other)}", not "{shorten(one)}"'
-                if one and other and one != other
-                else ""
-            )
+            named = one and other and one != other
+            targets = f': "{shorten(other)}", not "{shorten(one)}"' if named else ""
             message = f"has the text of {there} and another target{targets}; {of}"
             remedy = "correct or remove one of each two"
         else:

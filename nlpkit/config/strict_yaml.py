@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
-_INFINITE = {".inf": math.inf, "+.inf": math.inf, "-.inf": -math.inf}
+_WORDS: dict[str, Any] = {"true": True, "false": False, "null": None, "~": None, "": None}
+_WORDS |= {".inf": math.inf, "+.inf": math.inf, "-.inf": -math.inf}
 _PLAIN = re.compile(r"[A-Za-z_/][\w/.+@-]*( [\w/.+@-]+)*", re.ASCII)
 _UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 SURROGATE = re.compile("[\ud800-\udfff]")
@@ -96,8 +96,6 @@ def scalar(text: str) -> Any:
     """What an unquoted scalar means."""
     if text in _WORDS:
         return _WORDS[text]
-    if text in _INFINITE:
-        return _INFINITE[text]
     try:
         if _INTEGER.fullmatch(text):
             return int(text)
