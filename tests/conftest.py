@@ -17,7 +17,7 @@ for _number in (signal.SIGTERM, signal.SIGHUP):
 REPOSITORY = Path(__file__).parents[1]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real data sets: NLPKIT_TEST_DATA, or ../shared/data where it exists."""
     named = os.environ.get("NLPKIT_TEST_DATA")
