@@ -24,7 +24,7 @@ from nlpkit.environment import threads_per_rank
 
 DATA = FOLDER / "wnut17"
 SEEDS = (1, 2, 3)
-EPOCHS, BATCH, RATE, LONGEST = 5, 16, 1e-4, 128
+EPOCHS, BATCH, RATE, LONGEST = 3, 16, 3e-4, 128
 CONFIG: dict[str, Any] = {
     "task": {"name": "token", "text": "tokens", "label": "tags"},
     "data": {
@@ -49,8 +49,8 @@ SCRATCH: dict[str, Any] = {
 }
 HEAD = """
 Measured by `make bench-entities` with torch {torch}, transformers {transformers}, Python {python},
-{threads} threads of one CPU ({processor}). wnut17, as it is split; entity F1 on the test rows of
-the epoch that is best on the validation rows, {seeds} seeds, mean and each. nlpkit's is that of
+threads: {threads}, one CPU ({processor}). wnut17, as it is split; entity F1 on the test rows of the
+epoch that is best on the validation rows, {seeds} seeds, mean and each. nlpkit's is that of
 result.json, which equals seqeval's on the written predictions to {gap:.0e}. transformers' Trainer
 has the same MiniLM-L6 with `AutoModelForTokenClassification`, the same alignment (the first piece
 of a word), {epochs} epochs of {batch} rows a step at {rate}, warm-up over a tenth and then linear.
@@ -163,7 +163,7 @@ def _trainer(seed: int, folder: Path) -> float:
             per_device_eval_batch_size=64,
             learning_rate=RATE,
             weight_decay=0.01,
-            warmup_ratio=0.1,
+            warmup_steps=0.1,  # of all
             eval_strategy="epoch",
             save_strategy="epoch",
             save_total_limit=1,
