@@ -139,4 +139,8 @@ def main(kills: int, settings: int, task: str) -> None:
 
 if __name__ == "__main__":
     given = sys.argv[2:]
-    main(int(sys.argv[1]), int(given[0]) if given else len(SETTINGS), given[1] if given[1:] else "sequence")
+    main(
+        int(sys.argv[1]),
+        int(given[0]) if given else len(SETTINGS),
+        given[1] if given[1:] else "sequence",
+    )
