@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from nlpkit.checking import machine
+from nlpkit.checking.config import start_problems
 from nlpkit.config.load import load_config
 from nlpkit.config.resolve import resolve
 from nlpkit.config.schema import Config
@@ -52,6 +53,8 @@ def test_a_device_that_is_not_here_is_an_error_at_its_key(host):
 def test_another_machines_devices_are_not_asked_for(host):
     away = config(host, device="cuda:63", launch="ray")
     assert machine.trains_elsewhere(away, host)
+    assert start_problems(away, host) == []
+    assert start_problems(config(host, device="cuda:63"), host)
     assert not machine.trains_elsewhere(config(host), host)
 
 
@@ -59,7 +62,7 @@ def test_torch_that_is_missing_is_a_warning_for_a_check_needs_none(host, monkeyp
     absent(monkeypatch, "torch")
     (problem,) = machine.machine_problems(config(host), host)
     assert (problem.severity, problem.remedy) == ("warning", "pip install 'nlpkit-sdk[train]'")
-    assert machine.trains_elsewhere(config(host, launch="ray"), host)
+    assert start_problems(config(host, launch="ray"), host) == []
 
 
 def test_a_secret_is_named_by_its_key_and_its_variable(host, monkeypatch):

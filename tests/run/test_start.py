@@ -12,7 +12,7 @@ import nlpkit
 from nlpkit.cli.render import Terminal
 from nlpkit.config.load import load_config
 from nlpkit.plugin.host import Host
-from nlpkit.run.start import Start
+from nlpkit.run.start import Start, _as_stored
 from tests.bundle.bundles import PLUGIN
 
 ROWS = [{"text": f"text {number}", "label": "ab"[number % 2]} for number in range(8)]
@@ -107,6 +107,11 @@ def test_a_backup_of_another_run_is_left_alone(folder, tmp_path):
     given = start(folder, checkpoint={"backup": str(backup)})
     with pytest.raises(nlpkit.InputError, match="has checkpoints of another run; go on with it"):
         given.ready({"train": ROWS})
+
+
+def test_what_signs_a_location_is_not_stored():
+    config = load_config({**CONFIG, "data": {"train": "https://host/a.csv?signature=s3cret"}})
+    assert _as_stored(config, None).data.train == "https://host/a.csv?…"
 
 
 def test_a_finished_run_refuses_what_it_was_not_trained_with(folder):
