@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nlpkit.errors import PluginError
+from nlpkit.testing.expect import expect
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,58 +37,49 @@ def check_batch(name: str, codec: Codec, examples: Sequence[Example]) -> tuple[B
         _check_rows(name, codec, own, [example])
     _check_rows(name, codec, batch, examples)
     _check_neighbours(name, codec, batch, alone)
-    if not np.isclose(batch.count, sum(own.count for own in alone), rtol=1e-12):
-        raise PluginError(f"{name}: the count of a batch is not the sum of its samples' counts")
+    adds_up = np.isclose(batch.count, sum(own.count for own in alone), rtol=1e-12)
+    expect(name, adds_up, "the count of a batch is not the sum of its samples' counts")
     return batch, alone
 
 
 def _check_inputs(name: str, codec: Codec, batch: Batch) -> dict[str, int]:
     """The size of each named axis."""
     given, named = batch.inputs.keys(), codec.inputs.keys()
-    if not (given == named if batch.targets else given <= named):
-        raise PluginError(
-            f"{name}: collate gives the inputs {', '.join(given)}, but `inputs` of the codec names "
-            f"{', '.join(named)}"
-        )
+    gives = f"collate gives the inputs {', '.join(given)}"
+    known = given == named if batch.targets else given <= named
+    expect(name, known, f"{gives}, but `inputs` of the codec names {', '.join(named)}")
     sizes: dict[str, int] = {}
     for key, array in batch.inputs.items():
         axes, shape = codec.inputs[key], np.shape(array)
-        if len(axes) != len(shape) or any(
-            (sizes.setdefault(axis, size) if isinstance(axis, str) else axis) != size
+        fits = len(axes) == len(shape) and all(
+            (sizes.setdefault(axis, size) if isinstance(axis, str) else axis) == size
             for axis, size in zip(axes, shape, strict=True)
-        ):
-            raise PluginError(
-                f"{name}: the input {key} has the shape {shape}, which does not fit its axes "
-                f"{tuple(axes)} {sizes}"
-            )
-    if "rows" not in sizes:
-        raise PluginError(f'{name}: no input has the axis "rows": {dict(codec.inputs)}')
+        )
+        what = f"the input {key} has the shape {shape}, which does not fit its axes"
+        expect(name, fits, f"{what} {tuple(axes)} {sizes}")
+    expect(name, "rows" in sizes, f'no input has the axis "rows": {dict(codec.inputs)}')
     return sizes
 
 
 def _check_lengths(
     what: str, lengths: Sequence[tuple[int, ...]], own: Batch, sizes: dict[str, int]
 ) -> None:
-    if len(lengths) != sizes["rows"]:
-        raise PluginError(f"{what}: are of {len(lengths)} rows, but collate makes {sizes['rows']}")
+    rows = sizes["rows"]
+    expect(what, len(lengths) == rows, f"are of {len(lengths)} rows, but collate makes {rows}")
     longest = tuple(int(max(part)) for part in zip(*lengths, strict=True))
-    if not set(longest) <= {size for axis, size in sizes.items() if axis != "rows"}:
-        raise PluginError(f"{what}: say {longest} tokens, but the inputs are of {sizes}")
+    found = set(longest) <= {size for axis, size in sizes.items() if axis != "rows"}
+    expect(what, found, f"say {longest} tokens, but the inputs are of {sizes}")
 
 
 def _check_rows(name: str, codec: Codec, batch: Batch, examples: Sequence[Example]) -> None:
     counts = [len(codec.lengths(example)) for example in examples]
     rows = np.ones(len(examples), np.int64) if batch.rows is None else np.asarray(batch.rows)
-    if rows.dtype != np.int64 or rows.tolist() != counts:
-        raise PluginError(
-            f"{name}: `rows` of a batch must be, as int64, how many rows of its inputs each sample "
-            f"has: {counts}, not {rows.tolist()}"
-        )
+    must = "`rows` of a batch must be, as int64, how many rows of its inputs each sample has"
+    equal = rows.dtype == np.int64 and rows.tolist() == counts
+    expect(name, equal, f"{must}: {counts}, not {rows.tolist()}")
     for key, arrays in batch.about.items():
-        if len(arrays) != len(examples):
-            raise PluginError(
-                f"{name}: `about` of a batch has {len(arrays)} {key} for {len(examples)} samples"
-            )
+        has = f"`about` of a batch has {len(arrays)} {key} for {len(examples)} samples"
+        expect(name, len(arrays) == len(examples), has)
 
 
 def _check_neighbours(name: str, codec: Codec, batch: Batch, alone: Sequence[Batch]) -> None:
@@ -101,13 +92,12 @@ def _check_neighbours(name: str, codec: Codec, batch: Batch, alone: Sequence[Bat
                 by_sample = kind == "targets" and len(whole) == len(alone)
                 first = sample if by_sample else start
                 cut = (slice(first, first + len(array)), *map(slice, array.shape[1:]))
-                if not np.array_equal(whole[cut], array):
-                    raise PluginError(_depends(name, kind, key, sample))
+                _expect_same(name, f"{kind} {key} of row {sample}", whole[cut], array)
         for key, (array,) in own.about.items():
-            if not np.array_equal(batch.about[key][sample], array):
-                raise PluginError(_depends(name, "about", key, sample))
+            _expect_same(name, f"about {key} of row {sample}", batch.about[key][sample], array)
         start += 1 if own.rows is None else int(own.rows[0])
 
 
-def _depends(name: str, kind: str, key: str, sample: int) -> str:
-    return f"{name}: {kind} {key} of row {sample} depends on its neighbours, or on chance"
+def _expect_same(name: str, what: str, together: np.ndarray, alone: np.ndarray) -> None:
+    equal = np.array_equal(together, alone)
+    expect(name, equal, f"{what} depends on its neighbours, or on chance")

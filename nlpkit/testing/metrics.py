@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nlpkit.errors import PluginError
+from nlpkit.testing.expect import expect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,19 +37,16 @@ def check_metric(
         part.update(output, batch)
         whole.update(output, batch)
         states.append(part.state)
-    if whole.state.dtype != np.float64 or whole.state.shape[1:] not in ((), (2,)):
-        raise PluginError(f"{name}: the state is no float64 vector")
+    vector = whole.state.dtype == np.float64 and whole.state.shape[1:] in ((), (2,))
+    expect(name, vector, "the state is no float64 vector")
     summed = np.sum(states, axis=0) if whole.state.ndim == 1 else np.concatenate(states)
     found, wanted = (_by_place(state) for state in (summed, whole.state))
-    if found.shape != wanted.shape or not np.allclose(found, wanted, rtol=1e-12, atol=0):
-        raise PluginError(
-            f"{name}: the states of the batches do not add up to the state of them all"
-        )
-    values = whole.compute(summed)
-    if list(values) != list(whole.better):
-        raise PluginError(f"{name}: gives {list(values)}, but `better` names {list(whole.better)}")
-    if any(type(value) is not float for value in values.values()):
-        raise PluginError(f"{name}: the values must be Python floats: {values}")
+    equal = found.shape == wanted.shape and np.allclose(found, wanted, rtol=1e-12, atol=0)
+    expect(name, equal, "the states of the batches do not add up to the state of them all")
+    values, better = whole.compute(summed), list(whole.better)
+    expect(name, list(values) == better, f"gives {list(values)}, but `better` names {better}")
+    floats = all(type(value) is float for value in values.values())
+    expect(name, floats, f"the values must be Python floats: {values}")
     try:
         json.dumps(whole.details(summed))
     except TypeError as error:

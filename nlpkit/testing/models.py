@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nlpkit.contracts import Codec, Vocabulary
-from nlpkit.errors import PluginError
+from nlpkit.testing.expect import expect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -50,12 +50,11 @@ def check_model(
     name = f"model {type(model).__name__}"
     logits = call(model, inputs)
     shape = head.shape(inputs)
-    if tuple(logits.shape) != shape:
-        raise PluginError(f"{name}: the logits have shape {tuple(logits.shape)}, not {shape}")
+    expect(name, logits.shape == shape, f"the logits have shape {tuple(logits.shape)}, not {shape}")
     torch.autograd.backward((logits * torch.randn_like(logits)).sum())
     parameters = [(key, each) for key, each in model.named_parameters() if each.requires_grad]
-    if idle := [key for key, each in parameters if each.grad is None]:
-        raise PluginError(f"{name}: no gradient reaches {', '.join(idle)}; DDP would stop there")
+    idle = [key for key, each in parameters if each.grad is None]
+    expect(name, not idle, f"no gradient reaches {', '.join(idle)}; DDP would stop there")
     with torch.no_grad():
         model.eval()
         together = call(model, inputs)
@@ -63,11 +62,8 @@ def check_model(
             own = {name: _own(each, axes[name], row, length) for name, each in inputs.items()}
             alone, padded = call(model, own), _own(together, head.axes(axes), row, length)
             difference = float((alone - padded).abs().max())
-            if not difference <= tolerance:
-                raise PluginError(
-                    f"{name}: padding changes the logits of row {row} by {difference:.2g}; "
-                    "is attention_mask used?"
-                )
+            what = f"padding changes the logits of row {row} by {difference:.2g}"
+            expect(name, difference <= tolerance, f"{what}; is attention_mask used?")
 
 
 def _own(values: Tensor, axes: Axes, row: int, length: int) -> Tensor:

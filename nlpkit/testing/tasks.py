@@ -18,6 +18,7 @@ from nlpkit.contracts import GraphSpec, Row, Windows
 from nlpkit.data.encode import Encoder, vocabulary_of
 from nlpkit.errors import DataError, PluginError
 from nlpkit.testing.batches import check_batch
+from nlpkit.testing.expect import expect
 from nlpkit.testing.metrics import check_metric
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
         Codec,
         Example,
         Objective,
-        Prediction,
         Schema,
         Task,
         TextInput,
@@ -80,35 +80,28 @@ def check_task(
             fresh = lambda place=place: codec.metrics()[place]  # noqa: E731
             check_metric(fresh, outputs, batches["evaluate"][1])
     whole, _ = batches["evaluate"]
-    _check_predictions(name, codec, batches["predict"][0], len(rows))
-    _check_gold(name, codec, whole, len(rows))
+    _check_predictions(name, codec, whole, batches["predict"][0], len(rows))
     return codec, whole
 
 
 def _texts(name: str, task: Task, rows: Sequence[Row]) -> list[Mapping[str, TextInput]]:
     """The texts of the rows with targets; those without need no more than prediction fills."""
     columns: Any = task.columns
-    if not isinstance(columns, Mapping) or any(isinstance(e, str) for e in columns.values()):
-        raise PluginError(f"{name}: `columns` must map each part to a list of columns: {columns}")
-    found = []
+    mapping = isinstance(columns, Mapping) and not any(isinstance(e, str) for e in columns.values())
+    expect(name, mapping, f"`columns` must map each part to a list of columns: {columns}")
+    without, named, found = "texts without targets", f"`columns` names {_list(columns)}", []
     for row in rows:
         try:
             texts = task.texts(_filled(task, row), targets=False)
         except DataError as error:
-            raise PluginError(
-                f"{name}: texts without targets need more than the columns that prediction fills "
-                f"({error})"
-            ) from error
-        if texts.keys() != columns.keys():
-            raise PluginError(
-                f"{name}: texts without targets gives {_list(texts)}, but `columns` names "
-                f"{_list(columns)}"
-            )
+            more = "need more than the columns that prediction fills"
+            raise PluginError(f"{name}: {without} {more} ({error})") from error
+        expect(name, texts.keys() == columns.keys(), f"{without} gives {_list(texts)}, but {named}")
         found.append(task.texts(row, targets=True))
         for text in chain(texts.values(), found[-1].values()):
             words = text if isinstance(text, tuple | list) else [text]
-            if not all(isinstance(word, str) for word in words):
-                raise PluginError(f"{name}: texts gives {text!r}, which is no text")
+            all_texts = all(isinstance(word, str) for word in words)
+            expect(name, all_texts, f"texts gives {text!r}, which is no text")
     return found
 
 
@@ -124,10 +117,9 @@ def _schema(name: str, task: Task, rows: Sequence[Row]) -> Schema:
         plain = json.loads(json.dumps(schema)) == schema
     except (TypeError, ValueError):
         plain = False
-    if not plain:
-        raise PluginError(f"{name}: the schema is no plain JSON: {schema}")
-    if task.fit(iter(rows)) != schema:
-        raise PluginError(f"{name}: the schema of the same rows differs from call to call")
+    expect(name, plain, f"the schema is no plain JSON: {schema}")
+    again = task.fit(iter(rows))
+    expect(name, again == schema, "the schema of the same rows differs from call to call")
     return schema
 
 
@@ -140,16 +132,10 @@ def _codec(
 ) -> Codec:
     """The codec, with a longest input that makes several windows of short texts."""
     codec = task.codec(schema, vocabulary_of(tokenizer, _LONGEST))
-    if codec.parts.keys() != texts.keys():
-        raise PluginError(
-            f"{name}: texts gives {_list(texts)}, but `parts` of the codec names "
-            f"{_list(codec.parts)}"
-        )
-    if codec.head.over not in codec.inputs:
-        raise PluginError(
-            f'{name}: head.over is "{codec.head.over}", which is none of the inputs '
-            f"{_list(codec.inputs)}"
-        )
+    gives = f"texts gives {_list(texts)}, but `parts` of the codec names {_list(codec.parts)}"
+    expect(name, codec.parts.keys() == texts.keys(), gives)
+    none = f'head.over is "{codec.head.over}", which is none of the inputs {_list(codec.inputs)}'
+    expect(name, codec.head.over in codec.inputs, none)
     windows = [part.long for part in codec.parts.values() if isinstance(part.long, Windows)]
     if not windows:
         return codec
@@ -170,10 +156,9 @@ def _examples(
         tuple(sorted((key, str(np.asarray(each[key]).dtype), np.ndim(each[key])) for key in each))
         for each in examples
     }
-    if len(kinds) > 1:
-        raise PluginError(f"{name}: examples need the same keys and dtypes in each row ({use})")
-    if any(dimensions > 1 for kind in kinds for _, _, dimensions in kind):
-        raise PluginError(f"{name}: an example holds scalars and 1-D arrays alone ({use})")
+    alike, flat = len(kinds) == 1, all(depth <= 1 for kind in kinds for _, _, depth in kind)
+    expect(name, alike, f"examples need the same keys and dtypes in each row ({use})")
+    expect(name, flat, f"an example holds scalars and 1-D arrays alone ({use})")
     if whole.parts == codec.parts:
         return examples
     try:
@@ -181,8 +166,7 @@ def _examples(
     except Exception as error:
         raise PluginError(f"{name}: {_NEEDS} ({type(error).__name__}: {error})") from error
     for one, other in zip(again, examples, strict=True):
-        if not all(np.array_equal(one[key], other[key]) for key in other):
-            raise PluginError(f"{name}: {_NEEDS}")
+        expect(name, all(np.array_equal(one[key], other[key]) for key in other), _NEEDS)
     return examples
 
 
@@ -203,7 +187,6 @@ def _outputs(
         rows = None if of.rows is None else torch.as_tensor(of.rows)
         return {key: torch.as_tensor(value) for key, value in of.targets.items()}, rows
 
-    name = f"objective {type(objective).__name__}"
     logits = _noise(codec, batch.inputs)
     whole = objective.total(torch.as_tensor(logits), *tensors(batch))
     calls = [
@@ -213,11 +196,12 @@ def _outputs(
     summed = sum(objective.total(*call).item() for call in calls)
     exact = torch.finfo(whole.dtype).eps if whole.is_floating_point() else 0.0
     tolerance = min(max(1e-9, 1_000 * exact), 0.05)  # what a sum of such numbers loses, at most
-    if whole.numel() != 1 or not np.isclose(whole.item(), summed, rtol=tolerance):
-        raise PluginError(
-            f"{name}: the total of a batch is {whole.tolist()}, but its samples' totals add up to "
-            f"{summed}; a total is a SUM over the samples, never a mean, and padding adds nothing"
-        )
+    expect(
+        f"objective {type(objective).__name__}",
+        whole.numel() == 1 and np.isclose(whole.item(), summed, rtol=tolerance),
+        f"the total of a batch is {whole.tolist()}, but its samples' totals add up to {summed}; "
+        "a total is a SUM over the samples, never a mean, and padding adds nothing",
+    )
     return [objective.output(*call).numpy() for call in calls]
 
 
@@ -245,41 +229,31 @@ class _Engine:
         self._name, self._codec = name, codec
 
     def run(self, inputs: Arrays, graph: str = "model") -> dict[str, np.ndarray]:
-        if missing := self._codec.inputs.keys() - inputs.keys():
-            raise PluginError(f"{self._name}: predict gives no {_list(sorted(missing))}")
+        missing = sorted(self._codec.inputs.keys() - inputs.keys())
+        expect(self._name, not missing, f"predict gives no {_list(missing)}")
         return {"logits": _noise(self._codec, inputs).astype(np.float32)}
 
 
-def _check_predictions(name: str, codec: Codec, batch: Batch, samples: int) -> None:
-    if batch.targets:
-        raise PluginError(f"{name}: a batch for prediction has the targets {_list(batch.targets)}")
-    predictions = _predictions(name, codec, batch, samples)
+def _check_predictions(name: str, codec: Codec, whole: Batch, batch: Batch, samples: int) -> None:
+    """What it says of a batch with targets, and of one for prediction."""
+    targets = f"a batch for prediction has the targets {_list(batch.targets)}"
+    expect(name, not batch.targets, targets)
+    gold = codec.gold(whole)
+    for each in (whole, batch):
+        found = codec.decode(codec.predict(_Engine(name, codec), each, {}), each)
+        gives = f"decode gives {len(found)} predictions for {samples} samples"
+        expect(name, len(found) == samples, gives)
     try:
-        json.dumps([each.row() for each in predictions])
+        json.dumps([each.row() for each in found])
     except TypeError as error:
         raise PluginError(f"{name}: a field of a prediction is no plain JSON: {error}") from error
-    for each in predictions:
-        if taken := _RESERVED & vars(each).keys():
-            raise PluginError(f"{name}: a prediction has the reserved field {_list(sorted(taken))}")
-        if codec.ranked and not isinstance(getattr(each, codec.ranked, None), Mapping):
-            raise PluginError(
-                f'{name}: `ranked` is "{codec.ranked}", but no field of that name maps labels to '
-                "values"
-            )
-
-
-def _check_gold(name: str, codec: Codec, batch: Batch, samples: int) -> None:
-    gold = codec.gold(batch)
-    if gold is not None and len(gold) != samples:
-        raise PluginError(f"{name}: gold gives {len(gold)} predictions for {samples} samples")
-    _predictions(name, codec, batch, samples)
-
-
-def _predictions(name: str, codec: Codec, batch: Batch, samples: int) -> list[Prediction]:
-    found = codec.decode(codec.predict(_Engine(name, codec), batch, {}), batch)
-    if len(found) != samples:
-        raise PluginError(f"{name}: decode gives {len(found)} predictions for {samples} samples")
-    return found
+    taken = {field for each in found for field in _RESERVED & vars(each).keys()}
+    expect(name, not taken, f"a prediction has the reserved field {_list(sorted(taken))}")
+    ranks = all(isinstance(getattr(each, codec.ranked, None), Mapping) for each in found)
+    maps = f'`ranked` is "{codec.ranked}", but no field of that name maps labels to values'
+    expect(name, not codec.ranked or ranks, maps)
+    of = f"gold gives {len(gold or ())} predictions for {samples} samples"
+    expect(name, gold is None or len(gold) == samples, of)
 
 
 def _letters(texts: Iterable[TextInput]) -> Tokenizer:
