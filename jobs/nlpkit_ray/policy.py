@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from nlpkit.config import strict_yaml
 from nlpkit.config.explain import Complaint, explain, unknown_key
-from nlpkit.config.schema import Frame, dotted
+from nlpkit.config.schema import Frame, Origin
 from nlpkit.errors import ConfigError, InputError, Problem
 from nlpkit_ray.decide import Policy
+
+if TYPE_CHECKING:
+    from nlpkit.config.strict_yaml import Fault
 
 
 class _User(Frame):
@@ -41,29 +44,21 @@ def read_policy(path: str | None) -> Policy:
     except OSError as error:
         raise InputError(f"NLPKIT_POOL: {path}: {error.strerror}") from None
     if document.faults:
-        raise ConfigError(
-            Problem(
-                address=f"{path}:{fault.line}",
-                key=dotted(fault.path),
-                message=fault.message,
-                remedy=fault.remedy,
-            )
-            for fault in document.faults
-        )
+        raise ConfigError(_problem(path, fault.line, fault) for fault in document.faults)
     try:
         found = _Policy.model_validate(document.value or {})
     except ValidationError as error:
+        complaints = map(_sentence, explain(error, _Policy, document.value))
+        lines = document.lines
         raise ConfigError(
-            Problem(
-                address=f"{path}:{document.lines.get(item.path, 1)}",
-                key=dotted(item.path),
-                message=item.message,
-                remedy=item.remedy,
-            )
-            for item in map(_sentence, explain(error, _Policy, document.value))
+            _problem(path, lines.get(each.path, 1), each) for each in complaints
         ) from None
     given = found.model_dump(exclude={"users"})
     return Policy(**given, users={name: user.gpus for name, user in found.users.items()})
+
+
+def _problem(path: str, line: int, found: Fault | Complaint) -> Problem:
+    return Origin(f"{path}:{line}").problem(found.path, found.message, found.remedy)
 
 
 def _sentence(found: Complaint) -> Complaint:

@@ -170,6 +170,7 @@ class Model:
         check_count("batch_size", batch_size)
         if top_k is not None:
             check_count("top_k", top_k)
+            _check_ranked(self.codec.ranked)
         numbered, batches = enumerate(texts), WINDOW
         while batches > 1 and batches * batch_size * self.bundle.head.size > _SCORES:
             batches //= 2
@@ -365,9 +366,14 @@ def fields(prediction: Prediction, top_k: int | None, ranked: str) -> dict[str, 
     return {**prediction.row(), "top": [{"label": key, "score": score} for key, score in best]}
 
 
-def _keep_best(prediction: Prediction, count: int, ranked: str) -> None:
-    """Leaves the largest scores in it, the best first; equal ones stay in the labels' order."""
+def _check_ranked(ranked: str) -> None:
+    """Raises InputError where a task has nothing that `top_k` could choose from."""
     if not ranked:
         raise InputError("top_k: the task predicts no labels with scores to choose from")
+
+
+def _keep_best(prediction: Prediction, count: int, ranked: str) -> None:
+    """Leaves the largest scores in it, the best first; equal ones stay in the labels' order."""
+    _check_ranked(ranked)
     scores = getattr(prediction, ranked)
     setattr(prediction, ranked, dict(nlargest(count, scores.items(), key=itemgetter(1))))

@@ -171,11 +171,12 @@ def test_multilabel_gives_the_labels_that_are_likelier_than_not(tmp_path: Path) 
     assert list(best.probabilities.values()) == [max(best.scores)]
 
 
-def test_regression_gives_a_number(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "number", NUMBERS, target="regression")
-    assert all(isinstance(each.value, float) for each in load(run).predict(TEXTS))
+def test_regression_gives_a_number_and_has_nothing_to_rank(tmp_path: Path) -> None:
+    model = load(make_run(tmp_path / "number", NUMBERS, target="regression"))
+    assert all(isinstance(each.value, float) for each in model.predict(TEXTS))
+    del model.engine  # it is refused before the model runs
     with pytest.raises(nlpkit.InputError, match="top_k: the task predicts no labels with scores"):
-        load(run).predict(TEXTS, top_k=1)
+        model.predict(TEXTS, top_k=1)
 
 
 def test_pairs_are_taken_by_a_task_of_two_columns_and_only_there(tmp_path: Path) -> None:
