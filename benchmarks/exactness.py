@@ -41,7 +41,8 @@ samples, where the third rank has nothing. Compared with a plain PyTorch loop th
 batch at once and takes the mean by a formula of its own. The figure is |g − g′| / |g| over the
 whole gradient vector, the larger of the two batches; the limit is {limits}.
 "token-weighted" is a toy objective of the tests: cross-entropy over the counted tokens, each with a
-weight of its own. "windows" has both weights, and samples of one to four windows. The column
+weight of its own. "windows" has both weights, and samples of one to four windows; "token" counts
+words, some of whose texts come in windows, and one text has none that counts. The column
 "data_parallel" is `strategy: data_parallel` on two GPUs, the largest of its three
 micro-batches{data_parallel}.
 

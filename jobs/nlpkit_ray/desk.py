@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from nlpkit.errors import NlpkitError
 
 _CALLS = 1000
-"""Calls that may be under way at once: each rank has one that waits for the word to stop."""
+"""Calls that may be under way at once: each rank has two that wait for a word."""
 
 
 class Desk:
     """Asynchronous; it belongs to the driver and ends with it."""
 
     def __init__(self) -> None:
-        self._stop, self._said = asyncio.Event(), asyncio.Event()
+        self._stop, self._failed, self._said = (asyncio.Event() for _ in range(3))
         self._text = ""
         self._verdict: NlpkitError | None = None
 
@@ -34,6 +34,10 @@ class Desk:
     async def stopping(self) -> None:
         """Returns once they should."""
         await self._stop.wait()
+
+    async def failed(self) -> None:
+        """Returns once there is a verdict."""
+        await self._failed.wait()
 
     async def say(self, text: str) -> None:
         """Takes what rank 0 writes to its terminal."""
@@ -50,6 +54,7 @@ class Desk:
     async def fail(self, verdict: NlpkitError) -> None:
         """Takes an error that starting again cannot cure; the first one counts."""
         self._verdict = self._verdict or verdict
+        self._failed.set()
 
     async def verdict(self) -> NlpkitError | None:
         """That error."""

@@ -16,6 +16,7 @@ import ray.train.torch
 import torch
 import torch.distributed as dist
 
+from nlpkit.data.loader import LoaderLostError
 from nlpkit.errors import NlpkitError
 from nlpkit.worker import work
 from nlpkit_ray.storage import Storage
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 _PATIENCE = 5.0
 """Seconds in which another rank's error, which broke our connection, reaches the desk."""
+_GRACE = 10.0
+"""Seconds in which a rank ends by itself after another one has failed for good."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,13 +56,15 @@ def rank(told: dict[str, Any]) -> dict[str, bool]:
         told to the desk and not raised, for Ray Train would start all ranks again.
 
     Raises:
-        Exception: What a new start may cure: a lost connection, a storage that does not answer.
+        Exception: What a new start may cure: a lost connection or loader worker, a storage that
+            does not answer.
     """
     order: Order = told["order"]
     if ray.get(order.desk.verdict.remote()):
         return {"finished": False}
     stopping = threading.Event()
-    threading.Thread(target=_hear, args=[order.desk, stopping], daemon=True).start()
+    threading.Thread(target=_stop, args=[order.desk, stopping], daemon=True).start()
+    threading.Thread(target=_leave, args=[order.desk], daemon=True).start()
     if torch.cuda.is_available():
         device = ray.train.torch.get_device()
         os.environ["LOCAL_RANK"] = str(device.index)
@@ -68,7 +73,8 @@ def rank(told: dict[str, Any]) -> dict[str, bool]:
         with _voice(order.desk):
             return {"finished": _train(order, stopping)}
     except BaseException as error:
-        if isinstance(error, NlpkitError) and not _connection_lost(error):
+        lost = isinstance(error, LoaderLostError) or _connection_lost(error)
+        if isinstance(error, NlpkitError) and not lost:
             ray.get(order.desk.fail.remote(error))
         elif not _judged(order.desk):
             raise
@@ -112,10 +118,18 @@ class _Voice(io.TextIOBase):
         return len(text)
 
 
-def _hear(desk: ActorHandle[Any], stopping: threading.Event) -> None:
+def _stop(desk: ActorHandle[Any], stopping: threading.Event) -> None:
     with suppress(ray.exceptions.RayError):  # the driver is gone, and this process with it
         ray.get(desk.stopping.remote())
         stopping.set()
+
+
+def _leave(desk: ActorHandle[Any]) -> None:
+    """Ends a process that waits in vain for a rank that has failed for good."""
+    with suppress(ray.exceptions.RayError):
+        ray.get(desk.failed.remote())
+        time.sleep(_GRACE)
+        os._exit(1)  # Ray Train starts all ranks once more, which return at once
 
 
 def _judged(desk: ActorHandle[Any]) -> bool:

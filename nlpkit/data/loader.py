@@ -217,13 +217,18 @@ def _load(
             yield replace(step, batches=[to_tensors(batch) for batch in step.batches])
 
 
+class LoaderLostError(RunError):
+    """A loader worker was killed, or left; going on may succeed."""
+
+
 @contextmanager
 def _ends_named(steps: object) -> Iterator[None]:
     """Says how a loader worker ended, and what helps.
 
     Raises:
-        RunError: One was killed; or /dev/shm was full, where a task whose batches hold tensors, not
-            arrays, has them put, and torch speaks of a bus error, or of memory that is not there.
+        LoaderLostError: One did.
+        RunError: /dev/shm was full, where a task whose batches hold tensors, not arrays, has them
+            put, and torch speaks of a bus error, or of memory that is not there.
     """
     try:
         yield
@@ -236,7 +241,7 @@ def _ends_named(steps: object) -> Iterator[None]:
             fate = "left"
             if number:
                 fate = f"was killed by signal {number} ({signal.strsignal(number)})"
-            raise RunError(
+            raise LoaderLostError(
                 f"a loader worker {fate}, as when memory runs out: "
                 "resume=True goes on from the last checkpoint; fewer loader.workers "
                 "(0: none) take less memory"

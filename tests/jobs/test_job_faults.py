@@ -34,6 +34,31 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return nlpkit.train(config, out=folder / "run").path
 
 
+ONE_FAILS = """\
+import os
+
+import nlpkit
+
+
+def build(options, head, vocabulary, *, weights):
+    from nlpkit_transformer.config import TransformerConfig
+    from nlpkit_transformer.model import Transformer
+
+    class OneFails(Transformer):
+        def forward(self, input_ids, attention_mask):
+            if os.environ["RANK"] == "1":
+                raise ValueError("this rank fails alone")
+            return super().forward(input_ids, attention_mask)
+
+    return OneFails(TransformerConfig(layers=1, hidden=16, heads=2), head, vocabulary)
+
+
+@nlpkit.hookimpl
+def nlpkit_models():
+    yield nlpkit.ModelRecord(name="one_fails", target="one_fails:build")
+"""
+
+
 VICTIMS = {
     "rank": ranks,
     "loader worker": partial(ranks, helpers=True),
@@ -86,3 +111,13 @@ def test_a_run_survives_a_lost_node(config: Path, storage: Path, undisturbed: Pa
         print(f"node: recovered in {time.time() - killed:.1f} s")  # noqa: T201
         assert job.wait(240) == "succeeded", job.logs()
     assert same(run, undisturbed)
+
+
+def test_ranks_do_not_wait_for_one_that_has_failed_for_good(
+    pool: Cluster, config: Path, storage: Path
+) -> None:
+    (config.parent / "one_fails.py").write_text(ONE_FAILS)
+    model = ("plugins=[one_fails.py]", "model={name: one_fails}", "train.learning_rate=0.001")
+    job = submit(config, pool, storage, "strategy.devices=2", *model)
+    assert job.wait(120) == "failed"
+    assert "this rank fails alone" in job.logs()
