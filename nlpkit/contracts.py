@@ -70,6 +70,16 @@ class Windows:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pieces:
+    """A text of any length is encoded whole, and `Codec.samples` makes its pieces: nothing is lost.
+
+    In prediction, where a row is one sample, an end of a text that is too long is cut off as usual.
+    """
+
+    keep: Literal["start", "end"] = "end"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Part:
     """How a part of a row is tokenized.
 
@@ -82,7 +92,7 @@ class Part:
     """
 
     max_length: int | None = None
-    long: Cut | Windows = Cut()
+    long: Cut | Windows | Pieces = Cut()
     special: bool = True
     needs: Literal["ids", "words"] = "words"
 
@@ -115,13 +125,15 @@ class HeadSpec:
     """What a model's head gives.
 
     Attributes:
-        size: Values for each place.
-        level: "sequence": [rows, size]; "token": [rows, tokens, size].
-        over: The input whose rows and tokens these are.
+        size: Values for each place; at the levels "vocabulary" and "next" the vocabulary's size.
+        level: "sequence": [rows, size]; "token": [rows, tokens, size]; "next", the token that
+            follows each: the same; "vocabulary", the tokens at the places that the input `over`
+            names: [rows, places, size].
+        over: The input whose rows and tokens (or places) these are.
     """
 
     size: int
-    level: Literal["sequence", "token"] = "sequence"
+    level: Literal["sequence", "token", "vocabulary", "next"] = "sequence"
     over: str = "input_ids"
 
     def shape(self, inputs: Mapping[str, Any]) -> tuple[int, ...]:

@@ -73,12 +73,17 @@ class ModelRecord(Record):
     Attributes:
         resolve: Import string, without torch; `resolve(options)` gives a `contracts.Resolution`.
         check: Import string, or "", without torch; as that of a tokenizer.
+        levels: The levels of `contracts.HeadSpec` that it can give.
+        documents: Whether it heeds `document_ids` and `position_ids`, so that the documents which
+            share a packed row do not see each other.
     """
 
     kind: ClassVar[str] = "model"
 
     resolve: str = ""
     check: str = ""
+    levels: tuple[str, ...] = ("sequence", "token")
+    documents: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
