@@ -1,24 +1,33 @@
-"""Runs a graph token after token: what it gave as `present_*` it is given back as `past_*`.
+"""Generates text: greedy, sampled, or by beam search. Numpy only, the same on torch and on ONNX.
 
-Numpy only, and the same on torch and on ONNX.
+A graph is run token after token: what it gave as `present_*` it is given back as `past_*`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from nlpkit.engine.search import Beam, Line, Rules, Written
+from nlpkit.errors import InputError
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from nlpkit.contracts import Arrays, Axes, Engine
+    from nlpkit.engine.settings import Settings
 
 _PAST, _PRESENT = "past_", "present_"
+_IDS, _MASK, _LOGITS = "input_ids", "attention_mask", "logits"
 
 
 class Steps:
     """Rows that grow together, none of whose tokens passes a graph twice.
+
+    A graph without pasts keeps nothing, and is given all tokens again in each step. An engine that
+    has a method `step` keeps pasts where it computes: it is like `run`, but for `present_*`, which
+    it gives in a form of its own, takes back, and lets be indexed by rows.
 
     Args:
         engine: Runs the graph.
@@ -26,18 +35,21 @@ class Steps:
     """
 
     def __init__(self, engine: Engine, graph: str = "model") -> None:
-        self._engine, self._graph = engine, graph
-        self._pasts: dict[str, np.ndarray] = {}
+        self._spec, self._graph = engine.graphs[graph], graph
+        self._run = getattr(engine, "step", engine.run)
+        self._pasts: dict[str, Any] = {}
+        self._seen: np.ndarray | None = None
 
     def start(self, inputs: Arrays) -> dict[str, np.ndarray]:
         """The first step of new rows: their pasts have the length 0."""
-        spec = self._engine.graphs[self._graph].inputs
+        spec = self._spec.inputs
         rows = next(len(inputs[name]) for name in spec if name in inputs)
         self._pasts = {
             name: np.zeros(shape_of(axes, {"rows": rows}, other=0), np.float32)
             for name, axes in spec.items()
             if name.startswith(_PAST)
         }
+        self._seen = None
         return self.step(inputs)
 
     def step(self, inputs: Arrays) -> dict[str, np.ndarray]:
@@ -47,14 +59,113 @@ class Steps:
             inputs: What the graph takes beside pasts, by name: the new tokens of each row, and a
                 mask of all of them.
         """
-        found = self._engine.run({**inputs, **self._pasts}, self._graph)
+        if not self._pasts and _IDS in inputs:
+            seen = [] if self._seen is None else [self._seen]
+            self._seen = np.concatenate([*seen, inputs[_IDS]], axis=1)
+            inputs = {**inputs, _IDS: self._seen}
+        found = self._run({**inputs, **self._pasts}, self._graph)
         presents = [name for name in found if name.startswith(_PRESENT)]
         self._pasts = {_PAST + name.removeprefix(_PRESENT): found.pop(name) for name in presents}
         return found
 
     def reorder(self, places: Sequence[int] | np.ndarray) -> None:
         """Goes on with the rows at these places, in this order; what is not named has left."""
-        self._pasts = {name: past[np.asarray(places)] for name, past in self._pasts.items()}
+        rows = np.asarray(places)
+        self._pasts = {name: past[rows] for name, past in self._pasts.items()}
+        self._seen = None if self._seen is None else self._seen[rows]
+
+
+class Progress(NamedTuple):
+    """How far a prompt has come.
+
+    Attributes:
+        row: Its place among the prompts.
+        ids: Its new tokens so far, without an end; those of a beam search are known at its end.
+        written: What it came to; None where it goes on.
+    """
+
+    row: int
+    ids: Sequence[int]
+    written: Written | None
+
+
+def generate(
+    engine: Engine, prompts: Sequence[np.ndarray], settings: Settings, **options: Any
+) -> list[Written]:
+    """What follows each prompt; as `generating`, which takes the same."""
+    steps = generating(engine, prompts, settings, **options)
+    found = {each.row: each.written for each in steps if each.written}
+    return [found[row] for row in range(len(prompts))]
+
+
+def generating(
+    engine: Engine,
+    prompts: Sequence[np.ndarray],
+    settings: Settings,
+    *,
+    end: Collection[int] = (),
+    vocabulary: int | None = None,
+    text: Callable[[Sequence[int]], str] | None = None,
+    graph: str = "model",
+    stopped: Callable[[int], bool] | None = None,
+) -> Iterator[Progress]:
+    """Goes on with prompts, together; after each step it says of each that was open where it is.
+
+    A row that has ended leaves the batch. The ids of a prompt do not depend on the others.
+
+    Args:
+        engine: Runs the graph.
+        prompts: Ids, at least one each, 1-D.
+        settings: How texts are generated.
+        end: The ids that end a text.
+        vocabulary: Ids from here on are never chosen; None: all of the graph's are.
+        text: What ids say; without it there are neither texts nor stop words.
+        graph: Takes `input_ids` [rows, tokens] and `attention_mask` [rows, present], where rows end
+            at the right and are masked at the left, and gives `logits` [rows, tokens, vocabulary],
+            of the last token at least.
+        stopped: Whether the prompt at this place is to end now, asked after each of its tokens.
+
+    Raises:
+        InputError: A prompt is empty, or there are stop words and no `text`.
+        NonFiniteError: The model gave logits that are no numbers.
+    """
+    rules = Rules(settings, end, vocabulary, text)
+    kind = Beam if settings.searching else Line
+    going = [(row, kind(prompt, rules), 1) for row, prompt in enumerate(prompts)]
+    steps, inputs = Steps(engine, graph), _padded(prompts)
+    mask, logits = inputs[_MASK], steps.start(inputs)[_LOGITS]
+    while True:
+        searches, at = going, 0
+        going, places, tokens = [], list[int](), list[int]()
+        for row, search, rows in searches:
+            followed = search.take(logits[at : at + rows, -1])
+            if followed and not (stopped and stopped(row)):
+                going.append((row, search, len(followed)))
+                places += [at + place for place, _ in followed]
+                tokens += [token for _, token in followed]
+                yield Progress(row, search.ids, None)
+            else:
+                written = search.close()
+                yield Progress(row, written.ids, written)
+            at += rows
+        if not going:
+            return
+        if places != list(range(at)):
+            steps.reorder(places)
+        mask = np.concatenate((mask[places], np.ones((len(places), 1), np.int64)), axis=1)
+        logits = steps.step({_IDS: np.array(tokens)[:, None], _MASK: mask})[_LOGITS]
+
+
+def _padded(prompts: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Prompts as inputs, whose last column is the last token of each."""
+    shape = len(prompts), max(map(len, prompts))
+    ids, mask = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    for row, prompt in enumerate(prompts):
+        if not len(prompt):
+            raise InputError(f"prompt {row} has no token to go on from; put one in front of it")
+        ids[row, -len(prompt) :] = prompt
+        mask[row, -len(prompt) :] = 1
+    return {_IDS: ids, _MASK: mask}
 
 
 def shape_of(axes: Axes, sizes: Mapping[str, int], *, other: int) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -41,17 +41,30 @@ class TorchEngine:
 
     def run(self, inputs: Arrays, graph: str = "model") -> dict[str, np.ndarray]:
         """The outputs of a graph by name; floats as float32."""
+        return {name: _array(each) for name, each in self._outputs(inputs, graph).items()}
+
+    def step(self, inputs: Mapping[str, Any], graph: str = "model") -> dict[str, Any]:
+        """As `run`, but what becomes a past stays a tensor on the device, and is taken as one."""
+        return {
+            name: each if name.startswith("present_") else _array(each)
+            for name, each in self._outputs(inputs, graph).items()
+        }
+
+    def _outputs(self, inputs: Mapping[str, Any], graph: str) -> dict[str, torch.Tensor]:
         training = self.model.training
-        self.model.eval()
+        if training:  # else it is not walked through in each step
+            self.model.eval()
         with torch.inference_mode(), self.precision.autocast():
             taken = {
-                name: torch.from_numpy(inputs[name]).to(self.device)
+                name: torch.as_tensor(inputs[name], device=self.device)
                 for name in self.graphs[graph].inputs
                 if name in inputs
             }
             outputs = run_graph(self.modules[graph], taken)
-        self.model.train(training)
-        return {
-            name: np.asarray(each.cpu(), np.float32 if each.is_floating_point() else None)
-            for name, each in outputs.items()
-        }
+        if training:
+            self.model.train()
+        return outputs
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    return np.asarray(tensor.cpu(), np.float32 if tensor.is_floating_point() else None)

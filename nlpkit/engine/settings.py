@@ -1,0 +1,140 @@
+"""How a text is generated, as a config, a command, a request or Python says it: plain JSON."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal
+
+from nlpkit.errors import InputError, closest, shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+_COOLEST = 1e-3
+"""The lowest temperature that can be divided by: below it float32 logits overflow."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a text is generated.
+
+    Temperature 0, top_k 1 and beams 1 are greedy.
+
+    Attributes:
+        max_tokens: New tokens of a text at most, its end among them.
+        method: "greedy" takes the likeliest token each time, "sample" draws one, "beam" searches
+            for the likeliest text.
+        beams: Texts that a search follows at a time.
+        length_penalty: α of Wu et al. 2016: 0 prefers short texts, 1 nearly their mean.
+        temperature: What logits are divided by before a token is drawn.
+        top_k: Only the k likeliest tokens are drawn from; None: all.
+        top_p: Only the smallest set of likeliest tokens whose probabilities reach p is drawn from,
+            after `temperature` and `top_k`; None: all.
+        stop: A text ends before the first of these words.
+        seed: What is drawn follows from it and from the prompt.
+
+    Raises:
+        InputError: A value cannot be used, or has no effect on the method.
+    """
+
+    max_tokens: int = 128
+    method: Literal["greedy", "sample", "beam"] = "greedy"
+    beams: int = 4
+    length_penalty: float = 0.6
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    stop: Sequence[str] = ()
+    seed: int = 13
+
+    def __post_init__(self) -> None:
+        for name, (good, wanted) in _WANTED.items():
+            if not good(value := getattr(self, name)):
+                shown = "null" if value is None else shorten(repr(value))
+                raise InputError(f"{name} must be {wanted}, not {shown}")
+        object.__setattr__(self, "stop", tuple(self.stop))
+        for name, method in _METHOD_OF.items():
+            value = getattr(self, name)
+            greedy = self.method == "greedy" and value == _GREEDY.get(name)
+            if not greedy and method != self.method and value != getattr(Settings, name):
+                raise InputError(
+                    f'{name} {value} has no effect on method "{self.method}"; '
+                    f'add method "{method}", or remove {name}'
+                )
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Settings:
+        """Settings from JSON. Raises InputError for an unknown key, too."""
+        known = [field.name for field in fields(cls)]
+        for name in values:
+            if name not in known:
+                meant = closest(str(name), known)
+                remedy = f'did you mean "{meant}"?' if meant else f"there are {', '.join(known)}"
+                raise InputError(f'generation has no setting "{shorten(str(name))}"; {remedy}')
+        return cls(**values)
+
+    @property
+    def searching(self) -> bool:
+        """Whether several texts are followed for each prompt."""
+        return self.method == "beam" and self.beams > 1
+
+    @property
+    def drawing(self) -> bool:
+        """Whether chance has a part in it."""
+        return self.method == "sample" and self.temperature > 0 and self.top_k != 1
+
+    def misfit(self, tokens: int, longest: int | None) -> str:
+        """Why a prompt of so many tokens cannot be continued; "" where it can.
+
+        Args:
+            tokens: Of the prompt.
+            longest: What the model takes, in tokens; None: any.
+        """
+        if longest is None or tokens + self.max_tokens <= longest:
+            return ""
+        room = longest - tokens
+        remedy = f"set max_tokens to at most {room}" if room > 0 else "shorten it"
+        return (
+            f"has {tokens} tokens, and max_tokens is {self.max_tokens}: together more than the "
+            f"{longest} that the model takes; {remedy}"
+        )
+
+
+def _whole(value: Any, least: int = 1, most: float = math.inf) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _words(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(each, str) and each for each in value)
+
+
+_WANTED: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "max_tokens": (_whole, "a whole number above 0"),
+    "method": (lambda value: value in ("greedy", "sample", "beam"), "greedy, sample or beam"),
+    "beams": (_whole, "a whole number above 0"),
+    "length_penalty": (lambda value: _number(value) and value >= 0, "a number of 0 or more"),
+    "temperature": (
+        lambda value: _number(value) and (value == 0 or value >= _COOLEST),
+        f"0, which is greedy, or a number from {_COOLEST}",
+    ),
+    "top_k": (lambda value: value is None or _whole(value), "a whole number above 0, or null"),
+    "top_p": (
+        lambda value: value is None or (_number(value) and 0 < value <= 1),
+        "above 0 and at most 1, or null (for the likeliest token alone use method: greedy)",
+    ),
+    "stop": (_words, "a list of texts that are not empty"),
+    "seed": (lambda value: _whole(value, 0, 2**63 - 1), "a whole number from 0 to 2^63 - 1"),
+}
+_METHOD_OF = {
+    "beams": "beam",
+    "length_penalty": "beam",
+    "temperature": "sample",
+    "top_k": "sample",
+    "top_p": "sample",
+}
+_GREEDY = {"beams": 1, "temperature": 0, "top_k": 1}
