@@ -73,15 +73,21 @@ def drawn(logits: np.ndarray, settings: Settings, seed: int, place: int) -> int:
         place: Of the token in its text.
     """
     ids = kept(logits, settings)
-    parts = (ids[at : at + _TOGETHER] for at in range(0, len(ids), _TOGETHER))
-    hashed = np.concatenate([hashes(part, seed, place) for part in parts])
-    chances = ((hashed >> np.uint64(12)) + 0.5) * 2.0**-52
-    falls = logits[ids] - logits.max()
-    bounds = falls / np.float32(settings.temperature) - np.log(chances.astype(np.float32))
+    falls = (logits - logits.max())[ids]
+    bounds = np.empty(len(ids), np.float32)
+    for at in range(0, len(ids), _TOGETHER):
+        part = slice(at, at + _TOGETHER)
+        chances = _chances(ids[part], seed, place).astype(np.float32)
+        bounds[part] = falls[part] / np.float32(settings.temperature) - np.log(chances)
 
     def exact(places: np.ndarray) -> np.ndarray:
-        scores = falls[places].astype(np.float64) / settings.temperature
-        return np.asarray(scores - np.log(-np.log1p(-chances[places])))
+        noise = -np.log(-np.log1p(-_chances(ids[places], seed, place)))
+        return np.asarray(falls[places].astype(np.float64) / settings.temperature + noise)
 
     places = np.flatnonzero(bounds >= exact(bounds.argmax(keepdims=True)) - _SLACK)
     return int(ids[places[exact(places).argmax()]])
+
+
+def _chances(ids: np.ndarray, seed: int, place: int) -> np.ndarray:
+    """A number for each id, evenly spread over 0 to 1, without either."""
+    return np.asarray(((hashes(ids, seed, place) >> np.uint64(12)) + 0.5) * 2.0**-52)

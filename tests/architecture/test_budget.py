@@ -20,7 +20,7 @@ BUDGET = {
     "nlpkit/config": 1_215,
     "nlpkit/cpu": 225,
     "nlpkit/data": 1_505,
-    "nlpkit/engine": 330,
+    "nlpkit/engine": 660,
     "nlpkit/plugin": 500,
     "nlpkit/run": 1_030,
     "nlpkit/testing": 405,

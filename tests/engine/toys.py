@@ -72,7 +72,8 @@ class Gpt2(nn.Module):
             bos_token_id=None,
             eos_token_id=None,
         )
-        self.model = GPT2LMHeadModel(config).eval()
+        self.model = GPT2LMHeadModel(config)
+        self.eval()
 
     def graphs(self) -> dict[str, Graph]:
         config = self.model.config
@@ -90,9 +91,7 @@ class Gpt2(nn.Module):
     def engine(self) -> TorchEngine:
         device = resolve_device("cpu")
         codec = Codec({}, Any)  # type: ignore[arg-type]
-        return TorchEngine(
-            self, codec, device=device, precision=resolve_precision("fp32", device)
-        )
+        return TorchEngine(self, codec, device=device, precision=resolve_precision("fp32", device))
 
 
 class _Cached(nn.Module):
