@@ -6,7 +6,7 @@ Shape suffixes: B batch, T tokens, H hidden.
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -111,8 +111,17 @@ def input_names(model: nn.Module) -> tuple[str, ...]:
     named = getattr(model, "inputs", None)
     if named is not None:
         return tuple(named)
-    parameters = inspect.signature(model.forward).parameters.values()
-    return tuple(each.name for each in parameters if each.kind == each.POSITIONAL_OR_KEYWORD)
+    return _parameters(model, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def optional_names(model: nn.Module) -> tuple[str, ...]:
+    """What a model takes where a batch has it, but in no graph: by keyword only."""
+    return _parameters(model, inspect.Parameter.KEYWORD_ONLY)
+
+
+def _parameters(model: nn.Module, kind: Any) -> tuple[str, ...]:
+    found = inspect.signature(model.forward).parameters.values()
+    return tuple(each.name for each in found if each.kind == kind)
 
 
 def graphs_of(model: nn.Module, codec: Codec) -> dict[str, Graph]:
@@ -151,10 +160,13 @@ def _taken(name: str, wanted: Iterable[str], inputs: Mapping[str, Tensor]) -> It
 def call(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     """The logits of a batch; 16-bit logits become float32, float64 stays.
 
+    Inputs that are optional are given by name, where the batch has them.
+
     Raises:
         PluginError: The model takes an input that the task does not give, or gives no tensor.
     """
-    logits = model(*_taken(type(model).__name__, input_names(model), inputs))
+    optional = {name: inputs[name] for name in optional_names(model) if name in inputs}
+    logits = model(*_taken(type(model).__name__, input_names(model), inputs), **optional)
     if not isinstance(logits, Tensor):
         kind = type(logits).__name__
         raise PluginError(f"model {type(model).__name__} gave {kind}, not a tensor of logits")

@@ -125,6 +125,19 @@ def test_attention_without_dropout_is_torchs():
     assert torch.equal(found, wanted)
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_causal_attention_is_that_of_a_mask_which_hides_what_comes_later(dropout):
+    found = []
+    for hidden in ({"mask": None, "causal": True}, {"mask": torch.ones(1, 1, 7, 7).bool().tril()}):
+        torch.manual_seed(2)
+        given = parts()
+        output = attention(*given, **hidden, dropout=dropout)
+        output.square().sum().backward()
+        found.append([output, *(part.grad for part in given)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_a_text_without_a_token_gives_numbers():
     given = parts()
     found = attention(*given, mask(7, 0, 3), dropout=0.5)

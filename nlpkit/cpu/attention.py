@@ -35,6 +35,7 @@ def attention(
     *,
     dropout: float,
     scale: float | None = None,
+    causal: bool = False,
 ) -> Tensor:
     """softmax(QKᵀ × scale) V, with dropout of the softmax.
 
@@ -42,17 +43,20 @@ def attention(
         query: [batch, heads, queries, D].
         key: [batch, heads, keys, D].
         value: As the keys.
-        mask: True where a key is looked at, [batch, 1, 1 or queries, keys].
+        mask: True where a key is looked at, [batch or 1, 1, 1 or queries, keys].
         dropout: The rate; 0 outside of training.
         scale: 1 / √D if None.
+        causal: Whether a query looks at no later key than its own, of as many; without a mask.
 
     Returns:
         [batch, heads, queries, D].
     """
     if not is_fast(query, dropout):
         return functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, dropout_p=dropout, scale=scale
+            query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=causal, scale=scale
         )
+    if causal:
+        mask = torch.ones(1, 1, query.shape[2], key.shape[2], dtype=torch.bool).tril()
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     found = _Attention.apply(query, key, value, mask, dropout, scale)  # type: ignore[no-untyped-call]
     return cast("Tensor", found)
@@ -79,7 +83,7 @@ class _Attention(torch.autograd.Function):
         for rows, buffer, _ in _blocks(weights_RTS):
             torch.bmm(query_RTD[rows], key_RSD[rows].mT, out=buffer)
             if bias is not None:
-                buffer += bias[torch.arange(rows.start, rows.stop) // query.shape[1]]
+                buffer += bias[torch.arange(rows.start, rows.stop) // query.shape[1] % len(bias)]
             torch.softmax(buffer, -1, out=weights_RTS[rows])
             masks.fill(buffer).mul_(weights_RTS[rows])
             torch.bmm(buffer, value_RSD[rows], out=output_RTD[rows])

@@ -43,8 +43,8 @@ class TorchExportExporter(Exporter):
 
     def open(self, path: Path) -> dict[str, Callable[[Arrays], Any]]:
         """Loads model.pt2; the model's code is not needed."""
-        with quiet():
-            module = torch.export.load(path / MODEL).module()
+        with quiet():  # of a sum of two axes torch guesses that it is 4 at least
+            module = torch.export.load(path / MODEL).module(check_guards=False)
         return {"model": runner(module, read_bundle(path).graphs["model"])}
 
 

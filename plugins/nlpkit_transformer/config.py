@@ -24,7 +24,7 @@ class TransformerConfig(ComponentConfig):
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.1, description="Share dropped from embeddings, attention, every sublayer and the head."
     )
-    positions: Literal["sinusoidal", "learned"] = Field(
+    positions: Literal["sinusoidal", "learned", "rotary"] = Field(
         "sinusoidal", description="How a token knows where it stands."
     )
     norm: Literal["pre", "post"] = Field(
@@ -34,12 +34,21 @@ class TransformerConfig(ComponentConfig):
         "mean", description="A text is the mean of its tokens, or its first one."
     )
 
+    tied: bool = Field(
+        True, description="Whether what is written comes from the same table as what is read."
+    )
+
     @model_validator(mode="after")
     def _heads_divide_hidden(self) -> Self:
         if self.hidden % self.heads:
             nearest = self.heads * max(1, round(self.hidden / self.heads))
             raise ValueError(
                 f"hidden {self.hidden} is not a multiple of heads {self.heads}; try {nearest}"
+            )
+        if self.positions == "rotary" and self.hidden // self.heads % 2:
+            raise ValueError(
+                f"rotary positions turn pairs of dimensions, and a head has {self.hidden} / "
+                f"{self.heads}, which is odd; change heads or hidden"
             )
         return self
 

@@ -1,214 +1,172 @@
-"""The encoder of "Attention Is All You Need" (Vaswani et al. 2017, https://arxiv.org/abs/1706.03762).
+"""The Transformer as a model: a reader or a writer, by what the task wants of it.
 
-Read from top to bottom: positions, embedding, attention, feed-forward, residual, block, encoder.
-Section numbers are the paper's. One thing is newer than the paper: the layer norm may stand before
-each sublayer ("pre", Xiong et al. 2020, https://arxiv.org/abs/2002.04745), which trains stably at
-higher rates.
+A reader is an encoder: it sees a whole text and says something of it, of each token, or of the
+tokens that were hidden. A writer is a decoder: of each token it sees what came before, and says
+what comes next. layers.py has what both are made of; section numbers are the paper's.
 
-Shape suffixes: B batch, T tokens, H hidden, N heads, D = H / N.
+Shape suffixes: B batch, T tokens, S tokens before and now, P places, H hidden, V vocabulary.
 """
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from nlpkit.dropout import Dropout, attention
+from nlpkit.contracts import Graph, GraphSpec
 from nlpkit.nn import Head
+from nlpkit_transformer.decoder import Decoder, earlier, earlier_in_document
+from nlpkit_transformer.encoder import Encoder, whole_text
+from nlpkit_transformer.layers import Embedding, Memory, View
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from nlpkit.contracts import HeadSpec, Vocabulary
+    from nlpkit.contracts import Axes, HeadSpec, Vocabulary
     from nlpkit_transformer.config import TransformerConfig
 
 
-def sinusoids(length: int, hidden: int) -> Tensor:
-    """Positional encoding without parameters (section 3.5), of shape [length, hidden].
+class Output(nn.Module):
+    """What the words of the vocabulary score, from one table of a row for each (section 3.4).
 
-        PE(position, 2i)     = sin(position / 10000^(2i / hidden))
-        PE(position, 2i + 1) = cos(position / 10000^(2i / hidden))
-
-    A shift by k tokens rotates each pair (2i, 2i + 1) by the same angle at every position. That is
-    a linear map, so attention can learn to look k tokens away.
-    """
-    position_T1 = torch.arange(length, dtype=torch.float64).unsqueeze(1)
-    even_I = torch.arange(0, hidden, 2, dtype=torch.float64)
-    angle_TI = position_T1 / 10000 ** (even_I / hidden)
-    pairs_TI2 = torch.stack([angle_TI.sin(), angle_TI.cos()], dim=-1)
-    return pairs_TI2.flatten(1)[:, :hidden].to(torch.get_default_dtype())
-
-
-class Embedding(nn.Module):
-    """Token embedding × √H (section 3.4) plus position (section 3.5), then dropout (section 5.4).
-
-    The table starts with a standard deviation of 1 / √H, so what leaves it scaled has about the
-    size of the sinusoids: neither drowns the other.
+    It is the embedding's own table where that is tied (Press and Wolf 2017): a word is near to
+    what is written where it would stand.
     """
 
-    def __init__(
-        self,
-        vocabulary: Vocabulary,
-        hidden: int,
-        *,
-        positions: Literal["sinusoidal", "learned"],
-        dropout: float,
-    ) -> None:
+    def __init__(self, embedding: Embedding, *, tied: bool) -> None:
         super().__init__()
-        self.scale = math.sqrt(hidden)
-        self.tokens = nn.Embedding(vocabulary.size, hidden)
-        nn.init.normal_(self.tokens.weight, std=1 / self.scale)
-        self.positions: Tensor
-        if positions == "learned":
-            self.positions = nn.Parameter(torch.empty(vocabulary.max_length, hidden))
-            nn.init.normal_(self.positions, std=1 / self.scale)
-        else:
-            empty_TH = torch.empty(vocabulary.max_length, hidden)  # seen before memory is in it
-            self.register_buffer("positions", empty_TH, persistent=False)
-            self.positions.copy_(sinusoids(vocabulary.max_length, hidden))
-        self.dropout = Dropout(dropout)
+        tokens = embedding.tokens.weight
+        self.table = tokens if tied else nn.Parameter(torch.empty_like(tokens))
+        if not tied:
+            nn.init.normal_(self.table, std=0.02)
 
-    def forward(self, input_ids_BT: Tensor) -> Tensor:
-        """Ids [batch, tokens] to vectors [batch, tokens, hidden]."""
-        tokens_BTH = self.tokens(input_ids_BT) * self.scale
-        positions_TH = self.positions[: input_ids_BT.shape[1]]
-        return cast("Tensor", self.dropout(tokens_BTH + positions_TH))
+    def forward(self, hidden_BPH: Tensor) -> Tensor:
+        """[batch, places, hidden] to logits [batch, places, vocabulary]."""
+        return functional.linear(hidden_BPH, self.table)
 
 
-class MultiHeadAttention(nn.Module):
-    """Attention(Q, K, V) = softmax(QKᵀ / √D) V in N subspaces (section 3.2).
-
-    Each token asks (query), every token offers (key), and what matches is mixed (value). N heads do
-    so side by side in D dimensions each, for the cost of one head in H.
-
-    Shapes: hidden_BTH [batch, tokens, hidden]; mask_BT, true where a token is real; returns
-    [batch, tokens, hidden].
-    """
-
-    def __init__(self, hidden: int, heads: int, *, dropout: float) -> None:
-        super().__init__()
-        self.heads = heads
-        self.dropout = dropout
-        self.qkv = nn.Linear(hidden, 3 * hidden)
-        self.out = nn.Linear(hidden, hidden)
-
-    def forward(self, hidden_BTH: Tensor, mask_BT: Tensor) -> Tensor:
-        """Every token's mixture of the real tokens; padding is never looked at."""
-        parts = self.qkv(hidden_BTH).chunk(3, dim=-1)
-        query_BNTD, key_BNTD, value_BNTD = (self._split(part_BTH) for part_BTH in parts)
-        mixed_BNTD = attention(
-            query_BNTD,
-            key_BNTD,
-            value_BNTD,
-            mask_BT[:, None, None, :],
-            dropout=self.dropout if self.training else 0.0,
-        )
-        return cast("Tensor", self.out(self._join(mixed_BNTD)))
-
-    def _split(self, part_BTH: Tensor) -> Tensor:
-        return part_BTH.reshape(*part_BTH.shape[:2], self.heads, -1).transpose(1, 2)
-
-    def _join(self, part_BNTD: Tensor) -> Tensor:
-        return part_BNTD.transpose(1, 2).flatten(2)
-
-
-class FeedForward(nn.Sequential):
-    """FFN(x) = max(0, x W₁ + b₁) W₂ + b₂, for each token alone (section 3.3).
-
-    The ReLU, max(0, ·), is the paper's, so formula and code are the same; BERT put a GELU there.
-    """
-
-    def __init__(self, hidden: int, inner: int, *, dropout: float) -> None:
-        super().__init__(
-            nn.Linear(hidden, inner), nn.ReLU(), Dropout(dropout), nn.Linear(inner, hidden)
-        )
-
-
-class Residual(nn.Module):
-    """A sublayer with a way round it: it learns a correction, and gradients reach every depth.
-
-        post  LayerNorm(x + Dropout(Sublayer(x)))      (sections 3.1 and 5.4)
-        pre   x + Dropout(Sublayer(LayerNorm(x)))      (Xiong et al. 2020, figure 1)
-
-    With "pre" nothing stands in the way from the last block to the first: no long warm-up needed.
-    """
-
-    def __init__(self, hidden: int, *, norm: Literal["pre", "post"], dropout: float) -> None:
-        super().__init__()
-        self.before = norm == "pre"
-        self.norm = nn.LayerNorm(hidden)
-        self.dropout = Dropout(dropout)
-
-    def forward(self, hidden_BTH: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
-        """Adds what the sublayer says to `hidden_BTH`; the shape stays."""
-        if self.before:
-            return hidden_BTH + cast("Tensor", self.dropout(sublayer(self.norm(hidden_BTH))))
-        return cast("Tensor", self.norm(hidden_BTH + self.dropout(sublayer(hidden_BTH))))
-
-
-class EncoderLayer(nn.Module):
-    """One block: tokens look at each other, then each thinks for itself (section 3.1)."""
-
-    def __init__(self, options: TransformerConfig) -> None:
-        super().__init__()
-        hidden, dropout = options.hidden, options.dropout
-        self.attention = MultiHeadAttention(hidden, options.heads, dropout=dropout)
-        self.attention_residual = Residual(hidden, norm=options.norm, dropout=dropout)
-        inner = options.feed_forward or 4 * hidden
-        self.feed_forward = FeedForward(hidden, inner, dropout=dropout)
-        self.feed_forward_residual = Residual(hidden, norm=options.norm, dropout=dropout)
-
-    def forward(self, hidden_BTH: Tensor, mask_BT: Tensor) -> Tensor:
-        """[batch, tokens, hidden] to the same shape."""
-        hidden_BTH = self.attention_residual(
-            hidden_BTH, lambda each_BTH: self.attention(each_BTH, mask_BT)
-        )
-        return cast("Tensor", self.feed_forward_residual(hidden_BTH, self.feed_forward))
-
-
-class Encoder(nn.Module):
-    """A stack of blocks (section 3.1); with "pre" a last norm, since no block normed its sum."""
-
-    def __init__(self, options: TransformerConfig) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(EncoderLayer(options) for _ in range(options.layers))
-        self.norm = nn.LayerNorm(options.hidden) if options.norm == "pre" else nn.Identity()
-        for module in self.modules():
-            if isinstance(module, nn.Linear):  # keeps the variance in both directions (Glorot 2010)
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
-
-    def forward(self, hidden_BTH: Tensor, mask_BT: Tensor) -> Tensor:
-        """[batch, tokens, hidden] to the same shape."""
-        for layer in self.layers:
-            hidden_BTH = layer(hidden_BTH, mask_BT)
-        return cast("Tensor", self.norm(hidden_BTH))
-
-
-class Transformer(nn.Module):
+class Reader(nn.Module):
     """Embedding, encoder, head: token ids to logits."""
-
-    inputs = ("input_ids", "attention_mask")
 
     def __init__(self, options: TransformerConfig, head: HeadSpec, vocabulary: Vocabulary) -> None:
         super().__init__()
-        hidden, dropout = options.hidden, options.dropout
-        self.embedding = Embedding(vocabulary, hidden, positions=options.positions, dropout=dropout)
+        self.inputs = ("input_ids", "attention_mask")
+        self.embedding = Embedding(vocabulary, options)
         self.encoder = Encoder(options)
-        self.head = Head(hidden, head, pooling=options.pooling, dropout=dropout)
+        dropout, pooling = options.dropout, options.pooling
+        self.head = Head(options.hidden, head, pooling=pooling, dropout=dropout)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Logits of int64 ids [batch, tokens]; the mask, of the same shape, is 1 at real tokens."""
-        mask_BT = attention_mask.bool()
-        hidden_BTH = self.encoder(self.embedding(input_ids), mask_BT)
-        return cast("Tensor", self.head(hidden_BTH, mask_BT))
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        *,
+        document_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+    ) -> Tensor:
+        """Logits of int64 ids [batch, tokens]; the mask, of the same shape, is 1 at real tokens.
+
+        In packed rows `document_ids` counts their documents from 1, and is 0 at padding;
+        `position_ids` counts the tokens of each from 0.
+        """
+        hidden_BTH = self.embedding(input_ids, position_ids)
+        view = View(
+            mask_BTS=whole_text(attention_mask, document_ids),
+            angles_BTD=self.embedding.angles(input_ids, position_ids),
+        )
+        hidden_BTH = self.encoder(hidden_BTH, view)
+        return cast("Tensor", self.head(hidden_BTH, attention_mask.bool()))
+
+
+class Writer(nn.Module):
+    """Embedding, decoder, output: token ids to the logits of the token that follows each."""
+
+    def __init__(self, options: TransformerConfig, vocabulary: Vocabulary) -> None:
+        super().__init__()
+        self.embedding = Embedding(vocabulary, options)
+        self.decoder = Decoder(options)
+        self.output = Output(self.embedding, tied=options.tied)
+        self.memory = options.heads, options.hidden // options.heads
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        *,
+        document_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+    ) -> Tensor:
+        """Logits [batch, tokens, vocabulary] of int64 ids [batch, tokens]; `Reader` has the rest.
+
+        Padding stands on the right. There no real token sees it, so that no mask is needed.
+        """
+        documents = None if document_ids is None else earlier_in_document(document_ids)
+        view = View(
+            mask_BTS=documents,
+            causal=documents is None,
+            angles_BTD=self.embedding.angles(input_ids, position_ids),
+        )
+        hidden_BTH = self.decoder(self.embedding(input_ids, position_ids), view)
+        return cast("Tensor", self.output(hidden_BTH))
+
+    def graphs(self) -> dict[str, Graph]:
+        """One graph, `Step`: for the first step of a text the pasts have no token."""
+        heads, width = self.memory
+        inputs: dict[str, Axes] = {
+            "input_ids": ("rows", "tokens"),
+            "attention_mask": ("rows", "present"),
+        }
+        outputs: dict[str, Axes] = {"logits": ("rows", 1, len(self.output.table))}
+        for layer in range(len(self.decoder.layers)):
+            for each in ("keys", "values"):
+                inputs[f"past_{each}_{layer}"] = ("rows", heads, "past", width)
+                outputs[f"present_{each}_{layer}"] = ("rows", heads, "present", width)
+        return {"model": Graph(module=Step(self), spec=GraphSpec(inputs=inputs, outputs=outputs))}
+
+
+class Step(nn.Module):
+    """A writer that goes on from what it remembers, so that no token passes it twice.
+
+    Positions are counted by the mask, so padding may stand on either side, and between old tokens
+    and new ones.
+    """
+
+    def __init__(self, writer: Writer) -> None:
+        super().__init__()
+        self.writer = writer
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, *pasts: Tensor
+    ) -> tuple[Tensor, ...]:
+        """What follows the last real token of each row, and keys and values of all so far.
+
+        Args:
+            input_ids: New tokens, [batch, tokens].
+            attention_mask: 1 at real tokens, of those before and the new ones, [batch, S].
+            pasts: Keys and values of each layer in turn, [batch, heads, before, D].
+
+        Returns:
+            Logits [batch, 1, vocabulary], then `pasts` with the new tokens.
+        """
+        embedding, past = self.writer.embedding, pasts[0].shape[2]
+        real_BS = attention_mask.bool()
+        positions_BT = (attention_mask.cumsum(dim=1) - 1).clamp(min=0)[:, past:]
+        memories = [Memory(*both) for both in zip(pasts[::2], pasts[1::2], strict=True)]
+        view = View(
+            mask_BTS=earlier(real_BS, past), angles_BTD=embedding.angles(input_ids, positions_BT)
+        )
+        hidden_BTH = self.writer.decoder(embedding(input_ids, positions_BT), view, memories)
+        last_B = (attention_mask[:, past:] * torch.ones_like(input_ids).cumsum(dim=1)).argmax(dim=1)
+        last_B1H = last_B[:, None, None].expand(-1, 1, hidden_BTH.shape[2])
+        logits_B1V = self.writer.output(hidden_BTH.gather(1, last_B1H))
+        presents = (each for memory in memories for each in (memory.keys_BNSD, memory.values_BNSD))
+        return (logits_B1V, *presents)
 
 
 def build(
     options: TransformerConfig, head: HeadSpec, vocabulary: Vocabulary, *, weights: bool
-) -> Transformer:
+) -> Reader | Writer:
     """The model with random weights: it has no others, so `weights` changes nothing."""
-    return Transformer(options, head, vocabulary)
+    if head.level == "next":
+        return Writer(options, vocabulary)
+    return Reader(options, head, vocabulary)

@@ -12,12 +12,14 @@ if TYPE_CHECKING:
 
 @nlpkit.hookimpl
 def nlpkit_models() -> Iterator[nlpkit.ModelRecord]:
-    """The encoder."""
+    """Encoder and decoder: a task names the level that it needs."""
     yield nlpkit.ModelRecord(
         name="transformer",
         target="nlpkit_transformer.model:build",
         config="nlpkit_transformer.config:TransformerConfig",
         resolve="nlpkit_transformer.config:resolve",
-        summary="An encoder trained from scratch",
+        summary="An encoder or a decoder, trained from scratch",
+        levels=("sequence", "token", "next"),
+        documents=True,
         extra="train",
     )

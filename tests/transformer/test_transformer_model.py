@@ -10,14 +10,15 @@ from torch.nn.functional import cross_entropy
 
 from nlpkit.contracts import HeadSpec, Vocabulary
 from nlpkit_transformer.config import TransformerConfig
-from nlpkit_transformer.model import MultiHeadAttention, Transformer, build, sinusoids
+from nlpkit_transformer.layers import MultiHeadAttention, View, sinusoids
+from nlpkit_transformer.model import Reader, build
 
 SMALL = {"layers": 2, "hidden": 16, "heads": 4, "dropout": 0.0}
 VOCABULARY = Vocabulary(size=50, max_length=12)
 LENGTHS = [7, 3, 1]
 
 
-def small(seed=0, head=None, **options) -> Transformer:
+def small(seed=0, head=None, **options) -> Reader:
     torch.manual_seed(seed)
     head = head or HeadSpec(size=5)
     model = build(TransformerConfig(**{**SMALL, **options}), head, VOCABULARY, weights=True)
@@ -47,19 +48,29 @@ def test_attention_is_the_papers_formula():
         scores = scores.masked_fill(~mask[:, None, :], -math.inf)
         heads.append(scores.softmax(dim=-1) @ value)
     expected = torch.cat(heads, dim=-1) @ attention.out.weight.T + attention.out.bias
-    assert torch.allclose(attention(hidden, mask), expected, rtol=0, atol=1e-12)
+    found = attention(hidden, View(mask_BTS=mask[:, None]))
+    assert torch.allclose(found, expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
 def test_the_encoder_is_torchs_transformer_encoder(norm):
     model = small(norm=norm)
+    torchs = torchs_own(model.encoder, norm)
+    hidden, mask = torch.randn(3, 7, 16, dtype=torch.float64), texts()[1].bool()
+    expected = torchs.train()(hidden, src_key_padding_mask=~mask)  # train: no fused fast path
+    given = model.encoder(hidden, View(mask_BTS=mask[:, None]))
+    assert (given - expected)[mask].abs().max() < 1e-10
+
+
+def torchs_own(stack, norm):
+    """torch's encoder with the weights of one of ours."""
     block = nn.TransformerEncoderLayer(
         16, 4, 64, dropout=0.0, batch_first=True, norm_first=norm == "pre"
     )
     last = nn.LayerNorm(16) if norm == "pre" else None
     torchs = nn.TransformerEncoder(block, 2, norm=last, enable_nested_tensor=False).double()
-    for mine, theirs in zip(model.encoder.layers, torchs.layers, strict=True):
-        perturb(mine)
+    perturb(stack)
+    for mine, theirs in zip(stack.layers, torchs.layers, strict=True):
         theirs.self_attn.in_proj_weight.data.copy_(mine.attention.qkv.weight)
         theirs.self_attn.in_proj_bias.data.copy_(mine.attention.qkv.bias)
         theirs.self_attn.out_proj.load_state_dict(mine.attention.out.state_dict())
@@ -67,10 +78,9 @@ def test_the_encoder_is_torchs_transformer_encoder(norm):
         theirs.linear2.load_state_dict(mine.feed_forward[3].state_dict())
         theirs.norm1.load_state_dict(mine.attention_residual.norm.state_dict())
         theirs.norm2.load_state_dict(mine.feed_forward_residual.norm.state_dict())
-    hidden, mask = torch.randn(3, 7, 16, dtype=torch.float64), texts()[1].bool()
-    expected = torchs.train()(hidden, src_key_padding_mask=~mask)  # train: no fused fast path
-    given = model.encoder(hidden, mask)
-    assert (given - expected)[mask].abs().max() < 1e-10
+    if last:
+        torchs.norm.load_state_dict(stack.norm.state_dict())
+    return torchs
 
 
 def perturb(module):
@@ -96,7 +106,7 @@ def test_an_embedding_is_the_scaled_token_plus_its_position(positions):
     assert torch.allclose(embedding(ids), expected, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("positions", ["sinusoidal", "learned"])
+@pytest.mark.parametrize("positions", ["sinusoidal", "learned", "rotary"])
 @pytest.mark.parametrize("norm", ["pre", "post"])
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_padding_changes_nothing(positions, norm, pooling):
@@ -122,6 +132,7 @@ def test_the_order_of_words_matters():
     "option",
     [
         {"positions": "learned"},
+        {"positions": "rotary"},
         {"norm": "post"},
         {"pooling": "cls"},
         {"layers": 3},

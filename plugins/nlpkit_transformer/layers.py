@@ -1,0 +1,245 @@
+"""What both halves of the Transformer are made of, from the bottom up.
+
+Positions, embedding, attention, feed-forward, residual, block. Section numbers are those of
+"Attention Is All You Need" (Vaswani et al. 2017, https://arxiv.org/abs/1706.03762). Two things are
+newer: the layer norm may stand before each sublayer ("pre", Xiong et al. 2020,
+https://arxiv.org/abs/2002.04745), which trains stably at higher rates, and positions may be
+rotations (Su et al. 2021, https://arxiv.org/abs/2104.09864).
+
+Shape suffixes: B batch, T tokens, S tokens that are looked at, H hidden, N heads, D = H / N.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from nlpkit.dropout import Dropout, attention
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nlpkit.contracts import Vocabulary
+    from nlpkit_transformer.config import TransformerConfig
+
+
+def sinusoids(length: int, hidden: int) -> Tensor:
+    """Positional encoding without parameters (section 3.5), of shape [length, hidden].
+
+        PE(position, 2i)     = sin(position / 10000^(2i / hidden))
+        PE(position, 2i + 1) = cos(position / 10000^(2i / hidden))
+
+    A shift by k tokens rotates each pair (2i, 2i + 1) by the same angle at every position. That is
+    a linear map, so attention can learn to look k tokens away.
+    """
+    position_T1 = torch.arange(length, dtype=torch.float64).unsqueeze(1)
+    even_I = torch.arange(0, hidden, 2, dtype=torch.float64)
+    angle_TI = position_T1 / 10000 ** (even_I / hidden)
+    pairs_TI2 = torch.stack([angle_TI.sin(), angle_TI.cos()], dim=-1)
+    return pairs_TI2.flatten(1)[:, :hidden].to(torch.get_default_dtype())
+
+
+def rotated(part_BNTD: Tensor, angles_BTD: Tensor) -> Tensor:
+    """Queries or keys, turned by an angle for each position (Su et al. 2021, equation 34).
+
+        x'(i)       = x(i) cos(position θᵢ) - x(i + D/2) sin(position θᵢ)
+        x'(i + D/2) = x(i + D/2) cos(position θᵢ) + x(i) sin(position θᵢ)
+
+    Between a query turned by m θ and a key turned by n θ stands the angle (m - n) θ: attention sees
+    how far away a token is, and not where. The paper's pairs are (2i, 2i + 1); which dimensions are
+    a pair is free, since the weights before them are learned, and halves are read faster.
+
+    Args:
+        part_BNTD: [batch, heads, tokens, D].
+        angles_BTD: Rows of `sinusoids(length, D)`, whose θᵢ they are: [batch, tokens, D], or
+            [tokens, D] for all.
+    """
+    angles_B1TD = angles_BTD.unsqueeze(-3)
+    sin_B1TI, cos_B1TI = angles_B1TD[..., 0::2], angles_B1TD[..., 1::2]
+    one_BNTI, other_BNTI = part_BNTD.chunk(2, dim=-1)
+    turned = one_BNTI * cos_B1TI - other_BNTI * sin_B1TI
+    return torch.cat([turned, other_BNTI * cos_B1TI + one_BNTI * sin_B1TI], dim=-1)
+
+
+class Embedding(nn.Module):
+    """Token embedding × √H (section 3.4) plus position (section 3.5), then dropout (section 5.4).
+
+    The table starts with a standard deviation of 1 / √H, so what leaves it scaled has about the
+    size of the sinusoids: neither drowns the other. Rotary positions are not added here: attention
+    turns by their `angles`.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, options: TransformerConfig) -> None:
+        super().__init__()
+        hidden, length = options.hidden, vocabulary.max_length
+        self.scale = math.sqrt(hidden)
+        self.tokens = nn.Embedding(vocabulary.size, hidden)
+        nn.init.normal_(self.tokens.weight, std=1 / self.scale)
+        self.rotary = options.positions == "rotary"
+        self.positions: Tensor
+        if options.positions == "learned":
+            self.positions = nn.Parameter(torch.empty(length, hidden))
+            nn.init.normal_(self.positions, std=1 / self.scale)
+        else:
+            width = hidden // options.heads if self.rotary else hidden
+            empty_TW = torch.empty(length, width)  # seen before memory is in it
+            self.register_buffer("positions", empty_TW, persistent=False)
+            self.positions.copy_(sinusoids(length, width))
+        self.dropout = Dropout(options.dropout)
+
+    def forward(self, input_ids_BT: Tensor, positions_BT: Tensor | None = None) -> Tensor:
+        """Ids [batch, tokens] to vectors [batch, tokens, hidden]; positions None: from 0 on."""
+        hidden_BTH = self.tokens(input_ids_BT) * self.scale
+        if not self.rotary:
+            hidden_BTH = hidden_BTH + self._at(input_ids_BT, positions_BT)
+        return cast("Tensor", self.dropout(hidden_BTH))
+
+    def angles(self, input_ids_BT: Tensor, positions_BT: Tensor | None = None) -> Tensor | None:
+        """What `rotated` takes, where positions are rotary."""
+        return self._at(input_ids_BT, positions_BT) if self.rotary else None
+
+    def _at(self, input_ids_BT: Tensor, positions_BT: Tensor | None) -> Tensor:
+        if positions_BT is None:
+            return self.positions[: input_ids_BT.shape[1]]
+        return self.positions[positions_BT]
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What a token looks at, the same in each layer.
+
+    Attributes:
+        mask_BTS: True where it looks, [batch, 1 or tokens, looked at]; None: everywhere.
+        causal: Whether it looks no further than its own place; without a mask.
+        angles_BTD: Of its position, where queries and keys are turned by them.
+    """
+
+    mask_BTS: Tensor | None = None
+    causal: bool = False
+    angles_BTD: Tensor | None = None
+
+
+@dataclass
+class Memory:
+    """Keys and values of a layer, of all tokens so far: what was computed once stays (a cache)."""
+
+    keys_BNSD: Tensor
+    values_BNSD: Tensor
+
+    def add(self, key_BNTD: Tensor, value_BNTD: Tensor) -> None:
+        """Puts new tokens behind the others."""
+        self.keys_BNSD = torch.cat([self.keys_BNSD, key_BNTD], dim=2)
+        self.values_BNSD = torch.cat([self.values_BNSD, value_BNTD], dim=2)
+
+
+class MultiHeadAttention(nn.Module):
+    """Attention(Q, K, V) = softmax(QKᵀ / √D) V in N subspaces (section 3.2).
+
+    Each token asks (query), every token offers (key), and what matches is mixed (value). N heads do
+    so side by side in D dimensions each, for the cost of one head in H.
+    """
+
+    def __init__(self, hidden: int, heads: int, *, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.qkv = nn.Linear(hidden, 3 * hidden)
+        self.out = nn.Linear(hidden, hidden)
+
+    def forward(self, hidden_BTH: Tensor, view: View, memory: Memory | None = None) -> Tensor:
+        """Every token's mixture of those that it looks at; the shape stays.
+
+        Earlier tokens are those of `memory`, which the new ones join.
+        """
+        parts = self.qkv(hidden_BTH).chunk(3, dim=-1)
+        query_BNTD, key_BNTD, value_BNTD = (self._split(part_BTH) for part_BTH in parts)
+        if view.angles_BTD is not None:
+            query_BNTD = rotated(query_BNTD, view.angles_BTD)
+            key_BNTD = rotated(key_BNTD, view.angles_BTD)
+        if memory:
+            memory.add(key_BNTD, value_BNTD)
+            key_BNTD, value_BNTD = memory.keys_BNSD, memory.values_BNSD
+        mixed_BNTD = attention(
+            query_BNTD,
+            key_BNTD,
+            value_BNTD,
+            None if view.mask_BTS is None else view.mask_BTS[:, None],
+            causal=view.causal,
+            dropout=self.dropout if self.training else 0.0,
+        )
+        return cast("Tensor", self.out(self._join(mixed_BNTD)))
+
+    def _split(self, part_BTH: Tensor) -> Tensor:
+        return part_BTH.reshape(*part_BTH.shape[:2], self.heads, -1).transpose(1, 2)
+
+    def _join(self, part_BNTD: Tensor) -> Tensor:
+        return part_BNTD.transpose(1, 2).flatten(2)
+
+
+class FeedForward(nn.Sequential):
+    """FFN(x) = max(0, x W₁ + b₁) W₂ + b₂, for each token alone (section 3.3).
+
+    The ReLU, max(0, ·), is the paper's, so formula and code are the same; BERT put a GELU there.
+    """
+
+    def __init__(self, hidden: int, inner: int, *, dropout: float) -> None:
+        super().__init__(
+            nn.Linear(hidden, inner), nn.ReLU(), Dropout(dropout), nn.Linear(inner, hidden)
+        )
+
+
+class Residual(nn.Module):
+    """A sublayer with a way round it: it learns a correction, and gradients reach every depth.
+
+        post  LayerNorm(x + Dropout(Sublayer(x)))      (sections 3.1 and 5.4)
+        pre   x + Dropout(Sublayer(LayerNorm(x)))      (Xiong et al. 2020, figure 1)
+
+    With "pre" nothing stands in the way from the last block to the first: no long warm-up needed.
+    """
+
+    def __init__(self, hidden: int, *, norm: Literal["pre", "post"], dropout: float) -> None:
+        super().__init__()
+        self.before = norm == "pre"
+        self.norm = nn.LayerNorm(hidden)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, hidden_BTH: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
+        """Adds what the sublayer says to `hidden_BTH`; the shape stays."""
+        if self.before:
+            return hidden_BTH + cast("Tensor", self.dropout(sublayer(self.norm(hidden_BTH))))
+        return cast("Tensor", self.norm(hidden_BTH + self.dropout(sublayer(hidden_BTH))))
+
+
+class Block(nn.Module):
+    """Tokens look at each other, then each thinks for itself (section 3.1).
+
+    The decoder's block is the same, but for what a token looks at, where there is no source text.
+    """
+
+    def __init__(self, options: TransformerConfig) -> None:
+        super().__init__()
+        hidden, dropout = options.hidden, options.dropout
+        self.attention = MultiHeadAttention(hidden, options.heads, dropout=dropout)
+        self.attention_residual = Residual(hidden, norm=options.norm, dropout=dropout)
+        inner = options.feed_forward or 4 * hidden
+        self.feed_forward = FeedForward(hidden, inner, dropout=dropout)
+        self.feed_forward_residual = Residual(hidden, norm=options.norm, dropout=dropout)
+
+    def forward(self, hidden_BTH: Tensor, view: View, memory: Memory | None = None) -> Tensor:
+        """[batch, tokens, hidden] to the same shape."""
+        hidden_BTH = self.attention_residual(
+            hidden_BTH, lambda each_BTH: self.attention(each_BTH, view, memory)
+        )
+        return cast("Tensor", self.feed_forward_residual(hidden_BTH, self.feed_forward))
+
+
+def start(stack: nn.Module) -> None:
+    """Random weights that keep the variance in both directions (Glorot and Bengio 2010)."""
+    for module in stack.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
