@@ -1,4 +1,4 @@
-"""What models share: the usual head, the step that a strategy wraps, how a batch reaches a model.
+"""What models share: heads, the step that a strategy wraps, how a batch reaches a model.
 
 Shape suffixes: B batch, T tokens, H hidden.
 """
@@ -14,6 +14,10 @@ from torch import Tensor, nn
 from nlpkit.contracts import Graph, GraphSpec
 from nlpkit.cpu.dropout import Dropout
 from nlpkit.errors import PluginError
+from nlpkit.projection import Projection as Projection
+from nlpkit.projection import place_scores as place_scores
+from nlpkit.projection import summed_cross_entropy as summed_cross_entropy
+from nlpkit.projection import worked_out as worked_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -90,17 +94,18 @@ class StepModule(nn.Module):
         """The summed loss of a batch, of shape [1] so that replicas can be concatenated."""
         return self.objective.total(self.logits(inputs), targets, rows).reshape(1)
 
-    def logits(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """The logits of a batch; 16-bit logits become float32.
+    def logits(self, inputs: Mapping[str, Tensor]) -> Any:
+        """The logits of a batch, or a Projection; 16-bit logits become float32.
 
         Raises:
             PluginError: They are no logits, or their shape is not what the task wants.
         """
         logits = call(self.model, inputs)
         wanted = self.head.shape(inputs)
-        if tuple(logits.shape) != wanted or not logits.is_floating_point():
+        kind = (logits.hidden if isinstance(logits, Projection) else logits).dtype
+        if tuple(logits.shape) != wanted or not kind.is_floating_point:
             raise PluginError(
-                f"model {type(self.model).__name__} gave {list(logits.shape)} of {logits.dtype}; "
+                f"model {type(self.model).__name__} gave {list(logits.shape)} of {kind}; "
                 f"the task wants logits of shape {list(wanted)}"
             )
         return logits
@@ -125,12 +130,28 @@ def _parameters(model: nn.Module, kind: Any) -> tuple[str, ...]:
 
 
 def graphs_of(model: nn.Module, codec: Codec) -> dict[str, Graph]:
-    """The graphs of a model by name: what its method `graphs` gives, or itself as "model"."""
+    """The graphs of a model by name: what its method `graphs` gives, or itself as "model".
+
+    A projection is worked out in it.
+    """
     if named := getattr(model, "graphs", None):
         return dict(named())
     inputs = {name: codec.inputs.get(name, ("rows", "tokens")) for name in input_names(model)}
     spec = GraphSpec(inputs=inputs, outputs={"logits": codec.head.axes(codec.inputs)})
-    return {"model": Graph(module=model, spec=spec)}
+    module = WorkedOut(model) if codec.head.level in ("vocabulary", "next") else model
+    return {"model": Graph(module=module, spec=spec)}
+
+
+class WorkedOut(nn.Module):
+    """A model whose projection is worked out: it gives logits."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """The logits for the inputs that the model names."""
+        return worked_out(self.model(*inputs))
 
 
 def run_graph(graph: Graph, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -157,8 +178,8 @@ def _taken(name: str, wanted: Iterable[str], inputs: Mapping[str, Tensor]) -> It
         yield inputs[each]
 
 
-def call(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
-    """The logits of a batch; 16-bit logits become float32, float64 stays.
+def call(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor | Projection:
+    """The logits of a batch, or a Projection; 16-bit logits become float32, float64 stays.
 
     Inputs that are optional are given by name, where the batch has them.
 
@@ -167,6 +188,8 @@ def call(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     """
     optional = {name: inputs[name] for name in optional_names(model) if name in inputs}
     logits = model(*_taken(type(model).__name__, input_names(model), inputs), **optional)
+    if isinstance(logits, Projection):
+        return logits
     if not isinstance(logits, Tensor):
         kind = type(logits).__name__
         raise PluginError(f"model {type(model).__name__} gave {kind}, not a tensor of logits")

@@ -40,7 +40,7 @@ def check_model(
     """
     import torch
 
-    from nlpkit.nn import call
+    from nlpkit.nn import call, worked_out
 
     inputs = {name: torch.as_tensor(values) for name, values in batch.inputs.items()}
     axes = {name: axes.get(name, ("rows", "tokens")) for name in inputs}
@@ -48,7 +48,7 @@ def check_model(
     vocabulary = Vocabulary(size=int(inputs["input_ids"].max()) + 1, max_length=tokens)
     model = build(options, head, vocabulary, weights=False)
     name = f"model {type(model).__name__}"
-    logits = call(model, inputs)
+    logits = worked_out(call(model, inputs))
     shape = head.shape(inputs)
     expect(name, logits.shape == shape, f"the logits have shape {tuple(logits.shape)}, not {shape}")
     torch.autograd.backward((logits * torch.randn_like(logits)).sum())
@@ -57,10 +57,11 @@ def check_model(
     expect(name, not idle, f"no gradient reaches {', '.join(idle)}; DDP would stop there")
     with torch.no_grad():
         model.eval()
-        together = call(model, inputs)
+        together = worked_out(call(model, inputs))
         for row, length in enumerate(inputs["attention_mask"].sum(dim=1).tolist()):
             own = {name: _own(each, axes[name], row, length) for name, each in inputs.items()}
-            alone, padded = call(model, own), _own(together, head.axes(axes), row, length)
+            alone = worked_out(call(model, own))
+            padded = _own(together, head.axes(axes), row, length)
             difference = float((alone - padded).abs().max())
             what = f"padding changes the logits of row {row} by {difference:.2g}"
             expect(name, difference <= tolerance, f"{what}; is attention_mask used?")

@@ -55,7 +55,8 @@ def evaluate(
         strategy: Where the module is, and how ranks add up.
         precision: Of the forward pass; losses are float32 or float64, sums as wide as can be.
         stop: Polled once a batch.
-        record: Takes the outputs of each batch, logits in float32, and the batch in numpy.
+        record: Takes the outputs of each batch, logits in float32 (none of a projection), and the
+            batch in numpy.
 
     Returns:
         What it came to; None on every rank as soon as one was asked to stop.
@@ -77,7 +78,8 @@ def evaluate(
             for metric in metrics:
                 metric.update(host, known)
             if record:
-                record({"logits": logits.float().cpu().numpy()}, known)
+                whole = isinstance(logits, torch.Tensor)
+                record({"logits": logits.float().cpu().numpy()} if whole else {}, known)
             count += batch.count
             samples += len(batch.ids)
     module.train(training)

@@ -53,7 +53,7 @@ def recorded(
     Args:
         path: The file that `put_in_order` makes of all parts; its folder is made.
         codec: Decodes them.
-        engine: Runs the model anew where the codec wants more of it than its outputs.
+        engine: Runs the model anew where there are no outputs, or the codec wants more of it.
         store: Knows the rows' addresses.
         rank: Of this process.
     """
@@ -61,7 +61,7 @@ def recorded(
     with _part(path, rank).open("wb") as file:
 
         def record(outputs: Arrays, batch: Batch) -> None:
-            if type(codec).predict is not Codec.predict:
+            if not outputs or type(codec).predict is not Codec.predict:
                 outputs = codec.predict(engine, batch, {})
             gold = codec.gold(batch)
             for at, prediction in enumerate(codec.decode(outputs, batch)):

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from nlpkit.contracts import Graph, GraphSpec
-from nlpkit.nn import Head
+from nlpkit.nn import Head, Projection
 from nlpkit_transformer.decoder import Decoder, earlier, earlier_in_document
 from nlpkit_transformer.encoder import Encoder, whole_text
 from nlpkit_transformer.layers import Embedding, Memory, View
@@ -40,34 +39,43 @@ class Output(nn.Module):
         if not tied:
             nn.init.normal_(self.table, std=0.02)
 
-    def forward(self, hidden_BPH: Tensor) -> Tensor:
-        """[batch, places, hidden] to logits [batch, places, vocabulary]."""
-        return functional.linear(hidden_BPH, self.table)
+    def forward(self, hidden_BPH: Tensor) -> Projection:
+        """[batch, places, hidden] to what gives logits [batch, places, vocabulary]."""
+        return Projection(hidden_BPH, self.table)
 
 
 class Reader(nn.Module):
-    """Embedding, encoder, head: token ids to logits."""
+    """Embedding, encoder, and a head or an output: token ids to logits."""
 
     def __init__(self, options: TransformerConfig, head: HeadSpec, vocabulary: Vocabulary) -> None:
         super().__init__()
-        self.inputs = ("input_ids", "attention_mask")
+        self.inputs: tuple[str, ...] = ("input_ids", "attention_mask")
         self.embedding = Embedding(vocabulary, options)
         self.encoder = Encoder(options)
-        dropout, pooling = options.dropout, options.pooling
-        self.head = Head(options.hidden, head, pooling=pooling, dropout=dropout)
+        if head.level == "vocabulary":
+            self.inputs += (head.over,)
+            self.output = Output(self.embedding, tied=options.tied)
+        else:
+            dropout, pooling = options.dropout, options.pooling
+            self.head = Head(options.hidden, head, pooling=pooling, dropout=dropout)
 
     def forward(
         self,
         input_ids: Tensor,
         attention_mask: Tensor,
+        masked: Tensor | None = None,
         *,
         document_ids: Tensor | None = None,
         position_ids: Tensor | None = None,
-    ) -> Tensor:
-        """Logits of int64 ids [batch, tokens]; the mask, of the same shape, is 1 at real tokens.
+    ) -> Tensor | Projection:
+        """What the level is of: a text, its tokens, or the words at some places.
 
-        In packed rows `document_ids` counts their documents from 1, and is 0 at padding;
-        `position_ids` counts the tokens of each from 0.
+        Args:
+            input_ids: [batch, tokens], int64.
+            attention_mask: 1 at real tokens, [batch, tokens].
+            masked: Which places words are wanted for, [batch, places].
+            document_ids: In packed rows the number of a token's document, from 1 on; 0 at padding.
+            position_ids: In packed rows the place of a token in its document, from 0 on.
         """
         hidden_BTH = self.embedding(input_ids, position_ids)
         view = View(
@@ -75,7 +83,14 @@ class Reader(nn.Module):
             angles_BTD=self.embedding.angles(input_ids, position_ids),
         )
         hidden_BTH = self.encoder(hidden_BTH, view)
-        return cast("Tensor", self.head(hidden_BTH, attention_mask.bool()))
+        if masked is None:
+            return cast("Tensor", self.head(hidden_BTH, attention_mask.bool()))
+        return cast("Projection", self.output(_at(masked, hidden_BTH)))
+
+
+def _at(places_BP: Tensor, hidden_BTH: Tensor) -> Tensor:
+    """The hidden states at some places of each row, [batch, places, hidden]."""
+    return hidden_BTH.gather(1, places_BP[:, :, None].expand(-1, -1, hidden_BTH.shape[2]))
 
 
 class Writer(nn.Module):
@@ -95,8 +110,8 @@ class Writer(nn.Module):
         *,
         document_ids: Tensor | None = None,
         position_ids: Tensor | None = None,
-    ) -> Tensor:
-        """Logits [batch, tokens, vocabulary] of int64 ids [batch, tokens]; `Reader` has the rest.
+    ) -> Projection:
+        """What gives logits [batch, tokens, vocabulary]; the inputs are those of `Reader`.
 
         Padding stands on the right. There no real token sees it, so that no mask is needed.
         """
@@ -107,7 +122,7 @@ class Writer(nn.Module):
             angles_BTD=self.embedding.angles(input_ids, position_ids),
         )
         hidden_BTH = self.decoder(self.embedding(input_ids, position_ids), view)
-        return cast("Tensor", self.output(hidden_BTH))
+        return cast("Projection", self.output(hidden_BTH))
 
     def graphs(self) -> dict[str, Graph]:
         """One graph, `Step`: for the first step of a text the pasts have no token."""
@@ -157,8 +172,7 @@ class Step(nn.Module):
         )
         hidden_BTH = self.writer.decoder(embedding(input_ids, positions_BT), view, memories)
         last_B = (attention_mask[:, past:] * torch.ones_like(input_ids).cumsum(dim=1)).argmax(dim=1)
-        last_B1H = last_B[:, None, None].expand(-1, 1, hidden_BTH.shape[2])
-        logits_B1V = self.writer.output(hidden_BTH.gather(1, last_B1H))
+        logits_B1V = self.writer.output(_at(last_B[:, None], hidden_BTH)).logits()
         presents = (each for memory in memories for each in (memory.keys_BNSD, memory.values_BNSD))
         return (logits_B1V, *presents)
 

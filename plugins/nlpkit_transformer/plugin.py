@@ -19,7 +19,7 @@ def nlpkit_models() -> Iterator[nlpkit.ModelRecord]:
         config="nlpkit_transformer.config:TransformerConfig",
         resolve="nlpkit_transformer.config:resolve",
         summary="An encoder or a decoder, trained from scratch",
-        levels=("sequence", "token", "next"),
+        levels=("sequence", "token", "vocabulary", "next"),
         documents=True,
         extra="train",
     )

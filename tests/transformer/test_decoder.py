@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from nlpkit.contracts import HeadSpec, Vocabulary
+from nlpkit.nn import worked_out
 from nlpkit_transformer.config import TransformerConfig
 from nlpkit_transformer.layers import MultiHeadAttention, View, rotated, sinusoids
 from nlpkit_transformer.model import Writer, build
@@ -111,7 +112,7 @@ def test_what_comes_later_changes_nothing(positions, norm, dropout):
     found = []
     for each in (ids, other):
         torch.manual_seed(0)
-        found.append(model(each, mask))
+        found.append(worked_out(model(each, mask)))
     assert torch.equal(found[0][:, :5], found[1][:, :5])
     assert not torch.isclose(found[0][:, 5:], found[1][:, 5:]).any()
 
@@ -120,16 +121,19 @@ def test_what_comes_later_changes_nothing(positions, norm, dropout):
 def test_padding_on_the_right_changes_nothing(positions):
     model, ids = writer(positions=positions), ids_of()
     mask = (torch.arange(9) < torch.tensor([9, 4, 1])[:, None]).long()
-    together = model(ids * mask, mask)
+    together = worked_out(model(ids * mask, mask))
     for row, length in enumerate(mask.sum(dim=1).tolist()):
-        alone = model(ids[row : row + 1, :length], mask[row : row + 1, :length])
+        alone = worked_out(model(ids[row : row + 1, :length], mask[row : row + 1, :length]))
         assert (together[row, :length] - alone[0]).abs().max() < 1e-12
 
 
 @POSITIONS
 def test_the_order_of_what_came_before_matters(positions):
     model = writer(positions=positions)
-    found = [model(torch.tensor([ids]), torch.ones(1, 4)) for ids in ([5, 6, 7, 8], [7, 6, 5, 8])]
+    found = [
+        worked_out(model(torch.tensor([ids]), torch.ones(1, 4)))
+        for ids in ([5, 6, 7, 8], [7, 6, 5, 8])
+    ]
     assert not torch.allclose(found[0][:, -1], found[1][:, -1])
 
 
@@ -174,12 +178,12 @@ def model_of(level, dtype, **options):
 def test_a_packed_document_is_what_it_is_alone(level, positions, dtype, least):
     model, ids, where = model_of(level, dtype, positions=positions), ids_of(rows=2), packed()
     mask = (where["document_ids"] > 0).long()
-    together = model(ids, mask, **where)
-    blind = model(ids, mask)
+    together = worked_out(model(ids, mask, **where))
+    blind = worked_out(model(ids, mask))
     for row, lengths in enumerate(PACKED):
         for number in range(1, len(lengths) + 1):
             own = where["document_ids"][row] == number
-            alone = model(ids[row, own][None], torch.ones(1, lengths[number - 1]))[0]
+            alone = worked_out(model(ids[row, own][None], torch.ones(1, lengths[number - 1])))[0]
             assert (together[row, own] - alone).abs().max() < least
             if number > 1:
                 assert (blind[row, own] - alone).abs().max() > 0.01
@@ -198,7 +202,7 @@ def test_documents_beside_it_change_no_bit_of_a_packed_one(level, positions, dro
         model = model_of(level, dtype, positions=positions, dropout=dropout).train()
         model.embedding.tokens.register_forward_hook(lambda _, __, given: seen.append(given))
         torch.manual_seed(0)
-        logits = model(others, mask, **where)[second]
+        logits = worked_out(model(others, mask, **where))[second]
         (gradient,) = torch.autograd.grad(logits.square().sum(), seen[-1:])
         assert gradient[second].any(dim=-1).all()
         found.append((logits, gradient[second]))
@@ -210,7 +214,7 @@ def test_documents_beside_it_change_no_bit_of_a_packed_one(level, positions, dro
 def test_every_parameter_gets_a_gradient():
     for tied in (True, False):
         model = writer(positions="learned", tied=tied)
-        model(ids_of(), torch.ones(3, 9)).square().sum().backward()
+        worked_out(model(ids_of(), torch.ones(3, 9))).square().sum().backward()
         assert all(parameter.grad is not None for parameter in model.parameters())
 
 
@@ -219,5 +223,5 @@ def test_a_tied_table_is_read_and_written():
     assert tied.output.table is tied.embedding.tokens.weight
     assert len(list(own.parameters())) == len(list(tied.parameters())) + 1
     ids, mask = ids_of(), torch.ones(3, 9)
-    hidden = nn.functional.linear(tied(ids, mask), torch.linalg.pinv(tied.output.table))
-    assert torch.allclose(hidden @ tied.embedding.tokens.weight.T, tied(ids, mask))
+    hidden = nn.functional.linear(worked_out(tied(ids, mask)), torch.linalg.pinv(tied.output.table))
+    assert torch.allclose(hidden @ tied.embedding.tokens.weight.T, worked_out(tied(ids, mask)))

@@ -54,7 +54,7 @@ def expected(model: Writer, row: int, length: int) -> np.ndarray:
     """The logits after the first tokens of a row, without a cache."""
     ids = torch.from_numpy(IDS[row : row + 1, :length])
     with torch.no_grad():
-        return model(ids, torch.ones_like(ids))[0, -1].numpy()
+        return model(ids, torch.ones_like(ids)).logits()[0, -1].numpy()
 
 
 def prompts(side: str) -> Arrays:
