@@ -33,12 +33,18 @@ class Pretrained:
     """A pretrained model.
 
     Attributes:
-        name: Its folder, or its id on the hub.
+        name: Its folder, or its id on the hub; a run's folder, for the bundle in it.
         key: The config key that names it: errors say it.
     """
 
     name: str
     key: str
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are, if they are in a local folder."""
+        bundle = Path(self.name) / "bundle"
+        return bundle if bundle.is_dir() else Path(self.name)
 
     def file(self, *names: str, remedy: str) -> Path:
         """The first of these files that the model has.
@@ -95,7 +101,7 @@ class Pretrained:
         Raises:
             ConfigError: As `weights`.
         """
-        folder = Path(self.name)
+        folder = self.folder
         if not any((folder / name).is_file() for name in WEIGHTS):
             return visible_files(folder)
         beside = (each for each in folder.iterdir() if each.suffix in _BESIDE and each.is_file())
@@ -108,7 +114,7 @@ class Pretrained:
 
     def _looked_up(self, name: str, *, ask: bool = True) -> Path | ConfigError | None:
         """A file; None where the model lacks it; an error where that cannot be known."""
-        folder = Path(self.name)
+        folder = self.folder
         if folder.is_dir():
             return folder / name if (folder / name).is_file() else None
         if folder.is_absolute() or self.name.startswith((".", "~")):

@@ -121,6 +121,8 @@ class Session:
         what = f'model "{config.model.name}"'
         if not isinstance(model, torch.nn.Module):
             raise PluginError(f"{what}: its target gave {type(model).__name__}")
+        for note in getattr(model, "notes", ()) if self.strategy.rank == 0 else ():
+            self.saving.terminal.note(note)
         objective = build_objective(config.task, self.host, self.prepared.schema)
         module = StepModule(model, objective, codec.head).to(self.strategy.device)
         check_placement(module, self.strategy.device, what)

@@ -1,6 +1,7 @@
 """BERT (Devlin et al. 2019, https://arxiv.org/abs/1810.04805) and its kin under nlpkit's own head.
 
-The encoder is transformers'. Shape suffixes: B batch, T tokens, H hidden.
+The encoder is transformers', and so is the head that fills masks. Shape suffixes: B batch,
+T tokens, S slots, V vocabulary, H hidden.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from transformers.activations import ACT2FN
 from nlpkit.dropout import attention, use_fast_dropout
 from nlpkit.errors import ConfigError, Problem, closest
 from nlpkit.nn import Head
+from nlpkit_bert.masked import head_of
 from nlpkit_bert.resolve import (
     ACTIVATIONS,
+    AFTER_PADDING,
     TYPES,
     kind_of,
     named,
@@ -49,6 +52,9 @@ DROPOUTS = (
 class Bert(nn.Module):
     """Token ids to logits. There is no pooler: it would be trained by no loss.
 
+    Attributes:
+        notes: What a run says of the head that it begins with.
+
     Args:
         options: Their description gives the sizes; one that is not filled in yet is looked up.
         head: What the task wants.
@@ -57,46 +63,101 @@ class Bert(nn.Module):
         ConfigError: The installed transformers has no such encoder.
     """
 
+    notes: tuple[str, ...] = ()
+
     def __init__(self, options: BertOptions, head: HeadSpec) -> None:
         super().__init__()
         self.description = resolve(options).options.description
         config = _config(self.description, options.dropout)
-        self.bert = _encoder(config)
+        masked = head.level == "vocabulary"
+        network = _network(config, masked=masked)
+        self.bert = network.base_model
         use_fast_dropout(self.bert)
         taken = inspect.signature(type(self.bert).forward).parameters
         self.types = getattr(config, "type_vocab_size", 0) if "token_type_ids" in taken else 0
+        if masked:
+            self.inputs: tuple[str, ...] = ("input_ids", "attention_mask", head.over)
+            self.head = head_of(network, head.size)
+            return
         self.inputs = ("input_ids", "attention_mask", *(["token_type_ids"] * (self.types > 1)))
         dropout = next((getattr(config, name) for name in DROPOUTS if hasattr(config, name)), 0.0)
         self.head = Head(config.hidden_size, head, pooling=options.pooling, dropout=dropout)
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        token_type_ids: Tensor | None = None,
+        *,
+        document_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
     ) -> Tensor:
-        """Logits of int64 inputs, each [batch, tokens]; the mask is 1 at real tokens."""
+        """Logits of int64 inputs, each [batch, tokens]; the mask is 1 at real tokens.
+
+        Tokens see those alone whose document id in their row is theirs; positions begin at 0.
+        """
         mask_BT = attention_mask.bool()
-        given: dict[str, Any] = {"attention_mask": self._mask(mask_BT)}
-        if self.types:
-            given["token_type_ids"] = input_ids * 0 if token_type_ids is None else token_type_ids
-        hidden_BTH = self.bert(input_ids=input_ids, **given).last_hidden_state
+        hidden_BTH = self.hidden(input_ids, mask_BT, document_ids, position_ids, token_type_ids)
         return cast("Tensor", self.head(hidden_BTH, mask_BT))
 
-    def _mask(self, mask_BT: Tensor) -> Tensor | dict[str, Tensor]:
+    def hidden(
+        self,
+        ids_BT: Tensor,
+        mask_BT: Tensor,
+        documents_BT: Tensor | None,
+        positions_BT: Tensor | None,
+        types_BT: Tensor | None = None,
+    ) -> Tensor:
+        """The encoder's last hidden states, [batch, tokens, hidden]."""
+        given: dict[str, Any] = {"attention_mask": self._mask(mask_BT, documents_BT)}
+        if self.types:
+            given["token_type_ids"] = ids_BT * 0 if types_BT is None else types_BT
+        if positions_BT is not None:
+            after = kind_of(self.description) in AFTER_PADDING
+            given["position_ids"] = positions_BT + (self.bert.config.pad_token_id + 1) * after
+        return cast("Tensor", self.bert(input_ids=ids_BT, **given).last_hidden_state)
+
+    def _mask(self, mask_BT: Tensor, documents_BT: Tensor | None) -> Tensor | dict[str, Tensor]:
         """The mask as attention takes it.
 
         Of a mask [batch, tokens] transformers asks whether all of it is true: a wait for the device
         in every step, and a branch that tracing freezes. [B, 1, 1, T] is taken as it is.
         """
         kind = kind_of(self.description)
-        if kind not in TYPES:
+        if kind not in TYPES and documents_BT is None:
             return mask_BT.long()
-        mask_B11T = mask_BT[:, None, None, :]
-        if kind != "modernbert":
-            return mask_B11T
-        # As far apart as its window reaches; padding sees itself, so that its numbers are finite.
+        if kind not in TYPES:
+            message = f'how a "{kind}" keeps the documents of a packed row apart is not known'
+            raise unusable(message, f"pack no rows, or name an encoder ({', '.join(TYPES)})")
+        seen_B1TT = mask_BT[:, None, None, :]
+        # As far apart as a window reaches; padding sees itself, so that its numbers are finite.
         places_T = mask_BT[0].long().mul(0).add(1).cumsum(dim=0)
         apart_TT = (places_T[:, None] - places_T[None, :]).abs()
-        near_B1TT = (apart_TT <= self.bert.config.sliding_window) & (mask_B11T | (apart_TT == 0))
-        return {"full_attention": mask_B11T, "sliding_attention": near_B1TT}
+        if documents_BT is not None:
+            same_B1TT = documents_BT[:, None, :, None] == documents_BT[:, None, None, :]
+            seen_B1TT = (seen_B1TT & same_B1TT) | (apart_TT == 0)
+        if kind != "modernbert":
+            return seen_B1TT
+        near_B1TT = (apart_TT <= self.bert.config.sliding_window) & (seen_B1TT | (apart_TT == 0))
+        return {"full_attention": seen_B1TT, "sliding_attention": near_B1TT}
+
+
+class MaskedBert(Bert):
+    """Token ids to logits over the vocabulary, at the places that are asked for alone."""
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        masked: Tensor,
+        *,
+        document_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+    ) -> Tensor:
+        """Logits [batch, slots, vocabulary] of places among the tokens, int64 [batch, slots]."""
+        hidden_BTH = self.hidden(input_ids, attention_mask.bool(), document_ids, position_ids)
+        places_BSH = masked.unsqueeze(-1).expand(-1, -1, hidden_BTH.shape[-1])
+        return cast("Tensor", self.head(inputs_embeds=hidden_BTH.gather(1, places_BSH)).logits)
 
 
 def build(options: BertOptions, head: HeadSpec, vocabulary: Vocabulary, *, weights: bool) -> Bert:
@@ -105,7 +166,7 @@ def build(options: BertOptions, head: HeadSpec, vocabulary: Vocabulary, *, weigh
     Raises:
         ConfigError: The tokenizer is not this model's, or the weights are not there or do not fit.
     """
-    model = Bert(options, head)
+    model = (MaskedBert if head.level == "vocabulary" else Bert)(options, head)
     known = model.bert.config.vocab_size
     if vocabulary.size > known:
         raise unusable(
@@ -113,7 +174,8 @@ def build(options: BertOptions, head: HeadSpec, vocabulary: Vocabulary, *, weigh
             "take the tokenizer that was made for the model (tokenizer.pretrained)",
         )
     if weights:
-        load_pretrained(model.bert, pretrained_model(options.pretrained))
+        masked = model.head if head.level == "vocabulary" else None
+        model.notes = load_pretrained(model.bert, pretrained_model(options.pretrained), masked)
     _freeze(model, options)
     return model
 
@@ -130,7 +192,7 @@ def fit(description: dict[str, Any], shapes: Mapping[str, Sequence[int]], name: 
         ConfigError: There is not, or they are not.
     """
     with torch.device("meta"):
-        encoder = _encoder(_config(description, None))
+        encoder = _network(_config(description, None))
     if shapes:
         compare(shapes, encoder, name)
 
@@ -168,8 +230,13 @@ def _config(description: dict[str, Any], dropout: float | None) -> transformers.
     return config
 
 
-def _encoder(config: transformers.PreTrainedConfig) -> transformers.PreTrainedModel:
-    """The encoder with random weights, in float32; of classes that transformers itself has."""
+def _network(
+    config: transformers.PreTrainedConfig, *, masked: bool = False
+) -> transformers.PreTrainedModel:
+    """The encoder, or one that fills masks, of classes that transformers itself has.
+
+    Its weights are random, and in float32.
+    """
     found = transformers.MODEL_MAPPING.get(type(config), None)
     known = transformers.MODEL_FOR_MASKED_LM_MAPPING.get(type(config), None)
     if not inspect.isclass(found) or known is None or config.is_encoder_decoder:
@@ -179,11 +246,10 @@ def _encoder(config: transformers.PreTrainedConfig) -> transformers.PreTrainedMo
             f"name an encoder ({', '.join(TYPES)}), or another model under model.name",
         )
     pooled = "add_pooling_layer" in inspect.signature(found.__init__).parameters
-    pooling = {"add_pooling_layer": False} if pooled else {}
+    pooling = {"add_pooling_layer": False} if pooled and not masked else {}
+    auto = transformers.AutoModelForMaskedLM if masked else transformers.AutoModel
     with _from_transformers(config.model_type):
-        return transformers.AutoModel.from_config(
-            config, trust_remote_code=False, dtype=torch.float32, **pooling
-        )
+        return auto.from_config(config, trust_remote_code=False, dtype=torch.float32, **pooling)
 
 
 def _attend(

@@ -21,4 +21,6 @@ def nlpkit_models() -> Iterator[nlpkit.ModelRecord]:
         check="nlpkit_bert.resolve:check",
         summary="A pretrained BERT or its kin, from a folder or the hub",
         extra="train",
+        levels=("sequence", "token", "vocabulary"),
+        documents=True,
     )

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import re
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nlpkit.bundle.format import DESCRIPTION, Bundle, read_bundle
 from nlpkit.contracts import Resolution
-from nlpkit.errors import ConfigError, Problem
+from nlpkit.errors import BundleError, ConfigError, Problem
 from nlpkit.files import from_json
 from nlpkit.pretrained import Pretrained
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from nlpkit_bert.config import BertOptions
 
@@ -139,8 +140,9 @@ def check(options: BertOptions) -> list[Problem]:
     """
     from safetensors import SafetensorError, safe_open
 
-    here = Path(options.pretrained).is_dir()
-    paths = pretrained_model(options.pretrained).weights() if here else []
+    model = pretrained_model(options.pretrained)
+    files = model.folder.is_dir() and not bundle_of(model)  # whose weights are its model's
+    paths = model.weights() if files else []
     shapes: dict[str, Sequence[int]] = {}
     for path in paths:
         try:
@@ -185,6 +187,26 @@ def pretrained_model(name: str) -> Pretrained:
     return Pretrained(name, "model.pretrained")
 
 
+def bundle_of(model: Pretrained) -> Bundle | None:
+    """The bundle that a pretrained model is; None: it is a folder as transformers saves one.
+
+    Raises:
+        ConfigError: It is damaged, or not of this model, or an export.
+    """
+    if not (model.folder / DESCRIPTION).is_file():
+        return None
+    try:
+        bundle = read_bundle(model.folder)
+    except BundleError as error:
+        raise unusable(str(error), "") from error
+    known = bundle.model.name == "bert" and isinstance(_description(bundle), dict)
+    if bundle.exported or not known:
+        export = f"'s {bundle.exported.name} export" if bundle.exported else ""
+        message = f'{bundle.path} is a model "{bundle.model.name}"{export}, and no bundle of a bert'
+        raise unusable(message, "name the run of a bert, or another model under model.name")
+    return bundle
+
+
 def unusable(message: str, remedy: str) -> ConfigError:
     """The error that `model.pretrained` cannot be used."""
     return pretrained_model("").unusable(message, remedy)
@@ -219,19 +241,27 @@ def _is_odd(description: dict[str, Any], shapes: Mapping[str, Sequence[int]]) ->
     return bool(shapes) and unlike
 
 
+def _description(bundle: Bundle) -> Any:
+    return bundle.model.options.get("description")
+
+
 def _describe(name: str) -> dict[str, Any]:
-    remedy = "save the model with save_pretrained"
-    path = pretrained_model(name).file("config.json", remedy=remedy)
-    try:
-        found = from_json(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise unusable(f"{path} is not JSON ({error})", "restore the file") from error
+    model = pretrained_model(name)
+    if bundle := bundle_of(model):
+        path, found = bundle.path / DESCRIPTION, {"model_type": "bert", **_description(bundle)}
+    else:
+        path = model.file("config.json", remedy="save the model with save_pretrained")
+        try:
+            found = from_json(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise unusable(f"{path} is not JSON ({error})", "restore the file") from error
     kind = found.get("model_type") if isinstance(found, dict) else None
     if not isinstance(kind, str):
         raise unusable(f"{path} does not say a model_type", "restore the file")
     _check(found, path)
     if kind == "bert":
-        return {key: found[key] for key in DESCRIBING if key in found}
+        untied = {} if found.get("tie_word_embeddings", True) else {"tie_word_embeddings": False}
+        return {key: found[key] for key in DESCRIBING if key in found} | untied
     return shaping(found)
 
 

@@ -13,7 +13,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from nlpkit_bert.resolve import unusable
+from nlpkit.bundle.format import WEIGHTS
+from nlpkit.errors import BundleError
+from nlpkit_bert.resolve import bundle_of, unusable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel
 
+    from nlpkit.bundle.format import Bundle
     from nlpkit.pretrained import Pretrained
 
 T = TypeVar("T")
@@ -46,18 +49,69 @@ HEADS = (
 _RESTORE = "restore the file"
 
 
-def load_pretrained(encoder: PreTrainedModel, model: Pretrained) -> None:
+def load_pretrained(
+    encoder: PreTrainedModel, model: Pretrained, head: PreTrainedModel | None = None
+) -> tuple[str, ...]:
     """Puts the weights of a pretrained model into the encoder: each one, or none.
+
+    Args:
+        encoder: Takes them.
+        model: A folder or a hub id, or a bundle, or a run that has one.
+        head: Takes those of an output head, where there is a whole one.
+
+    Returns:
+        What became of heads, where that is to be said.
 
     Raises:
         ConfigError: There are none, they are damaged, or they are not just the encoder's.
     """
-    paths = model.weights()
-    stored = {name: tensor for path in paths for name, tensor in _tensors(path).items()}
-    compare(
-        {name: tuple(tensor.shape) for name, tensor in stored.items()}, encoder, paths[0].parent
-    )
+    bundle = bundle_of(model)
+    if bundle:
+        stored = _of_bundle(bundle, encoder)
+    else:
+        stored = {name: each for path in model.weights() for name, each in _tensors(path).items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in stored.items()}
+    compare(shapes, encoder, model.folder)
     encoder.load_state_dict(_encoders_part(stored, encoder))
+    if head is None:
+        left = f"its head, of the task {bundle.task.name}, is left behind" if bundle else ""
+        return (f"model: {model.name}: {left}",) if left else ()
+    if _load_head(head, encoder, stored):
+        return (f"model: {model.name}: its output head is used",)
+    tied = ", tied to the embeddings" if head.config.tie_word_embeddings else ""
+    return (f"model: {model.name} has no whole output head: a new one is made{tied}",)
+
+
+def _of_bundle(bundle: Bundle, encoder: PreTrainedModel) -> dict[str, Tensor]:
+    """The weights of a bundle, by the names that transformers would have for them."""
+    try:
+        bundle.verify(WEIGHTS)
+    except BundleError as error:
+        raise unusable(str(error), "") from error
+    return {
+        f"{encoder.base_model_prefix}{name[4:]}" if name[:5] == "bert." else name[5:]: tensor
+        for name, tensor in _tensors(bundle.path / WEIGHTS).items()  # else it is `head.`
+    }
+
+
+def _load_head(
+    head: PreTrainedModel, encoder: PreTrainedModel, stored: Mapping[str, Tensor]
+) -> bool:
+    """Whether a whole head is stored, which is filled with it, but for what the encoder has."""
+    stored = {_modern(name): tensor for name, tensor in stored.items()}
+    own = dict(head.named_parameters(remove_duplicate=False))
+    known = {id(each) for each in encoder.parameters()}
+    fitting = {name for name in own.keys() & stored.keys() if own[name].shape == stored[name].shape}
+    for name in fitting:
+        if id(own[name]) in known and not own[name].equal(stored[name].to(own[name].dtype)):
+            message = f"{name} is not the table of the embeddings, though its config.json ties both"
+            raise unusable(message, "set tie_word_embeddings: false in config.json")
+    found = {name: stored[name] for name in fitting if id(own[name]) not in known}
+    known |= {id(own[name]) for name in found}
+    whole = all(id(each) in known for each in own.values())
+    if whole:
+        head.load_state_dict(found, strict=False)
+    return whole
 
 
 def compare(
@@ -116,9 +170,14 @@ def _encoders_part(found: Mapping[str, T], encoder: PreTrainedModel) -> dict[str
         part = name.partition(".")[0]
         head = part not in parts and (part in HEADS or (prefixed and name == full_name))
         if not head and name not in computed:
-            name = name.replace("LayerNorm.gamma", "LayerNorm.weight")
-            weights[name.replace("LayerNorm.beta", "LayerNorm.bias")] = value
+            weights[_modern(name)] = value
     return weights
+
+
+def _modern(name: str) -> str:
+    """A name as it is now: the first checkpoints call the layer norm's gamma and beta."""
+    name = name.replace("LayerNorm.gamma", "LayerNorm.weight")
+    return name.replace("LayerNorm.beta", "LayerNorm.bias")
 
 
 def _listing(names: Iterable[str], limit: int = 5) -> str:
