@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
+from nlpkit.errors import InputError
+
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
@@ -313,7 +315,21 @@ class Codec:
         """Fresh metrics; the first value of the first one is the default of `eval.monitor`."""
         return []
 
-    def predict(self, engine: Engine, batch: Batch, settings: Mapping[str, Any]) -> Arrays:
+    def settings(self, generate: Mapping[str, Any]) -> Any:
+        """What `predict` and `refusal` get, of what is asked for the texts that a task writes.
+
+        Raises:
+            InputError: It cannot be had.
+        """
+        if generate:
+            raise InputError("generate: the task writes no texts")
+        return {}
+
+    def refusal(self, example: Example, settings: Any) -> str:
+        """Why a row cannot be predicted with such settings; "" where it can."""
+        return ""
+
+    def predict(self, engine: Engine, batch: Batch, settings: Any) -> Arrays:
         """What `decode` needs of a batch: the outputs of the model, run once."""
         return engine.run(batch.inputs)
 

@@ -115,7 +115,7 @@ def answers(model: Model, folder: Path) -> Iterator[Answer]:
                 batch = model.batch([Row(asked["rows"][at], f"text {at}") for at in case.rows])
                 sizes = sizes_of(model.codec.inputs, batch.inputs)
                 inputs = _hash(batch.inputs)
-                outputs = model.codec.predict(model.engine, batch, {})
+                outputs = model.codec.predict(model.engine, batch, model.codec.settings({}))
                 said = [each.row() for each in model.codec.decode(outputs, batch)]
                 labels = list(map(_label, json.loads(json.dumps(said))))
         except Exception as caught:

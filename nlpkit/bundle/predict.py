@@ -120,7 +120,12 @@ class Model:
         return [typed(label) for label in schema.get("labels", ())]
 
     def predict(
-        self, texts: Iterable[Text], *, batch_size: int = 64, top_k: int | None = None
+        self,
+        texts: Iterable[Text],
+        *,
+        batch_size: int = 64,
+        top_k: int | None = None,
+        generate: Mapping[str, Any] | None = None,
     ) -> list[Prediction]:
         """One prediction for each text, in the order of the texts.
 
@@ -131,18 +136,20 @@ class Model:
                 not change what comes out, but for scores of rounded weights (int8) a little.
             top_k: How many labels a prediction gives the score of, the best first; None: all, in
                 the order of the labels.
+            generate: Of a task that writes texts, how: {"max_tokens": 20, "method": "beam"}; what
+                is not named is as the run's config has it.
 
         Raises:
             DataError: A text is missing, empty or no text; it says which (`text 3` is texts[3]).
-            InputError: `batch_size` or `top_k` is below 1, or there are no labels to choose from.
+            InputError: `batch_size` or `top_k` is below 1, there are no labels to choose from, or
+                nothing can be generated so.
         """
-        return list(self.predict_iter(texts, batch_size=batch_size, top_k=top_k))
+        options: Any = {"batch_size": batch_size, "top_k": top_k, "generate": generate}
+        return list(self.predict_iter(texts, **options))
 
-    def predict_iter(
-        self, texts: Iterable[Text], *, batch_size: int = 64, top_k: int | None = None
-    ) -> Iterator[Prediction]:
+    def predict_iter(self, texts: Iterable[Text], **options: Any) -> Iterator[Prediction]:
         """`predict` for endless many texts: constant memory, predictions as they come."""
-        for outcome in self.outcomes(texts, batch_size=batch_size, top_k=top_k):
+        for outcome in self.outcomes(texts, **options):
             if isinstance(outcome, DataError):
                 raise outcome
             yield outcome
@@ -153,6 +160,7 @@ class Model:
         *,
         batch_size: int = 64,
         top_k: int | None = None,
+        generate: Mapping[str, Any] | None = None,
     ) -> Iterator[Prediction | DataError]:
         """`predict_iter` that gives what is wrong with a text in the place of its prediction.
 
@@ -160,6 +168,7 @@ class Model:
             texts: Texts, or what a source gives: rows with the task's text columns, and errors.
             batch_size: Texts that go through the model together.
             top_k: As `predict` has it.
+            generate: As `predict` has it.
         """
         single = isinstance(texts, str | bytes | Mapping) or hasattr(texts, "columns")
         if single or not isinstance(texts, Iterable):
@@ -171,11 +180,11 @@ class Model:
         if top_k is not None:
             check_count("top_k", top_k)
             _check_ranked(self.codec.ranked)
-        numbered, batches = enumerate(texts), WINDOW
+        settings, numbered, batches = self.codec.settings(generate or {}), enumerate(texts), WINDOW
         while batches > 1 and batches * batch_size * self.bundle.head.size > _SCORES:
             batches //= 2
         while window := list(islice(numbered, batches * batch_size)):
-            for outcome in self._window(window, batch_size):
+            for outcome in self._window(window, batch_size, settings):
                 if top_k is not None and not isinstance(outcome, DataError):
                     _keep_best(outcome, top_k, self.codec.ranked)
                 yield outcome
@@ -189,9 +198,10 @@ class Model:
         """The examples of rows, or why one has none."""
         return (each.example for each in self.encoder.encoded(rows, use))
 
-    def predicted(self, batch: Batch) -> list[Prediction]:
+    def predicted(self, batch: Batch, settings: Any = None) -> list[Prediction]:
         """What the model says of a batch."""
-        return self.codec.decode(self.codec.predict(self.engine, batch, {}), batch)
+        settings = self.codec.settings({}) if settings is None else settings
+        return self.codec.decode(self.codec.predict(self.engine, batch, settings), batch)
 
     def _try(self) -> None:
         """What each prediction does but the model: parts that do not fit are found before it."""
@@ -203,27 +213,42 @@ class Model:
         longest = self.bundle.vocabulary.max_length
         if sizes_of(self.codec.inputs, batch.inputs).get("tokens", 0) > longest:
             raise PluginError(f"{longest} tokens have no room for the special ones")
-        outputs = self.codec.predict(_Blank(self.bundle.graphs), batch, {})
+        settings = self.codec.settings({})
+        outputs = self.codec.predict(_Blank(self.bundle.graphs), batch, settings)
         found = len(self.codec.decode(outputs, batch))
         if found != 1:
             raise PluginError(f"its task makes {found} predictions of one text")
 
     def _window(
-        self, window: list[tuple[int, Text | Row | DataError | None]], batch_size: int
+        self,
+        window: list[tuple[int, Text | Row | DataError | None]],
+        batch_size: int,
+        settings: Any,
     ) -> list[Prediction | DataError]:
         rows = [self._usable(text, f"text {number}") for number, text in window]
         made = iter([*self.examples(row for row in rows if isinstance(row, Row))])
-        outcomes: list[Any] = [next(made) if isinstance(row, Row) else row for row in rows]
+        outcomes: list[Any] = [
+            self._fitting(row, next(made), settings) if isinstance(row, Row) else row
+            for row in rows
+        ]
         usable = [at for at, each in enumerate(outcomes) if not isinstance(each, DataError)]
         lengths = [self.codec.lengths(outcomes[at]) for at in usable]
         tokens = np.array([sum(map(sum, rows)) for rows in lengths], np.int64)
         counts = np.array(list(map(len, lengths)), np.int64)
         for chosen in evaluation_plan(tokens, batch_size=batch_size, rows=counts):
             places = [usable[at] for at in chosen]
-            predictions = self.predicted(self._collated([outcomes[place] for place in places]))
+            batch = self._collated([outcomes[place] for place in places])
+            predictions = self.predicted(batch, settings)
             for place, prediction in zip(places, predictions, strict=True):
                 outcomes[place] = prediction
         return outcomes
+
+    def _fitting(self, row: Row, example: Example | DataError, settings: Any) -> Any:
+        """The example, or why it cannot be predicted."""
+        if not isinstance(example, DataError):
+            if problem := self.codec.refusal(example, settings):
+                return DataError(row.address, problem=problem)
+        return example
 
     def _usable(self, text: Text | Row | DataError | None, address: str) -> Row | DataError:
         row = text if isinstance(text, Row | DataError) else self._row(text, address)

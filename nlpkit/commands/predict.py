@@ -18,6 +18,7 @@ from nlpkit.commands.output_options import encoding_option, keep_option
 from nlpkit.commands.prediction_draft import Draft, drafts
 from nlpkit.commands.prediction_lines import Lines
 from nlpkit.commands.prediction_rows import Asked, rows_of
+from nlpkit.config import strict_yaml
 from nlpkit.data.encoding import AUTO, checked
 from nlpkit.data.opening import path_of
 from nlpkit.errors import InputError, Interrupted
@@ -67,6 +68,12 @@ _TABLE_ROWS = 1000
 )
 @keep_option
 @click.option("--top-k", type=click.IntRange(min=1), metavar="N", help="The N likeliest labels.")
+@click.option(
+    "--generate",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="How texts are written: max_tokens=20, method=beam, …",
+)
 @click.option("--resume", is_flag=True, help="Go on with an interrupted output file.")
 @click.option(
     "--backend", type=click.Choice(["torch", "onnx"]), help="Default: torch, if it is there."
@@ -82,6 +89,7 @@ def command(
     encoding: str,
     keep: tuple[str, ...],
     top_k: int | None,
+    generate: tuple[str, ...],
     resume: bool,
     backend: Backend | None,
     precision: str,
@@ -92,7 +100,7 @@ def command(
 
     RUN is a run folder or a bundle. A pair of texts is two TEXTs, or two columns of the file.
     """
-    asked = Asked(keep=keep, **given)
+    asked, written = Asked(keep=keep, **given), _settings(generate)
     _check_input(asked)
     source = asked.source
     if resume and (source is None or output is None):
@@ -107,16 +115,17 @@ def command(
                 "--resume, or remove it"
             )
     model = load(run, precision=precision, trust_plugins=trust_plugins, backend=backend)
+    model.codec.settings(written)  # what is wrong with them is said before anything is read
     rows = partial(rows_of, model, asked)
     form = form_of(output, lambda: ["text", *fields_of(model, top_k), "error"], encoding, keep=keep)
     if output is None:
-        lines = Lines(model, rows(), top_k=top_k, keep=keep)
+        lines = Lines(model, rows(), top_k=top_k, keep=keep, generate=written)
         _show(terminal, lines)
         lines.check(source or "standard input")
     else:
         columns = asked.columns or model.columns
         decides = {"precision": precision, "columns": columns, "encoding": encoding}
-        draft = Draft(output, form, model, top_k=top_k, keep=keep, **decides)
+        draft = Draft(output, form, model, top_k=top_k, keep=keep, generate=written, **decides)
         file = source is not None and Path(source).is_file()  # a pipe can be read only once
         if resume and _is_done(terminal, draft, rows, output, file=file):
             return
@@ -132,6 +141,18 @@ def command(
 
 def _counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'s' * (count != 1)}"
+
+
+def _settings(given: Iterable[str]) -> dict[str, Any]:
+    """What `--generate` says, by key."""
+    found = {}
+    for text in given:
+        key, _, value = text.partition("=")
+        document = strict_yaml.read(value)
+        if not (key and value) or document.faults:
+            raise click.UsageError(f"--generate {text}: is not KEY=VALUE, such as max_tokens=20")
+        found[key] = document.value
+    return found
 
 
 def _check_input(asked: Asked) -> None:
@@ -154,7 +175,8 @@ def _is_done(terminal: Terminal, draft: Draft, rows: Rows, output: Path, *, file
     if left := drafts(output):
         raise InputError(
             f"--resume: {left[0]} was begun with another model or other options (--backend, "
-            "--precision, --top-k, --keep, --column, --encoding); repeat those, or remove it"
+            "--precision, --top-k, --generate, --keep, --column, --encoding); repeat those, or "
+            "remove it"
         )
     done = file and draft.is_whole(rows())
     if done:

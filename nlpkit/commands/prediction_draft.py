@@ -21,7 +21,7 @@ from nlpkit.errors import InputError, RunError
 from nlpkit.files import locked, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from nlpkit.bundle.forms import Form
@@ -50,6 +50,7 @@ class Draft:
         model: Predicts them.
         top_k: How many labels "top" has; None: there is no "top".
         keep: Columns of the input that stand before the text.
+        generate: How texts are written, where a task does.
         decides: What else decides its lines; the hash is of all that does.
     """
 
@@ -61,12 +62,14 @@ class Draft:
         *,
         top_k: int | None,
         keep: Sequence[str] = (),
+        generate: Mapping[str, Any] | None = None,
         **decides: object,
     ) -> None:
         self._output, self._form = output, form
-        self._lines = partial(Lines, model, top_k=top_k, keep=keep)
+        self._lines = partial(Lines, model, top_k=top_k, keep=keep, generate=generate)
         known = {**decides, "top_k": top_k, "seal": model.bundle.description["seal"]}
         known |= {"keep": keep} if keep else {}
+        known |= {"generate": generate} if generate else {}
         mark = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:8]
         self.path = output.with_name(f".{output.name}.{mark}.partial")
         self._note = self.path.with_suffix(".rows")

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import deque
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nlpkit.bundle.forms import kept_of
 from nlpkit.bundle.predict import WINDOW, fields
@@ -14,7 +14,7 @@ from nlpkit.contracts import Row
 from nlpkit.errors import DataError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from nlpkit.bundle.forms import Line
     from nlpkit.bundle.predict import Model
@@ -34,6 +34,7 @@ class Lines:
         rows: Rows of texts, and the errors of broken ones.
         top_k: How many labels "top" has; None: there is no "top".
         keep: Columns of the input that stand before the text.
+        generate: How texts are written, where a task does.
 
     Attributes:
         rows: Those whose lines are to come.
@@ -43,18 +44,24 @@ class Lines:
     """
 
     def __init__(
-        self, model: Model, rows: Iterator[Given], *, top_k: int | None, keep: Sequence[str] = ()
+        self,
+        model: Model,
+        rows: Iterator[Given],
+        *,
+        top_k: int | None,
+        keep: Sequence[str] = (),
+        generate: Mapping[str, Any] | None = None,
     ) -> None:
         self.rows = rows
         self.total = self.bad = 0
         self.fingerprint = hashlib.sha256()
         self._model, self._top_k, self._keep = model, top_k, keep
+        self._asked: Any = {"batch_size": BATCH, "top_k": top_k, "generate": generate}
         self._waiting: deque[Given] = deque()
         self._first: DataError | None = None
 
     def __iter__(self) -> Iterator[Line]:
-        outcomes = self._model.outcomes(self._noted(), batch_size=BATCH, top_k=self._top_k)
-        for outcome in outcomes:
+        for outcome in self._model.outcomes(self._noted(), **self._asked):
             known = self._known(self._waiting.popleft())
             if isinstance(outcome, DataError):
                 self.bad += 1

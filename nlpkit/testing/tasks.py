@@ -240,7 +240,7 @@ def _check_predictions(name: str, codec: Codec, whole: Batch, batch: Batch, samp
     expect(name, not batch.targets, targets)
     gold = codec.gold(whole)
     for each in (whole, batch):
-        found = codec.decode(codec.predict(_Engine(name, codec), each, {}), each)
+        found = codec.decode(codec.predict(_Engine(name, codec), each, codec.settings({})), each)
         gives = f"decode gives {len(found)} predictions for {samples} samples"
         expect(name, len(found) == samples, gives)
     try:

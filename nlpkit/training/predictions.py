@@ -62,7 +62,7 @@ def recorded(
 
         def record(outputs: Arrays, batch: Batch) -> None:
             if not outputs or type(codec).predict is not Codec.predict:
-                outputs = codec.predict(engine, batch, {})
+                outputs = codec.predict(engine, batch, codec.settings({}))
             gold = codec.gold(batch)
             for at, prediction in enumerate(codec.decode(outputs, batch)):
                 row, fields = int(batch.ids[at]), prediction.row()
