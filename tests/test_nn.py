@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from nlpkit import PluginError
-from nlpkit.contracts import HeadSpec
-from nlpkit.nn import Head, StepModule, call, input_names
+from nlpkit.contracts import Codec, HeadSpec, Vocabulary
+from nlpkit.nn import Head, StepModule, call, graphs_of, input_names
 
 HIDDEN = torch.tensor(
     [[[1.0, 2.0], [3.0, 6.0], [50.0, 50.0]], [[4.0, 4.0], [9.0, 9.0], [9.0, 9.0]]]
@@ -123,6 +123,28 @@ def test_inputs_that_a_model_does_not_take_are_left_out():
         "input_ids": torch.tensor([[3, 4]]),
     }
     assert call(Scale(), inputs).tolist() == [[3, 0]]
+
+
+class Packed(Scale):
+    def forward(self, input_ids, attention_mask, *, document_ids=None):
+        logits = super().forward(input_ids, attention_mask)
+        return logits if document_ids is None else logits + document_ids
+
+
+def test_what_is_taken_by_keyword_only_is_given_where_the_batch_has_it():
+    inputs = {"input_ids": torch.tensor([[3, 4]]), "attention_mask": torch.tensor([[1, 0]])}
+    assert call(Packed(), inputs).tolist() == [[3, 0]]
+    documents = {"document_ids": torch.tensor([[10, 20]])}
+    assert call(Packed(), {**documents, **inputs}).tolist() == [[13, 20]]
+    step = StepModule(Packed(), Sum(), HeadSpec(size=2))
+    assert step({**documents, **inputs}, {"factor": torch.tensor(1.0)}).item() == 33
+
+
+def test_what_is_taken_by_keyword_only_is_no_input_of_a_graph():
+    codec = Codec({}, Vocabulary(size=5, max_length=5))
+    codec.head = HeadSpec(size=2)
+    codec.inputs = {**Codec.inputs, "document_ids": ("rows", "tokens")}
+    assert list(graphs_of(Packed(), codec)["model"].spec.inputs) == ["input_ids", "attention_mask"]
 
 
 def test_an_input_that_the_task_lacks_is_named_with_the_model():

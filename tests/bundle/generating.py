@@ -212,16 +212,16 @@ TEXTS = [
 ]
 
 
-def trained(folder: Path, **config: Any) -> nlpkit.Run:
+def trained(folder: Path, *, plugin: str = PLUGIN, **config: Any) -> nlpkit.Run:
     """A run that has learned to count."""
     folder.mkdir()
-    plugin, rows = folder / "following.py", folder / "rows.jsonl"
-    plugin.write_text(PLUGIN)
+    file, rows = folder / "following.py", folder / "rows.jsonl"
+    file.write_text(plugin)
     rows.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
     return nlpkit.train(
         {
             "name": "following",
-            "plugins": [str(plugin)],
+            "plugins": [str(file)],
             "task": {"name": "next"},
             "model": {"name": "attentive"},
             "data": {"train": str(rows), "validation": str(rows)},

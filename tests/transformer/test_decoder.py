@@ -9,10 +9,12 @@ import torch
 from torch import nn
 
 from nlpkit.contracts import HeadSpec, Vocabulary
-from nlpkit.nn import worked_out
+from nlpkit.nn import StepModule, summed_cross_entropy, worked_out
+from nlpkit_strategies.data_parallel import SplitAndSum
 from nlpkit_transformer.config import TransformerConfig
 from nlpkit_transformer.layers import MultiHeadAttention, View, rotated, sinusoids
 from nlpkit_transformer.model import Writer, build
+from tests.strategies.test_data_parallel import replicate
 from tests.transformer.test_transformer_model import perturb, torchs_own
 
 POSITIONS = pytest.mark.parametrize("positions", ["sinusoidal", "learned", "rotary"])
@@ -209,6 +211,28 @@ def test_documents_beside_it_change_no_bit_of_a_packed_one(level, positions, dro
         assert not gradient[~second].any()
     for one, other in zip(*found, strict=True):
         assert torch.equal(one, other)
+
+
+class Next:
+    """The loss of the words that follow."""
+
+    def total(self, output, targets, rows):
+        return summed_cross_entropy(output, targets["ids"])
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_packed_rows_that_are_split_over_devices_have_the_gradient_of_all(tied):
+    model, ids, where = writer(tied=tied), ids_of(rows=2), packed()
+    inputs = {"input_ids": ids, "attention_mask": (where["document_ids"] > 0).long(), **where}
+    step, targets = StepModule(model, Next(), HeadSpec(level="next", size=50)), {"ids": ids}
+    found = []
+    for module in (step, SplitAndSum(step, [torch.device("cpu")] * 2, replicate)):
+        total = module(inputs, targets)
+        total.sum().backward()
+        found.append([total, *(each.grad for each in model.parameters())])
+        model.zero_grad()
+    for whole, split in zip(*found, strict=True):
+        assert (whole - split).norm() < 1e-12 * whole.norm().clamp(min=1)
 
 
 def test_every_parameter_gets_a_gradient():

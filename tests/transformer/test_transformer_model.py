@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import pytest
 import torch
@@ -120,6 +121,23 @@ def test_padding_changes_nothing(positions, norm, pooling):
 
 def test_a_head_for_tokens_gives_logits_for_each_token():
     assert small(head=HeadSpec(size=9, level="token"))(*texts()).shape == (3, 7, 9)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_words_are_scored_at_the_places_that_are_named(tied):
+    model = small(head=HeadSpec(level="vocabulary", size=50, over="masked"), tied=tied)
+    (ids, mask), places = texts(), torch.tensor([[6, 0, 3], [2, 0, 0], [0, 0, 0]])
+    assert model.inputs == ("input_ids", "attention_mask", "masked")
+    hidden = model.encoder(model.embedding(ids), View(mask_BTS=mask.bool()[:, None]))
+    table = model.embedding.tokens.weight if tied else model.output.table
+    logits = model(ids, mask, places).logits()
+    for row, slot in product(range(3), range(3)):
+        expected = table @ hidden[row, places[row, slot]]
+        assert torch.allclose(logits[row, slot], expected, rtol=0, atol=1e-12)
+    logits.square().sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    alone = model(ids[1:2, :3], mask[1:2, :3], places[1:2]).logits()
+    assert torch.allclose(alone[0], logits[1], rtol=0, atol=1e-12)
 
 
 def test_the_order_of_words_matters():
