@@ -8,7 +8,7 @@ NlpkitError
 │   ├── BundleError            no run or bundle, a damaged one, or one of a newer format
 │   └── CheckpointError        a checkpoint is damaged, or of a newer format
 ├── RunError (RuntimeError)    the run failed: exit 1
-│   └── NonFiniteError         the loss or the gradient is no longer a number
+│   └── NonFiniteError         the loss, the gradient or a logit is no longer a number
 └── Interrupted                .run .signal: a signal ended it, after saving: exit 128 + signal
 """
 
@@ -133,7 +133,7 @@ class RunError(NlpkitError, RuntimeError):
 
 
 class NonFiniteError(RunError):
-    """The loss or the gradient norm of a step is infinite or not a number."""
+    """The loss or the gradient norm of a step, or a logit, is infinite or not a number."""
 
 
 class Interrupted(NlpkitError):

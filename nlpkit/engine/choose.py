@@ -48,7 +48,10 @@ def best(scores: np.ndarray, count: int) -> np.ndarray:
 
 
 def kept(logits: np.ndarray, settings: Settings) -> np.ndarray:
-    """The ids that `top_k`, and then `top_p`, leave of a row of logits; rising."""
+    """The ids that `top_k`, and then `top_p`, leave of a row of logits; rising.
+
+    Temperature comes first. Exponentials and sums are of float32 and float64, as in `log_sum`.
+    """
     ids = best(logits, settings.top_k or len(logits))
     if settings.top_p is None:
         return ids
@@ -84,7 +87,7 @@ def drawn(logits: np.ndarray, settings: Settings, seed: int, place: int) -> int:
         noise = -np.log(-np.log1p(-_chances(ids[places], seed, place)))
         return np.asarray(falls[places].astype(np.float64) / settings.temperature + noise)
 
-    places = np.flatnonzero(bounds >= exact(bounds.argmax(keepdims=True)) - _SLACK)
+    places = np.flatnonzero(bounds >= exact(np.array([bounds.argmax()])) - _SLACK)
     return int(ids[places[exact(places).argmax()]])
 
 

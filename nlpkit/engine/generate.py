@@ -105,7 +105,7 @@ def generating(
     *,
     end: Collection[int] = (),
     vocabulary: int | None = None,
-    text: Callable[[Sequence[int]], str] | None = None,
+    text: Callable[[list[int]], str] | None = None,
     graph: str = "model",
     stopped: Callable[[int], bool] | None = None,
 ) -> Iterator[Progress]:

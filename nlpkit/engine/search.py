@@ -64,7 +64,7 @@ class Rules:
         settings: Settings,
         end: Collection[int],
         vocabulary: int | None,
-        text: Callable[[Sequence[int]], str] | None,
+        text: Callable[[list[int]], str] | None,
     ) -> None:
         if settings.stop and not text:
             raise InputError("stop words need a tokenizer that gives texts back; remove stop")
@@ -73,7 +73,7 @@ class Rules:
         # Each token has a byte of the word at least; one more, for the first may lose its blank.
         self._tail = max((len(word.encode()) + 1 for word in settings.stop), default=0)
 
-    def complete(self, ids: Sequence[int]) -> bool:
+    def complete(self, ids: list[int]) -> bool:
         """Whether the last token ends a text, or a stop word."""
         return ids[-1] in self.end or (self._stops(ids[-self._tail :]) and self._stops(ids))
 
@@ -84,7 +84,7 @@ class Rules:
         text = before(self._text(own), self.settings.stop)
         return Written(own, text, total / len(ids), complete)
 
-    def _stops(self, ids: Sequence[int]) -> bool:
+    def _stops(self, ids: list[int]) -> bool:
         if not self.settings.stop:
             return False
         text = self._text(ids)
