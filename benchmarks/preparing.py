@@ -27,9 +27,10 @@ from tokenizers import Tokenizer
 
 from benchmarks.page import processor, put, table
 from nlpkit.cli.render import Terminal
-from nlpkit.data.encode import Encoder, vocabulary_of
+from nlpkit.data.encode import Encoder
 from nlpkit.data.rows import BadRows, scan
 from nlpkit.data.store import StoreWriter
+from nlpkit.data.vocabulary import vocabulary_of
 from nlpkit_data.config import FilesConfig
 from nlpkit_data.files import Files
 from nlpkit_tasks.sequence.config import SequenceConfig

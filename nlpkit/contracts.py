@@ -75,10 +75,16 @@ class Windows:
 class Pieces:
     """A text of any length is encoded whole, and `Codec.samples` makes its pieces: nothing is lost.
 
-    In prediction, where a row is one sample, an end of a text that is too long is cut off as usual.
+    What looks like a special token in it is text, and the tokenizer puts none round it (the part
+    has special=False). In prediction, where a row is one sample, an end of it is cut off as usual.
+
+    Attributes:
+        keep: The end that is kept then.
+        roles: Special tokens that stand for themselves then, by role: ("mask",).
     """
 
     keep: Literal["start", "end"] = "end"
+    roles: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,10 +160,28 @@ class HeadSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Vocabulary:
-    """What is to be known of a tokenizer: how many ids, and the longest input in tokens."""
+    """What is to be known of a tokenizer.
+
+    Attributes:
+        size: How many ids it has.
+        max_length: The longest input, in tokens.
+        special: The ids of special tokens by role (pad, unk, mask, bos, eos, sep, cls), where it
+            has such a one. Two roles may share an id: what is padding only a mask says.
+        tokenizer: The `tokenizers.Tokenizer`, for the way back; a model may be built without.
+    """
 
     size: int
     max_length: int
+    special: Mapping[str, int] = field(default_factory=dict)
+    tokenizer: Any = field(default=None, compare=False, repr=False)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """What ids stand for, without special tokens."""
+        return str(self.tokenizer.decode(list(ids)))
+
+    def token(self, id: int) -> str:
+        """A token as the tokenizer has it: `##ing`, `Ġthe`; "" for an id that none has."""
+        return self.tokenizer.id_to_token(id) or ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,11 +263,13 @@ class Task:
             of two columns, and texts that are encoded apart are two parts.
         reads: All columns that it reads, None: any. Of rows in memory no other ones are stored.
         words: Whether a text may also be given as a list of its words.
+        longest: The characters of a text at most, with its targets; more are an open quote mostly.
     """
 
     columns: Mapping[str, Sequence[str]]
     reads: Sequence[str] | None = None
     words: bool = False
+    longest: int = 2_000_000
 
     def texts(self, row: Row, *, targets: bool) -> Mapping[str, TextInput]:
         """The texts of a row by part; with targets also the parts that prediction lacks.
@@ -273,7 +299,8 @@ class Codec:
         head: The head that a model needs.
         parts: How each part of `Task.texts` is tokenized.
         inputs: The axes of each input that `collate` gives; in prediction it may leave some to
-            `predict`.
+            `predict`. Packed rows have `document_ids` and `position_ids` [rows, tokens] beside.
+        pack: Whether consecutive samples for training are joined while they fit into one input.
         labels: How many training rows each label has; {} for a task without labels.
         ranked: The field of a prediction that `top_k` takes: values by label. "" for none.
     """
@@ -284,6 +311,7 @@ class Codec:
         "input_ids": ("rows", "tokens"),
         "attention_mask": ("rows", "tokens"),
     }
+    pack: bool = False
     labels: Mapping[str, int] = {}
     ranked: str = ""
 
@@ -301,6 +329,17 @@ class Codec:
         Raises:
             DataError: The row cannot be used.
         """
+        raise NotImplementedError
+
+    def samples(self, example: Example, use: Use) -> Iterable[Example]:
+        """What a row becomes in training and evaluation: with a part in `Pieces` several samples.
+
+        Nothing is predicted of rows in an evaluation then.
+        """
+        return [example]
+
+    def joined(self, examples: Sequence[Example]) -> Example:
+        """Samples, or a single one, in one row of the inputs, where none sees another: `pack`."""
         raise NotImplementedError
 
     def lengths(self, example: Example) -> Sequence[tuple[int, ...]]:

@@ -154,7 +154,11 @@ def write_description(
             "schema": prepared.schema,
             "model": {**_described(config.model, "model", host), "inputs": inputs},
             "tokenizer": {"name": config.tokenizer.name, "max_length": config.tokenizer.max_length},
-            "vocabulary": asdict(codec.vocabulary),
+            "vocabulary": {
+                "size": codec.vocabulary.size,
+                "max_length": codec.vocabulary.max_length,
+                "special": dict(codec.vocabulary.special),
+            },
             "head": asdict(codec.head),
             "graphs": {name: asdict(graph.spec) for name, graph in graphs.items()},
             "precision": config.precision,
@@ -269,6 +273,9 @@ def _check(bundle: Bundle) -> None:
         raise TypeError("a label stands twice among the labels")
     if not all(map(_is_size, sizes)):
         raise TypeError(f"a size is no whole number from 1 to {_LARGEST:,}")
+    ids = bundle.vocabulary.special.values()
+    if not all(isinstance(id, int) and 0 <= id < bundle.vocabulary.size for id in ids):
+        raise TypeError("a special token has no id of the vocabulary")
 
 
 def _check_graphs(bundle: Bundle) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from heapq import nlargest
 from itertools import chain, islice
 from numbers import Integral
@@ -66,7 +67,8 @@ class Model:
         self.tokenizer = _tokenizer(bundle)
         try:
             with blaming(""):
-                self.codec: Codec = self.task.codec(bundle.schema, bundle.vocabulary)
+                vocabulary = replace(bundle.vocabulary, tokenizer=self.tokenizer)
+                self.codec: Codec = self.task.codec(bundle.schema, vocabulary)
                 head: object = self.codec.head
         except PluginError as error:
             head = error
@@ -192,7 +194,11 @@ class Model:
     def batch(self, texts: Iterable[Text | Row], *, targets: bool = False) -> Batch:
         """The texts as the model takes them; with the targets that rows have."""
         rows = _all(self._usable(text, f"text {number}") for number, text in enumerate(texts))
-        return self._collated(_all(self.examples(rows, "evaluate" if targets else "predict")))
+        if not targets:
+            return self._collated(_all(self.examples(rows)))
+        found = _all(self.examples(rows, "evaluate"))
+        samples = (self.codec.samples(each, "evaluate") for each in found)
+        return self._collated([*chain.from_iterable(samples)])
 
     def examples(self, rows: Iterable[Row], use: Use = "predict") -> Iterator[Example | DataError]:
         """The examples of rows, or why one has none."""

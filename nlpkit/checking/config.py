@@ -23,13 +23,14 @@ from nlpkit.checking.quality import Quality, TextFacts
 from nlpkit.checkpoint.backup import backup_of
 from nlpkit.cli.render import Terminal
 from nlpkit.config.load import load_config
-from nlpkit.config.resolve import build, called, chosen, monitor_of, resolve
+from nlpkit.config.resolve import build, called, check_model, chosen, monitor_of, resolve
 from nlpkit.config.schema import Config, Secret, dotted
 from nlpkit.contracts import Row
-from nlpkit.data.encode import fitted, vocabulary_of
+from nlpkit.data.encode import fitted
 from nlpkit.data.memory import on_files, write_splits
-from nlpkit.data.prepare import Texts, locations
+from nlpkit.data.prepare import Texts, locations, roles_of
 from nlpkit.data.rows import BadRows, Rows, remarks, scan, split_off
+from nlpkit.data.vocabulary import USUAL, vocabulary_of
 from nlpkit.environment import runs_folder
 from nlpkit.errors import ConfigError, DataError, InputError, NlpkitError, Problem
 from nlpkit.plugin.host import IMPORTS, Host, load
@@ -312,7 +313,9 @@ class _Data:
             return
         found = self._tokenizer(splits["train"])
         tokenizer = found or _stand_in()
-        codec = self.task.codec(schema, vocabulary_of(tokenizer, self.config.tokenizer.max_length))
+        longest = self.config.tokenizer.max_length
+        roles = roles_of(self.config, self.host) if found else {}
+        codec = self.task.codec(schema, vocabulary_of(tokenizer, longest, roles))
         for part in codec.parts.values():  # windows may be too short
             fitted(tokenizer, part, codec.vocabulary.max_length)
         self.findings.labels = len(codec.labels)
@@ -331,6 +334,7 @@ class _Data:
         if not trains_elsewhere(self.config, self.host):
             self.findings.problems += disk_problems(self.config, tokens=quality.bytes)
         monitor_of(self.config, codec)
+        check_model(self.config, self.host, codec)
 
     def _check_ids(self, tokenizer: Tokenizer) -> None:
         record = cast("ModelRecord", self.host.entry("model", self.config.model.name).record)
@@ -363,6 +367,7 @@ def _stand_in() -> Tokenizer:
     """One token a word: the task sees tokens with their places where there is no tokenizer."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
-    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    words = {names[0]: id for id, names in enumerate(USUAL.values())}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token=USUAL["unk"][0]))
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     return tokenizer

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from nlpkit.checking.copies import Copies
 from nlpkit.checking.counts import TokenCounts, lacks_capitals
-from nlpkit.contracts import Windows
+from nlpkit.contracts import Pieces, Windows
 from nlpkit.data.encode import Encoder, overlap, windows_of_length
 from nlpkit.errors import DataError, Problem, shorten
 
@@ -214,7 +214,7 @@ class Quality:
         """Tokens that a store holds of a text, about, and whether an end is cut off."""
         longest = part.max_length or self._codec.vocabulary.max_length
         if not isinstance(part.long, Windows):
-            return length, length > longest
+            return length, length > longest and not isinstance(part.long, Pieces)
         windows = windows_of_length(part.long, length, special=special, max_length=longest)
         kept = min(windows, part.long.most or windows)
         self._windows += kept

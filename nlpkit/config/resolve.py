@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nlpkit.config.schema import KeyPath
     from nlpkit.contracts import Codec, Objective, Resolution
     from nlpkit.plugin.host import Host
-    from nlpkit.plugin.records import ModelRecord, StrategyRecord
+    from nlpkit.plugin.records import ModelRecord, StrategyRecord, TaskRecord
 
 C = TypeVar("C", bound=Component)
 
@@ -31,6 +31,8 @@ _SHAPES = {
     "exporter": (Exporter, "it has export(graphs, out), and open(path) gives functions by graph"),
 }
 """What components are, where those of version 0.1 were not, and what changed."""
+_MOVED = ("encode", "collate", "decode")
+"""What a task had in version 0.1, and its codec has now."""
 
 KINDS = {
     "task": "task",
@@ -141,11 +143,13 @@ def build(component: Component, kind: str, host: Host, *args: Any, **kwargs: Any
     """The object that a resolved component's record builds from its options and the arguments."""
     built = called("target", component, kind, host, *args, **kwargs)
     shape, change = _SHAPES.get(kind, (object, ""))
-    if not isinstance(built, shape):
+    moved = [name for name in _MOVED if isinstance(built, Task) and hasattr(built, name)]
+    if moved or not isinstance(built, shape):
+        why = f", for it has {' and '.join(moved)} itself" if moved else ""
         raise PluginError(
             f'{kind} "{component.name}": {type(built).__name__} is no nlpkit.contracts.'
-            f'{shape.__name__}. Since nlpkit 0.2 each {kind} is one: {change}; "From 0.1 to 0.2" '
-            "in docs/plugins.md says how to port it, and nlpkit-sdk==0.1.* takes it as it is"
+            f'{shape.__name__}{why}. Since nlpkit 0.2 each {kind} is one: {change}; "From 0.1 to '
+            '0.2" in docs/plugins.md says how to port it, and nlpkit-sdk==0.1.* takes it as it is'
         )
     return built
 
@@ -282,17 +286,20 @@ class _Resolver:
 
     def _tokenizer(self, model: Component, resolution: Resolution | None) -> Any:
         tokenizer = self.config.tokenizer
-        pretrained = model.options.get("pretrained")
+        pretrained, writes = model.options.get("pretrained"), self._writes()
         if not tokenizer.name:
-            name = "pretrained" if pretrained else "wordpiece"
+            name = "pretrained" if pretrained else "bpe" if writes else "wordpiece"
             tokenizer = tokenizer.model_copy(update={"name": name})
-        if pretrained and tokenizer.options.get("pretrained") is None:
+        implied = {"pretrained": pretrained} if pretrained else {}
+        implied |= {"lowercase": False} if writes else {}
+        missing = {key for key in implied if tokenizer.options.get(key) is None}
+        if missing:
             try:
                 options_class = _options_class("tokenizer", tokenizer.name, self.host)
             except PluginError:
                 options_class = None  # `_component` names it
-            if options_class is not None and "pretrained" in options_class.model_fields:
-                tokenizer = tokenizer.model_copy(update={"pretrained": pretrained})
+            known = missing & (options_class.model_fields.keys() if options_class else set())
+            tokenizer = tokenizer.model_copy(update={key: implied[key] for key in known})
         limit = resolution.max_length if resolution else None
         if limit is not None and tokenizer.max_length > limit:
             if "max_length" in self.config.tokenizer.model_fields_set:
@@ -300,6 +307,13 @@ class _Resolver:
                 self._complain(("tokenizer", "max_length"), message, f"set it to {limit} or less")
             tokenizer = tokenizer.model_copy(update={"max_length": limit})
         return self._component(("tokenizer",), tokenizer)
+
+    def _writes(self) -> bool:
+        try:
+            record = cast("TaskRecord", self.host.entry("task", self.config.task.name).record)
+        except PluginError:
+            return False  # `_component` names it
+        return record.writes
 
     def _train(self, resolution: Resolution | None) -> TrainConfig:
         if self.config.train.learning_rate is not None:
@@ -349,3 +363,23 @@ def monitor_of(config: Config, codec: Codec) -> tuple[str, str]:
         message = f'"{name}" is no value of task "{config.task.name}"'
         raise ConfigError([Problem(key="eval.monitor", message=message, remedy=remedy)])
     return name, better[name]
+
+
+def check_model(config: Config, host: Host, codec: Codec) -> None:
+    """Raises ConfigError where a resolved config's model cannot do what the task wants of it."""
+    name, level = config.model.name, codec.head.level
+    record = cast("ModelRecord", host.entry("model", name).record)
+    models = [cast("ModelRecord", each.record) for each in host.entries("model")]
+    if level not in record.levels:
+        able = [each.name for each in models if level in each.levels]
+        message = f'"{name}" gives no outputs of the level "{level}", which task '
+        message += f'"{config.task.name}" wants'
+        key, remedy = "model", "take one that does"
+    elif codec.pack and not record.documents:
+        able = [each.name for each in models if level in each.levels and each.documents]
+        message = f'"{name}" does not keep the texts that share a row apart'
+        key, remedy = "task.pack", "set it to false, or take a model that does"
+    else:
+        return
+    remedy += f": {', '.join(able) or 'none that is installed'}"
+    raise ConfigError([Problem(key=key, message=message, remedy=remedy)])

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cached_property
 from itertools import chain, groupby, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tokenizers import Tokenizer
 
-from nlpkit.contracts import Vocabulary, Windows
+from nlpkit.contracts import Pieces, Windows
+from nlpkit.data.longtext import LONG, LongText, tokens_of
 from nlpkit.data.rows import characters
 from nlpkit.errors import ConfigError, DataError, PluginError, Problem
 from nlpkit.plugin.imports import blaming
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
     from concurrent.futures import Future
 
     from tokenizers import Encoding
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from nlpkit.data.store import StoreWriter
 
     Texts = Mapping[str, TextInput]
+    Tokens = Encoding | LongText
 
 _CHUNK = 500  # rows; enough for the tokenizer's threads, little memory
 _CHARACTERS = 1 << 19  # of a chunk; a token takes a hundred bytes of memory, a truncated one too
@@ -69,18 +73,33 @@ class Encoder:
         self, task: Task, codec: Codec, tokenizer: Tokenizer, *, whole: bool = False
     ) -> None:
         self.task, self.codec = task, codec
-        longest = codec.vocabulary.max_length
-        self._parts = [
-            (name, replace(part, needs="words"), fitted(tokenizer, None, longest))
-            if whole
-            else (name, part, fitted(tokenizer, part, longest))
-            for name, part in codec.parts.items()
-        ]
+        self._tokenizer, self._whole = tokenizer, whole
+        self._predicted = [self._part(*each, "predict") for each in codec.parts.items()]
+
+    def _parts(self, use: Use) -> Sequence[tuple[str, Part, Tokenizer]]:
+        """The parts by name, and what tokenizes each for a use."""
+        return self._predicted if use == "predict" else self._learned
+
+    @cached_property
+    def _learned(self) -> Sequence[tuple[str, Part, Tokenizer]]:
+        if not in_pieces(self.codec):
+            return self._predicted
+        return [self._part(*each, "train") for each in self.codec.parts.items()]
+
+    def _part(self, name: str, part: Part, use: Use) -> tuple[str, Part, Tokenizer]:
+        pieces, vocabulary = isinstance(part.long, Pieces), self.codec.vocabulary
+        uncut = self._whole or (pieces and use != "predict")
+        own = fitted(self._tokenizer, None if uncut else part, vocabulary.max_length)
+        if isinstance(part.long, Pieces):
+            ids = [] if uncut else [vocabulary.special.get(role, -1) for role in part.long.roles]
+            own = _as_text(own, {own.id_to_token(id) or "" for id in ids if id >= 0})
+        needs = "words" if self._whole or (pieces and not uncut) else part.needs
+        return name, replace(part, needs=needs), own
 
     @property
     def in_windows(self) -> bool:
         """Whether texts that are too long come in windows."""
-        return any(isinstance(part.long, Windows) for _, part, _ in self._parts)
+        return any(isinstance(part.long, Windows) for part in self.codec.parts.values())
 
     def encoded(self, rows: Iterable[Row], use: Use) -> Iterator[Encoded]:
         """The rows in their order, in constant memory."""
@@ -89,24 +108,32 @@ class Encoder:
     def write(
         self, rows: Iterable[Row], use: Use, writer: StoreWriter, bad: BadRows, bar: Bar
     ) -> int:
-        """Appends rows to a store; those that cannot be used go to `bad`.
+        """Appends the samples of rows to a store; rows that cannot be used go to `bad`.
 
         Returns:
             How many of the written rows were cut.
         """
         lost = 0
-        for chunk in self._in_chunks(rows, use):
-            for row, _, _, example, cut in chunk:
-                if isinstance(example, DataError):
-                    bad.add(example, row)
-                else:
-                    writer.append(example, row.address, self.codec.lengths(example))
-                    lost += cut
-            bar.advance(len(chunk))
+
+        def samples() -> Iterator[tuple[Example, str]]:
+            nonlocal lost
+            for chunk in self._in_chunks(rows, use):
+                for row, _, _, example, cut in chunk:
+                    if isinstance(example, DataError):
+                        bad.add(example, row)
+                    else:
+                        for sample in self.codec.samples(example, use):
+                            yield sample, row.address
+                        lost += cut
+                bar.advance(len(chunk))
+
+        packs = self.codec.pack and use == "train"
+        for example, address in packed(self.codec, samples()) if packs else samples():
+            writer.append(example, address, self.codec.lengths(example))
         return lost
 
     def _in_chunks(self, rows: Iterable[Row], use: Use) -> Iterator[list[Encoded]]:
-        for chunk, tokens in self._ahead(self._chunks(rows, use)):
+        for chunk, tokens in self._ahead(self._chunks(rows, use), use):
             rest = iter(tokens)
             yield [
                 Encoded(row, {}, {}, texts)
@@ -115,13 +142,11 @@ class Encoder:
                 for row, texts in chunk
             ]
 
-    def _encoded(
-        self, row: Row, texts: Texts, tokens: Sequence[Encoding | str], use: Use
-    ) -> Encoded:
+    def _encoded(self, row: Row, texts: Texts, tokens: Sequence[Tokens | str], use: Use) -> Encoded:
         encodings: dict[str, Any] = {}
         lost = False
         try:
-            parts = (each for each in self._parts if each[0] in texts)
+            parts = (each for each in self._parts(use) if each[0] in texts)
             for (name, part, _), encoding in zip(parts, tokens, strict=True):
                 if isinstance(encoding, str):
                     problem = f"is no text for the tokenizer, which fails: {encoding}"
@@ -157,16 +182,16 @@ class Encoder:
         if chunk:
             yield chunk
 
-    def _ahead(self, chunks: Iterator[Any]) -> Iterator[tuple[Any, Iterable[Any]]]:
+    def _ahead(self, chunks: Iterator[Any], use: Use) -> Iterator[tuple[Any, Iterable[Any]]]:
         """Chunks and their tokens, while threads make those of the next ones."""
         first = list(islice(chunks, 2))
         if len(first) < 2:  # nothing to do meanwhile
-            yield from ((chunk, self._tokenized(chunk)) for chunk in first)
+            yield from ((chunk, self._tokenized(chunk, use)) for chunk in first)
             return
         waiting: deque[tuple[Any, Future[Any]]] = deque()
         with ThreadPoolExecutor(max_workers=_AHEAD) as threads:
             for chunk in chain(first, chunks):
-                waiting.append((chunk, threads.submit(self._tokenized, chunk)))
+                waiting.append((chunk, threads.submit(self._tokenized, chunk, use)))
                 if len(waiting) > _AHEAD:
                     done, tokens = waiting.popleft()
                     yield done, tokens.result()
@@ -174,24 +199,76 @@ class Encoder:
                 yield done, tokens.result()
 
     def _tokenized(
-        self, chunk: Sequence[tuple[Row, Texts | DataError]]
-    ) -> Iterable[tuple[Encoding | str, ...]]:
+        self, chunk: Sequence[tuple[Row, Texts | DataError]], use: Use
+    ) -> Iterable[tuple[Tokens | str, ...]]:
         """For each row that has texts the tokens by part, or how the tokenizer fails."""
         texts = [texts for _, texts in chunk if not isinstance(texts, DataError)]
         return zip(
             *(
                 _tokens(tokenizer, part, [each[name] for each in texts])
-                for name, part, tokenizer in self._parts
+                for name, part, tokenizer in self._parts(use)
                 if texts and name in texts[0]
             ),
             strict=True,
         )
 
 
-def _tokens(tokenizer: Tokenizer, part: Part, texts: Sequence[TextInput]) -> list[Encoding | str]:
+def packed(codec: Codec, samples: Iterable[tuple[Example, str]]) -> Iterator[tuple[Example, str]]:
+    """Consecutive samples and their addresses, joined while they fit into the longest input.
+
+    The order stays, and memory holds those of one row: greedy, so no sample is divided.
+    """
+    group: list[Example] = []
+    addresses: list[str] = []
+    length = 0
+    for sample, address in samples:
+        tokens = sum(map(sum, codec.lengths(sample)))
+        if group and length + tokens > codec.vocabulary.max_length:
+            yield codec.joined(group), _span(addresses)
+            group, addresses, length = [], [], 0
+        group.append(sample)
+        addresses.append(address)
+        length += tokens
+    if group:
+        yield codec.joined(group), _span(addresses)
+
+
+def _span(addresses: Sequence[str]) -> str:
+    """From the first to the last: `a.txt:12-40`, or `a.txt:12` where they are one."""
+    first, last = addresses[0], addresses[-1]
+    if first == last:
+        return first
+    file, _, line = last.rpartition(":")
+    return f"{first}-{line}" if file and first.startswith(f"{file}:") else f"{first} to {last}"
+
+
+def in_pieces(codec: Codec) -> bool:
+    """Whether a row may become several samples, of which none is predicted in an evaluation."""
+    return any(isinstance(part.long, Pieces) for part in codec.parts.values())
+
+
+def _as_text(tokenizer: Tokenizer, marks: Set[str]) -> Tokenizer:
+    """A tokenizer for which what looks like a special token is text, but for those of `marks`.
+
+    A mark takes the blank before it where tokens begin with theirs: so does what stands there.
+    """
+    stored = json.loads(tokenizer.to_str())
+    own_blanks = (stored["pre_tokenizer"] or {}).get("type") == "ByteLevel"
+    for token in stored["added_tokens"]:
+        if token["content"] in marks:
+            token |= {"special": False, "lstrip": token["lstrip"] or own_blanks}
+    own = Tokenizer.from_str(json.dumps(stored))
+    own.encode_special_tokens = True
+    return own
+
+
+def _tokens(tokenizer: Tokenizer, part: Part, texts: Sequence[TextInput]) -> list[Tokens | str]:
     """The tokens of texts; of one that it fails on, for a regex of it panics say, why."""
-    found: list[Encoding | str] = []
-    for kind, group in groupby(texts, type):
+    found: list[Tokens | str] = []
+    uncut = isinstance(part.long, Pieces) and tokenizer.truncation is None
+    for kind, group in groupby(
+        texts, lambda text: LongText if uncut and len(text) > LONG else type(text)
+    ):
         # of pairs, the fast one forgets which text a token is of, where no template says it
         fast = part.needs == "ids" and kind is not tuple
         encode = tokenizer.encode_batch_fast if fast else tokenizer.encode_batch
@@ -199,7 +276,10 @@ def _tokens(tokenizer: Tokenizer, part: Part, texts: Sequence[TextInput]) -> lis
         options = {"is_pretokenized": kind is list, "add_special_tokens": part.special}
         try:
             with blaming(""):
-                found += encode(alike, **options)
+                if kind is LongText:
+                    found += [tokens_of(tokenizer, str(text)) for text in alike]
+                else:
+                    found += encode(alike, **options)
         except PluginError as error:
             if len(alike) == 1:
                 return [*found, str(error)]
@@ -249,8 +329,3 @@ def windows_of_length(windows: Windows, length: int, *, special: int, max_length
     """How many windows a text makes that has `length` tokens, `special` ones of them special."""
     fresh = max(1, max_length - special - overlap(windows, max_length))  # of a further window
     return 1 + max(0, -(-(length - max_length) // fresh))
-
-
-def vocabulary_of(tokenizer: Tokenizer, max_length: int) -> Vocabulary:
-    """What is to be known of a tokenizer."""
-    return Vocabulary(size=max(tokenizer.get_vocab().values()) + 1, max_length=max_length)

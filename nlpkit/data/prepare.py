@@ -16,12 +16,14 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import numpy as np
 from tokenizers import Tokenizer
 
-from nlpkit.config.resolve import build
+from nlpkit.config.resolve import build, called, check_model
 from nlpkit.config.schema import revealed
 from nlpkit.data import recipe
-from nlpkit.data.encode import Encoder, fitted, vocabulary_of
+from nlpkit.data.encode import Encoder, fitted
+from nlpkit.data.longtext import parted
 from nlpkit.data.rows import BadRows, Rows, remarks, scan, split_off
 from nlpkit.data.store import StoreWriter, TokenStore, write_synced
+from nlpkit.data.vocabulary import vocabulary_of
 from nlpkit.environment import cache_folder
 from nlpkit.errors import DataError, InputError, RunError
 from nlpkit.secrets import shown
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from nlpkit.cli.render import Terminal
     from nlpkit.config.schema import Config
     from nlpkit.contracts import Codec, Source, Task, Use
+    from nlpkit.data.vocabulary import Roles
     from nlpkit.plugin.host import Host
     from nlpkit.plugin.records import TokenizerRecord
 
@@ -51,10 +54,10 @@ class Prepared:
         tokenizer_path: The tokenizer.json; it truncates, and does not pad.
         stores: The examples of "train" and, where there are such rows, "validation" and "test".
         recipe: All that they depend on, by dotted key.
-        report: `rows`, `tokens` and `truncated` (a share of the rows) by split, and for a windowed
-            task `windows` (of a row, the mean) and `windowed` (the share of rows with more than
-            one); `rejected`, how many rows, and `problems`, what was wrong with them; `remarks`,
-            what is odd about the locations.
+        report: `rows`, `tokens` and `truncated` (a share of the rows) by split; where they are not
+            as many as the rows, `samples`; for a windowed task `windows` (of a row, the mean) and
+            `windowed` (the share of rows with more than one); `rejected`, how many rows, and
+            `problems`, what was wrong with them; `remarks`, what is odd about the locations.
         starts: What the addresses of rows begin with now, by split of the config.
         moves: What they began with when the rows were tokenized, and what they begin with now.
     """
@@ -109,7 +112,8 @@ class Prepared:
         """The codec of the task that the folder was prepared for."""
         task: Task = build(config.task, "task", host)
         tokenizer = Tokenizer.from_file(str(self.tokenizer_path))
-        return task.codec(self.schema, vocabulary_of(tokenizer, config.tokenizer.max_length))
+        longest, roles = config.tokenizer.max_length, self.recipe.get(recipe.ROLES, {})
+        return task.codec(self.schema, vocabulary_of(tokenizer, longest, roles))
 
     def write_rejected(self, folder: Path) -> None:
         """Writes the quarantined rows, if there are any, into a folder."""
@@ -197,7 +201,8 @@ class _Preparation:
         record = cast("TokenizerRecord", host.entry("tokenizer", config.tokenizer.name).record)
         self.tokenizer = None if record.trained else self._tokenizer(None)
         text = self.tokenizer.to_str() if self.tokenizer else None
-        self.recipe = recipe.recipe(config, host, fingerprints, text)
+        self.roles = roles_of(config, host)
+        self.recipe = recipe.recipe(config, host, fingerprints, text, self.roles)
         self.starts = {
             split: _start(self.source, location) for split, location in self.locations.items()
         }
@@ -222,7 +227,8 @@ class _Preparation:
             _write_json(folder / "schema.json", schema)
             tokenizer = self.tokenizer or self._tokenizer(Texts(self.task, splits["train"]))
             longest = self.config.tokenizer.max_length
-            codec = self.task.codec(schema, vocabulary_of(tokenizer, longest))
+            codec = self.task.codec(schema, vocabulary_of(tokenizer, longest, self.roles))
+            check_model(self.config, self.host, codec)
             stored = fitted(tokenizer, next(iter(codec.parts.values())), longest)
             write_synced(folder / "tokenizer.json", stored.to_str(pretty=True))
             report = self._encode(Encoder(self.task, codec, tokenizer), splits, folder, bad)
@@ -298,7 +304,7 @@ class _Preparation:
         total = sum(map(len, splits.values()))
         with self.terminal.bar("tokens", total, "rows") as bar:
             for split, rows in splits.items():
-                bad.first = None
+                bad.first, before = None, bad.count
                 start = self.starts.get(split, self.starts["train"])
                 use: Use = "train" if split == "train" else "evaluate"
                 with StoreWriter(folder / split, location=start) as writer:
@@ -306,10 +312,12 @@ class _Preparation:
                 if not writer.count:
                     bad.check(good=0)
                     raise self._unusable(split, bad)
-                store = TokenStore.open(folder / split)
-                report["rows"][split] = writer.count
+                store, usable = TokenStore.open(folder / split), len(rows) - (bad.count - before)
+                report["rows"][split] = usable
                 report["tokens"][split] = int(store.lengths.sum())
-                report["truncated"][split] = truncated / writer.count
+                report["truncated"][split] = truncated / usable
+                if len(store) != usable:
+                    report.setdefault("samples", {})[split] = len(store)
                 if encoder.in_windows:
                     windows = np.ones(1) if store.rows is None else store.rows
                     report.setdefault("windows", {})[split] = float(windows.mean())
@@ -317,6 +325,12 @@ class _Preparation:
         bad.check(good=sum(report["rows"].values()))
         odd = list(map(str, remarks(self.source)))
         return {**report, "rejected": bad.count, "problems": bad.summary(), "remarks": odd}
+
+
+def roles_of(config: Config, host: Host) -> Roles:
+    """What a resolved config's tokenizer says of special tokens beside its tokenizer.json."""
+    record = cast("TokenizerRecord", host.entry("tokenizer", config.tokenizer.name).record)
+    return called("roles", config.tokenizer, "tokenizer", host) if record.roles else {}
 
 
 def locations(config: Config, source: Source) -> dict[str, str]:
@@ -367,7 +381,7 @@ class Texts:
     def __iter__(self) -> Iterator[str]:
         for row in self.rows:
             for text in self.task.texts(row, targets=True).values():
-                yield from [text] if isinstance(text, str) else text
+                yield from parted(text) if isinstance(text, str) else text
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -17,14 +17,20 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from nlpkit.config.schema import Component, Config
+    from nlpkit.data.vocabulary import Roles
     from nlpkit.plugin.host import Host
 
 FORMAT = 1
+ROLES = "the tokenizer's special tokens"
 FILE = "recipe.json"
 
 
 def recipe(
-    config: Config, host: Host, fingerprints: Mapping[str, str], tokenizer: str | None
+    config: Config,
+    host: Host,
+    fingerprints: Mapping[str, str],
+    tokenizer: str | None,
+    roles: Roles,
 ) -> dict[str, Any]:
     """Everything that the tokens, the schema and the tokenizer depend on, by dotted key.
 
@@ -33,6 +39,7 @@ def recipe(
         host: Says where each component comes from.
         fingerprints: A hash of the rows at each location of the config, by split.
         tokenizer: The tokenizer.json of one that is not trained; None: it is trained on the rows.
+        roles: What its other files say of special tokens.
     """
     data, seen = config.data, dict[str, Any](format=FORMAT)
     seen |= {"nlpkit's version": __version__, "tokenizers' version": version("tokenizers")}
@@ -46,6 +53,7 @@ def recipe(
         seen |= _component("tokenizer", config.tokenizer, "tokenizer", host)
     else:
         seen["tokenizer"] = _sha256(tokenizer.encode())
+    seen |= {ROLES: dict(roles)} if roles else {}
     return {**seen, "tokenizer.max_length": config.tokenizer.max_length}
 
 

@@ -18,7 +18,7 @@ from uuid import UUID
 
 import numpy as np
 
-from nlpkit.contracts import Row
+from nlpkit.contracts import Row, Task
 from nlpkit.data import classes
 from nlpkit.data.plan import hashes
 from nlpkit.errors import DataError, InputError, closest, column_name
@@ -26,7 +26,7 @@ from nlpkit.errors import DataError, InputError, closest, column_name
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from nlpkit.contracts import Source, Task, TextInput
+    from nlpkit.contracts import Source, TextInput
     from nlpkit.errors import Problem
 
 Policy = Literal["error", "skip", "quarantine"]
@@ -34,7 +34,6 @@ Policy = Literal["error", "skip", "quarantine"]
 _SPLIT = 3  # keeps the hashes of the split apart from those of the plan
 _KINDS = 100  # of problems that are remembered; messages may differ from row to row
 _DIGITS = 300  # of a whole number; a float has no more either
-_LONGEST = 2_000_000  # characters of a text: tokenizing takes 170 bytes for each
 _TIMES = datetime.date | datetime.time | datetime.timedelta | np.datetime64 | np.timedelta64
 
 
@@ -112,13 +111,13 @@ def texts_of(task: Task, row: Row, *, targets: bool) -> Mapping[str, TextInput]:
     Raises:
         DataError: One is missing, empty, or so long that its tokens could fill the memory.
     """
-    texts = task.texts(row, targets=targets)
+    texts, most = task.texts(row, targets=targets), task.longest if targets else Task.longest
     for text in texts.values():
-        if (count := characters(text)) > _LONGEST:
+        if (count := characters(text)) > most:
             raise DataError(
                 row.address,
                 problem=f"the text has {count:,} characters; is a quote open?",
-                remedy=f"{_LONGEST:,} are the most; cut it",
+                remedy=f"{most:,} are the most; cut it",
             )
     return texts
 

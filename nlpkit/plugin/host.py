@@ -38,7 +38,7 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 _IMPORT_STRING = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 HEAVY = {"numpy", "pandas", "pyarrow", "pydantic", "ray", "tensorflow", "torch", "transformers"}
 """Modules that a plugin imports where they are used: all plugins are imported at every start."""
-IMPORTS = ("target", "config", "objective", "resolve", "check")
+IMPORTS = ("target", "config", "objective", "resolve", "check", "roles")
 """The fields of records that hold import strings; all but `target` may be empty."""
 
 

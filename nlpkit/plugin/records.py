@@ -45,12 +45,15 @@ class TokenizerRecord(Record):
         trained: Whether it learns from the training texts; otherwise `texts` is None.
         check: Import string, or ""; `check(options)` gives the `nlpkit.Problem`s of what it reads,
             for `nlpkit check` and before training.
+        roles: Import string, or ""; `roles(options)` gives its special tokens (or their ids) by
+            role, as `contracts.Vocabulary` has them, where a tokenizer.json would not tell.
     """
 
     kind: ClassVar[str] = "tokenizer"
 
     trained: bool = True
     check: str = ""
+    roles: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,11 +62,14 @@ class TaskRecord(Record):
 
     Attributes:
         objective: Import string; `objective(options, schema)` gives a `contracts.Objective`.
+        writes: Whether it writes text, so that tokens have to give it back: its tokenizer is `bpe`
+            by default, and whichever it is keeps capitals by default.
     """
 
     kind: ClassVar[str] = "task"
 
     objective: str = ""
+    writes: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

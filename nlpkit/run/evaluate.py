@@ -17,6 +17,7 @@ from nlpkit.cli.render import Terminal
 from nlpkit.config.resolve import build, build_objective
 from nlpkit.config.schema import Component
 from nlpkit.contracts import Codec
+from nlpkit.data.encode import in_pieces
 from nlpkit.data.loader import Loading, evaluation_batches
 from nlpkit.data.rows import BadRows, check_columns, remarks, scan, write_rows
 from nlpkit.data.store import StoreWriter, TokenStore
@@ -79,6 +80,8 @@ def evaluate(
     model = load(
         run, device=device, precision=precision, trust_plugins=trust_plugins, backend="torch"
     )
+    if file and in_pieces(model.codec):
+        raise InputError(f'{file}: task "{model.bundle.task.name}" predicts nothing of such rows')
     with TemporaryDirectory() as folder:
         form = form_of(file, partial(_columns, model), encoding, keep=keep)
         rows, store = _encoded(model, data, Path(folder), terminal or Terminal(), keep)

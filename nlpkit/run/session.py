@@ -16,6 +16,7 @@ from nlpkit.bundle.export import write_exports
 from nlpkit.bundle.format import WEIGHTS, seal, write_description
 from nlpkit.config.load import load_config
 from nlpkit.config.resolve import build, build_objective, monitor_of
+from nlpkit.data.encode import in_pieces
 from nlpkit.data.loader import Batching, Loading, TrainingSteps, evaluation_batches
 from nlpkit.data.plan import mix
 from nlpkit.data.prepare import Prepared, stores
@@ -294,7 +295,7 @@ class Session:
                 continue
             # None: it was lost; without details: it was resumed
             best = trainer.best if split == "validation" else None
-            if best is None or best.details is None or self.config.eval.predictions:
+            if best is None or best.details is None or self._predicts:
                 found = self._evaluate_best(split)
                 if found is None:
                     return None
@@ -308,13 +309,18 @@ class Session:
 
     def _evaluate_best(self, split: str) -> Evaluation | None:
         load_weights(self.bundle / WEIGHTS, self.module.model)
-        if not self.config.eval.predictions:
+        if not self._predicts:
             return self.evaluate(split)
         path, store = predictions.place(self.run_dir, split), self.prepared.stores[split]
         model, device = self.module.model, self.strategy.device
         engine = TorchEngine(model, self.codec, device=device, precision=self.precision)
         with predictions.written(path, self.codec, engine, store, self.strategy) as record:
             return self.evaluate(split, record)
+
+    @property
+    def _predicts(self) -> bool:
+        """Whether held-out rows are predicted one by one: not where one may be several samples."""
+        return self.config.eval.predictions and not in_pieces(self.codec)
 
     def _result(self, trainer: Trainer, evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
         trainer.tick()

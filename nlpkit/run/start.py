@@ -15,7 +15,7 @@ from nlpkit.checkpoint.files import newest
 from nlpkit.checkpoint.lock import alone
 from nlpkit.checkpoint.resume import check_version, differences
 from nlpkit.config.load import dump_config, load_config
-from nlpkit.config.resolve import chosen, monitor_of, resolve
+from nlpkit.config.resolve import check_model, chosen, monitor_of, resolve
 from nlpkit.config.schema import Secret
 from nlpkit.data.memory import SPLITS, on_files, write_splits
 from nlpkit.data.prepare import Prepared, prepare
@@ -69,7 +69,9 @@ class Start:
         config = self._resolved(data, found.manifest["config"] if found else None)
         self._check(config, weights=not found)
         prepared = prepare(config, self.host, self.terminal)
-        monitor, _ = monitor_of(config, prepared.codec(config, self.host))
+        codec = prepared.codec(config, self.host)
+        check_model(config, self.host, codec)
+        monitor, _ = monitor_of(config, codec)
         config = _as_stored(config, monitor)
         if found and (problems := differences(config, prepared.recipe, found.manifest)):
             raise ConfigError(problems)

@@ -109,8 +109,9 @@ class Run(os.PathLike[str]):
                 has = " and ".join(samples) or "none"
                 raise BundleError(f"{self.path}: has no held-out {split} rows; it has {has}")
             raise BundleError(
-                f"{path}: is missing: eval.predictions was false, or the run is older than it; "
-                "nlpkit.evaluate(run, data, output=FILE) writes such a file"
+                f"{path}: is missing: eval.predictions was false, the task predicts nothing of "
+                "rows in an evaluation, or the run is older; nlpkit.evaluate(run, data, "
+                "output=FILE) writes such a file"
             )
         with _readable(path), path.open(encoding="utf-8") as file:
             return [from_json(line) for line in file]

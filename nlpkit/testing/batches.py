@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from nlpkit.contracts import Batch, Codec, Example
 
 
+_OF_PACKED = {"document_ids", "position_ids"}
+
+
 def check_batch(name: str, codec: Codec, examples: Sequence[Example]) -> tuple[Batch, list[Batch]]:
     """Collates examples together and each by itself.
 
@@ -46,11 +49,12 @@ def _check_inputs(name: str, codec: Codec, batch: Batch) -> dict[str, int]:
     """The size of each named axis."""
     given, named = batch.inputs.keys(), codec.inputs.keys()
     gives = f"collate gives the inputs {', '.join(given)}"
-    known = given == named if batch.targets else given <= named
+    taken = given - _OF_PACKED
+    known = taken == named if batch.targets else taken <= named
     expect(name, known, f"{gives}, but `inputs` of the codec names {', '.join(named)}")
     sizes: dict[str, int] = {}
     for key, array in batch.inputs.items():
-        axes, shape = codec.inputs[key], np.shape(array)
+        axes, shape = codec.inputs.get(key, ("rows", "tokens")), np.shape(array)
         fits = len(axes) == len(shape) and all(
             (sizes.setdefault(axis, size) if isinstance(axis, str) else axis) == size
             for axis, size in zip(axes, shape, strict=True)

@@ -14,8 +14,9 @@ from tokenizers import Tokenizer
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import Whitespace
 
-from nlpkit.contracts import GraphSpec, Row, Windows
-from nlpkit.data.encode import Encoder, vocabulary_of
+from nlpkit.contracts import GraphSpec, Pieces, Row, Windows
+from nlpkit.data.encode import Encoder, in_pieces, packed
+from nlpkit.data.vocabulary import vocabulary_of
 from nlpkit.errors import DataError, PluginError
 from nlpkit.testing.batches import check_batch
 from nlpkit.testing.expect import expect
@@ -55,8 +56,8 @@ def check_task(
         task: The task.
         rows: Good rows of different lengths.
         objective: Makes the objective from the schema; without it no loss and no metric is checked.
-        tokenizer: By default one that makes a token of each letter. Windows are of 8 tokens, so
-            that short texts have several.
+        tokenizer: By default one that makes a token of each letter. Windows and pieces are of 8
+            tokens, so that short texts have several.
 
     Returns:
         The codec, and the batch of all rows with their targets.
@@ -136,10 +137,10 @@ def _codec(
     expect(name, codec.parts.keys() == texts.keys(), gives)
     none = f'head.over is "{codec.head.over}", which is none of the inputs {_list(codec.inputs)}'
     expect(name, codec.head.over in codec.inputs, none)
-    windows = [part.long for part in codec.parts.values() if isinstance(part.long, Windows)]
-    if not windows:
+    longs = [part.long for part in codec.parts.values()]
+    if not any(isinstance(each, Windows | Pieces) for each in longs):
         return codec
-    shared = max(each.overlap or 0 for each in windows)
+    shared = max(each.overlap or 0 if isinstance(each, Windows) else 0 for each in longs)
     return task.codec(schema, vocabulary_of(tokenizer, _WINDOW + 2 * shared))
 
 
@@ -171,10 +172,17 @@ def _examples(
 
 
 def _encoded(name: str, encoder: Encoder, rows: Sequence[Row], use: Use) -> Iterator[Example]:
-    for each in encoder.encoded(rows, use):
-        if isinstance(each.example, DataError):
-            raise PluginError(f"{name}: a good row is refused ({use}): {each.example}")
-        yield each.example
+    def samples() -> Iterator[tuple[Example, str]]:
+        for each in encoder.encoded(rows, use):
+            if isinstance(each.example, DataError):
+                raise PluginError(f"{name}: a good row is refused ({use}): {each.example}")
+            whole = [each.example]
+            found = whole if use == "predict" else encoder.codec.samples(each.example, use)
+            yield from ((sample, each.row.address) for sample in found)
+
+    packs = use == "train" and encoder.codec.pack
+    for example, _ in packed(encoder.codec, samples()) if packs else samples():
+        yield example
 
 
 def _outputs(
@@ -238,8 +246,9 @@ def _check_predictions(name: str, codec: Codec, whole: Batch, batch: Batch, samp
     """What it says of a batch with targets, and of one for prediction."""
     targets = f"a batch for prediction has the targets {_list(batch.targets)}"
     expect(name, not batch.targets, targets)
-    gold = codec.gold(whole)
-    for each in (whole, batch):
+    wholes = [] if in_pieces(codec) else [whole]
+    gold = codec.gold(whole) if wholes else None
+    for each in (*wholes, batch):
         found = codec.decode(codec.predict(_Engine(name, codec), each, codec.settings({})), each)
         gives = f"decode gives {len(found)} predictions for {samples} samples"
         expect(name, len(found) == samples, gives)

@@ -47,6 +47,7 @@ def nlpkit_tokenizers() -> Iterator[nlpkit.TokenizerRecord]:
         target="nlpkit_data.pretrained:build",
         config="nlpkit_data.config:PretrainedConfig",
         check="nlpkit_data.pretrained:check",
+        roles="nlpkit_data.pretrained:roles",
         summary="tokenizer.json or vocab.txt of a folder or a hub id",
         trained=False,
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
+from nlpkit.data.vocabulary import USUAL
 from nlpkit.errors import Problem
 from nlpkit.files import from_json
 from nlpkit.pretrained import Pretrained
@@ -50,12 +51,31 @@ def check(options: PretrainedConfig) -> list[Problem]:
     return [remark] if remark else []
 
 
+def roles(options: PretrainedConfig) -> dict[str, str | int]:
+    """The special tokens by role: as its tokenizer's files call them, else by config.json's ids.
+
+    Raises:
+        ConfigError: A file cannot be read.
+    """
+    model, found = Pretrained(options.pretrained, _KEY), dict[str, str | int]()
+    names = ("tokenizer_config.json", "special_tokens_map.json", "config.json")
+    *files, config = (_json(model, name) for name in names)
+    for role in USUAL:
+        said = [token for file in files if (token := _token(file.get(f"{role}_token"), ""))]
+        ids = config.get(f"{role}_token_id")
+        ids = ids if isinstance(ids, list) else [ids]  # of several ends the first counts
+        known: list[str | int] = [*said, *(each for each in ids if isinstance(each, int))]
+        if known:
+            found[role] = known[0]
+    return found
+
+
 def _read(options: PretrainedConfig) -> tuple[Tokenizer, Problem | None]:
     model = Pretrained(options.pretrained, _KEY)
     write = f'AutoTokenizer.from_pretrained("{model.name}").save_pretrained(FOLDER)'
     remedy = f"write tokenizer.json with transformers: {write}"
     path = model.file("tokenizer.json", "vocab.txt", remedy=remedy)
-    settings = _settings(model)
+    settings = _json(model, "tokenizer_config.json")
     if path.suffix == ".txt":
         _check_kind(model, settings, remedy)
         return _built(path, model, settings)
@@ -74,8 +94,8 @@ def _read(options: PretrainedConfig) -> tuple[Tokenizer, Problem | None]:
     return tokenizer, _warning(message, "correct the one that is wrong")
 
 
-def _settings(model: Pretrained) -> dict[str, Any]:
-    path = model.optional("tokenizer_config.json")
+def _json(model: Pretrained, name: str) -> dict[str, Any]:
+    path = model.optional(name)
     if path is None:
         return {}
     try:

@@ -27,3 +27,18 @@ def nlpkit_tasks() -> Iterator[nlpkit.TaskRecord]:
         config="nlpkit_tasks.token.config:TokenConfig",
         summary="Entities in a text or in a list of words",
     )
+    yield nlpkit.TaskRecord(
+        name="mlm",
+        target="nlpkit_tasks.mlm.task:MlmTask",
+        objective="nlpkit_tasks.objective:VocabularyObjective",
+        config="nlpkit_tasks.mlm.config:MlmConfig",
+        summary="Words that are hidden in a text",
+    )
+    yield nlpkit.TaskRecord(
+        name="clm",
+        target="nlpkit_tasks.clm.task:ClmTask",
+        objective="nlpkit_tasks.objective:VocabularyObjective",
+        config="nlpkit_tasks.clm.config:ClmConfig",
+        summary="The next token of a text, from all before it",
+        writes=True,
+    )

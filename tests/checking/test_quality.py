@@ -11,9 +11,10 @@ from nlpkit.checking.quality import Quality
 from nlpkit.config.load import load_config
 from nlpkit.config.resolve import resolve
 from nlpkit.contracts import Row
-from nlpkit.data.encode import Encoder, vocabulary_of
+from nlpkit.data.encode import Encoder
 from nlpkit.data.rows import BadRows
 from nlpkit.data.store import StoreWriter
+from nlpkit.data.vocabulary import vocabulary_of
 from nlpkit.plugin.host import Host
 from nlpkit_data.config import CharConfig
 from nlpkit_data.tokenizers import char

@@ -100,7 +100,7 @@ def test_a_quote_that_swallows_too_much_is_an_error_of_the_file() -> None:
 
 
 def test_a_text_that_would_fill_the_memory_is_a_bad_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nlpkit.data.rows._LONGEST", 5)
+    monkeypatch.setattr(SequenceTask, "longest", 5)
     task = SequenceTask(SequenceConfig())
     Path("a.csv").write_text("text,label\nx,y\nxxxxxx,y\nxxxxx,y\n")
     bad = BadRows("skip")

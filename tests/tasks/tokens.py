@@ -9,7 +9,8 @@ import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from nlpkit.contracts import Batch, Example, Row, Use
-from nlpkit.data.encode import Encoder, vocabulary_of
+from nlpkit.data.encode import Encoder
+from nlpkit.data.vocabulary import vocabulary_of
 from nlpkit.errors import DataError
 from nlpkit_data.config import CharConfig, SubwordConfig
 from nlpkit_data.tokenizers import bpe, char, wordpiece

@@ -10,6 +10,7 @@ import numpy as np
 from nlpkit.contracts import Batch, Codec, Cut, HeadSpec, Part, Prediction, Windows, pad
 from nlpkit.errors import DataError, closest
 from nlpkit_tasks import inputs
+from nlpkit_tasks.inputs import IGNORED
 from nlpkit_tasks.token.metrics import EntityCounts
 from nlpkit_tasks.token.outputs import chosen, shared
 from nlpkit_tasks.token.tags import entities, follows, names
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from nlpkit_tasks.token.task import TokenTask
     from nlpkit_tasks.token.words import Words
 
-_IGNORED = -100
 _CAPITAL, _ROLES = re.compile("[A-Z]"), re.compile(r"\[[A-Z]+\]")  # [UNK] and [SEP] are no words
 _ABOUT = ("window", "token", "start", "end", "given", "text", "tags")
 
@@ -64,7 +64,7 @@ class TokenCodec(Codec):
             tags = self._ids(row, words)
             starts = np.cumsum(example["windows"]) - example["windows"]
             first = np.flatnonzero(token >= 0)[::-1]  # of words that share a token the first counts
-            labels = np.full(len(example["input_ids"]), _IGNORED, np.int32)
+            labels = np.full(len(example["input_ids"]), IGNORED, np.int32)
             labels[starts[window[first]] + token[first]] = tags[first]
             example["labels"] = labels
             example |= {"tags": tags} if use == "evaluate" else {}
@@ -81,8 +81,8 @@ class TokenCodec(Codec):
         if "labels" not in examples[0]:
             count = float(len(examples))
             return Batch(inputs=arrays, targets={}, count=count, rows=rows, about=about)
-        labels = pad(inputs.by_window(examples, "labels"), _IGNORED).astype(np.int64)
-        targets, count = {"labels": labels}, float((labels != _IGNORED).sum())
+        labels = pad(inputs.by_window(examples, "labels"), IGNORED).astype(np.int64)
+        targets, count = {"labels": labels}, float((labels != IGNORED).sum())
         return Batch(inputs=arrays, targets=targets, count=count, rows=rows, about=about)
 
     def metrics(self) -> Sequence[Metric]:

@@ -1,0 +1,133 @@
+"""The next token of a text: from tokens, and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nlpkit.contracts import Batch, Codec, HeadSpec, Part, Pieces, Prediction, pad
+from nlpkit.errors import DataError
+from nlpkit_tasks import inputs
+from nlpkit_tasks.inputs import IGNORED
+from nlpkit_tasks.metrics import BitsPerByte, Perplexity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from nlpkit.contracts import Arrays, Example, Metric, Row, Schema, Use, Vocabulary
+    from nlpkit_tasks.clm.task import ClmTask
+
+_LOOKED_AT = 4096  # tokens of a text, of which it is tried whether they give it back
+
+
+class ClmCodec(Codec):
+    """The second half of `clm`.
+
+    A document is bos, its tokens and eos, and each but bos is a target once. What a piece of it
+    begins with is context alone: bos, the last target of the piece before, a prompt.
+    """
+
+    def __init__(self, task: ClmTask, schema: Schema, vocabulary: Vocabulary) -> None:
+        super().__init__(schema, vocabulary)
+        self._task, self.pack = task, task.options.pack
+        self._bos, self._eos = (inputs.needed(vocabulary, role, "clm") for role in ("bos", "eos"))
+        room = vocabulary.max_length - 1
+        part = Part(max_length=room, long=Pieces(), special=False, needs="ids")
+        self.parts = dict.fromkeys([*task.columns, "text"], part)
+        self.head = HeadSpec(size=vocabulary.size, level="next")
+
+    def encode(self, row: Row, encodings: Mapping[str, Any], use: Use) -> Example:
+        """`input_ids`, in prediction; else the document as `tokens`, and `context`, how many of
+        them are no targets; in evaluation the `bytes` of its text."""
+        parts = {name: np.array(each.ids, np.int32) for name, each in encodings.items()}
+        if use == "predict":
+            (prompt,) = parts.values()
+            return {"input_ids": np.append(np.int32(self._bos), prompt)}
+        prompt, text = parts.get("prompt", np.zeros(0, np.int32)), parts["text"]
+        if not len(text):
+            raise DataError(row.address, problem="holds nothing that the tokenizer keeps")
+        tokens = np.concatenate([[self._bos], prompt, text, [self._eos]], dtype=np.int32)
+        example: dict[str, Any] = {"tokens": tokens, "context": np.int32(1 + len(prompt))}
+        if use == "evaluate":
+            example["bytes"] = np.int64(len(self._text(row).encode()))
+        return example
+
+    def samples(self, example: Example, use: Use) -> Iterator[Example]:
+        """Pieces with as many targets as an input has tokens; those of the prompt alone go."""
+        size, tokens, context = self.vocabulary.max_length, example["tokens"], example["context"]
+        rest = {name: example[name] for name in ("bytes",) if name in example}
+        for start in range((context - 1) // size * size, len(tokens) - 1, size):
+            piece = {"tokens": tokens[start : start + size + 1]}
+            yield {**piece, "context": np.int32(max(1, context - start)), **rest}
+            rest = {name: np.int64(0) for name in rest}
+
+    def joined(self, examples: Sequence[Example]) -> Example:
+        """The tokens of all; `context`, and how many tokens they have (`documents`), of each."""
+        return {
+            "tokens": np.concatenate([each["tokens"] for each in examples]),
+            "context": np.array([each["context"] for each in examples], np.int32),
+            "documents": np.array([len(each["tokens"]) for each in examples], np.int32),
+        }
+
+    def lengths(self, example: Example) -> Sequence[tuple[int, ...]]:
+        """The tokens that go in: all but the last of each document."""
+        if "input_ids" in example:
+            return super().lengths(example)
+        return [(len(example["tokens"]) - np.size(example["context"]),)]
+
+    def collate(self, examples: Sequence[Example], seeds: Sequence[int]) -> Batch:
+        """Inputs and the target `ids`, int64 [rows, tokens]; nothing here is random."""
+        if "input_ids" in examples[0]:
+            arrays = inputs.with_mask([each["input_ids"] for each in examples])
+            return Batch(inputs=arrays, targets={}, count=float(len(examples)))
+        rows = [_row(each) for each in examples]
+        arrays = inputs.with_mask([each["input_ids"] for each in rows])
+        if "documents" in examples[0]:
+            arrays |= inputs.of_documents([each["sizes"] for each in rows])
+        ids = pad([each["ids"] for each in rows], IGNORED).astype(np.int64)
+        about = {"bytes": [np.array([each["bytes"]]) for each in examples if "bytes" in each]}
+        count = float((ids != IGNORED).sum())
+        return Batch(inputs=arrays, targets={"ids": ids}, count=count, about=about)
+
+    def metrics(self) -> Sequence[Metric]:
+        """Perplexity, which counts eos, and bits per byte, which does not."""
+        return [Perplexity(), BitsPerByte(self._eos)]
+
+    def decode(self, outputs: Arrays, batch: Batch) -> list[Prediction]:
+        """The likeliest next token as the `continuation`; its log-probability as `score`."""
+        ends = batch.inputs["attention_mask"].sum(axis=1)
+        return [
+            self._predicted(batch.inputs["input_ids"][row, :end], outputs["logits"][row, end - 1])
+            for row, end in enumerate(ends.tolist())
+        ]
+
+    def remarks(self, row: Row, encodings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Texts that their tokens do not give back."""
+        text, ids = self._text(row), encodings["text"].ids
+        kept = self.vocabulary.text(ids[:_LOOKED_AT])
+        if not text.startswith(kept) or (len(ids) <= _LOOKED_AT and text != kept):
+            yield (
+                "have a text that its tokens do not give back",
+                "bits_per_byte is too good then; tokenizer: bpe loses least",
+            )
+
+    def _text(self, row: Row) -> str:
+        return str(self._task.texts(row, targets=True)["text"])
+
+    def _predicted(self, ids: np.ndarray, logits: np.ndarray) -> Prediction:
+        shifted = logits.astype(np.float64) - logits.max()
+        best, before = int(logits.argmax()), self.vocabulary.text(ids.tolist())
+        text = self.vocabulary.text([*ids.tolist(), best]).removeprefix(before)
+        score = float(shifted[best] - np.log(np.exp(shifted).sum()))
+        return Prediction(continuation=text, score=score, complete=best == self._eos)
+
+
+def _row(example: Example) -> dict[str, np.ndarray]:
+    """The tokens that go in, those that they tell, and how many of them each document has."""
+    tokens, context = example["tokens"], np.atleast_1d(example["context"])
+    sizes = np.atleast_1d(example.get("documents", len(tokens)))
+    ends, sizes = np.cumsum(sizes), sizes - 1
+    ids = np.delete(tokens, ends - sizes - 1)
+    ids[inputs.places(sizes) < np.repeat(context, sizes) - 1] = IGNORED
+    return {"input_ids": np.delete(tokens, ends - 1), "ids": ids, "sizes": sizes}
