@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nlpkit.contracts import Batch, Codec, HeadSpec, Part, Pieces, Prediction, pad
+from nlpkit.engine.generate import generate
+from nlpkit.engine.search import before
+from nlpkit.engine.settings import Settings
 from nlpkit.errors import DataError
 from nlpkit_tasks import inputs
 from nlpkit_tasks.inputs import IGNORED
@@ -15,7 +18,7 @@ from nlpkit_tasks.metrics import BitsPerByte, Perplexity
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from nlpkit.contracts import Arrays, Example, Metric, Row, Schema, Use, Vocabulary
+    from nlpkit.contracts import Arrays, Engine, Example, Metric, Row, Schema, Use, Vocabulary
     from nlpkit_tasks.clm.task import ClmTask
 
 _LOOKED_AT = 4096  # tokens of a text, of which it is tried whether they give it back
@@ -42,7 +45,11 @@ class ClmCodec(Codec):
         them are no targets; in evaluation the `bytes` of its text."""
         parts = {name: np.array(each.ids, np.int32) for name, each in encodings.items()}
         if use == "predict":
-            (prompt,) = parts.values()
+            ((name, prompt),) = parts.items()
+            if encodings[name].overflowing:
+                longest = self.vocabulary.max_length
+                problem = f"has more than the {longest} tokens that the model takes; shorten it"
+                raise DataError(row.address, problem=problem)
             return {"input_ids": np.append(np.int32(self._bos), prompt)}
         prompt, text = parts.get("prompt", np.zeros(0, np.int32)), parts["text"]
         if not len(text):
@@ -94,12 +101,38 @@ class ClmCodec(Codec):
         """Perplexity, which counts eos, and bits per byte, which does not."""
         return [Perplexity(), BitsPerByte(self._eos)]
 
+    def settings(self, generate: Mapping[str, Any]) -> Settings:
+        """The config's, with what is asked here."""
+        return Settings.of({**self._task.options.generate, **generate})
+
+    def refusal(self, example: Example, settings: Settings) -> str:
+        """A text never loses its beginning as it grows: all of it has to fit."""
+        return settings.misfit(len(example["input_ids"]), self.vocabulary.max_length)
+
+    def predict(self, engine: Engine, batch: Batch, settings: Settings) -> Arrays:
+        """What follows each prompt: its `text`, its `score`, and whether it is `complete`."""
+        ids, mask = batch.inputs["input_ids"], batch.inputs["attention_mask"]
+        prompts = [row[real == 1] for row, real in zip(ids, mask, strict=True)]
+        known = {"end": [self._eos], "vocabulary": self.vocabulary.size}
+        written = generate(engine, prompts, settings, text=self.vocabulary.text, **known)
+        texts = [
+            before(self._continuation(prompt, each.ids), settings.stop)
+            for prompt, each in zip(prompts, written, strict=True)
+        ]
+        return {
+            "text": np.array(texts, object),
+            "score": np.array([each.score for each in written]),
+            "complete": np.array([each.complete for each in written]),
+        }
+
     def decode(self, outputs: Arrays, batch: Batch) -> list[Prediction]:
-        """The likeliest next token as the `continuation`; its log-probability as `score`."""
-        ends = batch.inputs["attention_mask"].sum(axis=1)
+        """`continuation`, `score`, the mean log-probability of its tokens, and `complete`."""
+        found = zip(
+            *(outputs[name].tolist() for name in ("text", "score", "complete")), strict=True
+        )
         return [
-            self._predicted(batch.inputs["input_ids"][row, :end], outputs["logits"][row, end - 1])
-            for row, end in enumerate(ends.tolist())
+            Prediction(continuation=text, score=score, complete=complete)
+            for text, score, complete in found
         ]
 
     def remarks(self, row: Row, encodings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -115,12 +148,10 @@ class ClmCodec(Codec):
     def _text(self, row: Row) -> str:
         return str(self._task.texts(row, targets=True)["text"])
 
-    def _predicted(self, ids: np.ndarray, logits: np.ndarray) -> Prediction:
-        shifted = logits.astype(np.float64) - logits.max()
-        best, before = int(logits.argmax()), self.vocabulary.text(ids.tolist())
-        text = self.vocabulary.text([*ids.tolist(), best]).removeprefix(before)
-        score = float(shifted[best] - np.log(np.exp(shifted).sum()))
-        return Prediction(continuation=text, score=score, complete=best == self._eos)
+    def _continuation(self, prompt: np.ndarray, ids: Sequence[int]) -> str:
+        """What ids say behind a prompt: a first blank is theirs."""
+        given = prompt.tolist()
+        return self.vocabulary.text([*given, *ids]).removeprefix(self.vocabulary.text(given))
 
 
 def _row(example: Example) -> dict[str, np.ndarray]:
