@@ -17,6 +17,7 @@ from nlpkit.bundle.gate import answers, questions, read_answers
 from nlpkit.bundle.load import load
 from nlpkit.bundle.predict import sizes_of
 from nlpkit.config.resolve import build_objective
+from nlpkit.data.encode import in_pieces
 from nlpkit.engine.generate import Steps
 from nlpkit.environment import import_path, versions
 from nlpkit.errors import DataError
@@ -57,7 +58,7 @@ class Gate:
 
     Args:
         model: The run's, on torch, on the CPU, in fp32.
-        rows: Real rows; those that the task cannot encode are left out.
+        rows: Real rows; those that the task cannot encode or predict are left out.
 
     Raises:
         DataError: No row is left.
@@ -69,7 +70,7 @@ class Gate:
         self.sizes: list[dict[str, int]] = []
         for row in rows:
             with suppress(DataError):
-                batch = model.batch([row], targets=True)
+                batch = model.batch([row], targets=not in_pieces(model.codec))
                 self.rows.append(row)
                 self.sizes.append(sizes_of(model.codec.inputs, batch.inputs))
         if not self.rows:

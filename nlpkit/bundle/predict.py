@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from heapq import nlargest
-from itertools import chain, islice
+from itertools import chain, islice, repeat
 from numbers import Integral
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -195,7 +195,8 @@ class Model:
         """The texts as the model takes them; with the targets that rows have."""
         rows = _all(self._usable(text, f"text {number}") for number, text in enumerate(texts))
         if not targets:
-            return self._collated(_all(self.examples(rows)))
+            made, settings = self.examples(rows), self.codec.settings({})
+            return self._collated(_all(map(self._fitting, rows, made, repeat(settings))))
         found = _all(self.examples(rows, "evaluate"))
         samples = (self.codec.samples(each, "evaluate") for each in found)
         return self._collated([*chain.from_iterable(samples)])

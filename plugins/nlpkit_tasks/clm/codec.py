@@ -102,37 +102,41 @@ class ClmCodec(Codec):
         return [Perplexity(), BitsPerByte(self._eos)]
 
     def settings(self, generate: Mapping[str, Any]) -> Settings:
-        """The config's, with what is asked here."""
-        return Settings.of({**self._task.options.generate, **generate})
+        """The config's, with what is asked here; of a short context half is left for prompts."""
+        half = max(1, self.vocabulary.max_length // 2)
+        usual = {"max_tokens": min(Settings.max_tokens, half)}
+        return Settings.of({**usual, **self._task.options.generate, **generate})
 
     def refusal(self, example: Example, settings: Settings) -> str:
         """A text never loses its beginning as it grows: all of it has to fit."""
         return settings.misfit(len(example["input_ids"]), self.vocabulary.max_length)
 
     def predict(self, engine: Engine, batch: Batch, settings: Settings) -> Arrays:
-        """What follows each prompt: its `text`, its `score`, and whether it is `complete`."""
+        """What follows each prompt: its `text` [rows, bytes] as UTF-8, how many `bytes` that are,
+        its `score`, and whether it is `complete`."""
         ids, mask = batch.inputs["input_ids"], batch.inputs["attention_mask"]
         prompts = [row[real == 1] for row, real in zip(ids, mask, strict=True)]
         known = {"end": [self._eos], "vocabulary": self.vocabulary.size}
         written = generate(engine, prompts, settings, text=self.vocabulary.text, **known)
         texts = [
-            before(self._continuation(prompt, each.ids), settings.stop)
+            before(self._continuation(prompt, each.ids), settings.stop).encode()
             for prompt, each in zip(prompts, written, strict=True)
         ]
         return {
-            "text": np.array(texts, object),
+            "text": pad([np.frombuffer(text, np.uint8) for text in texts]),
+            "bytes": np.array([*map(len, texts)]),
             "score": np.array([each.score for each in written]),
             "complete": np.array([each.complete for each in written]),
         }
 
     def decode(self, outputs: Arrays, batch: Batch) -> list[Prediction]:
         """`continuation`, `score`, the mean log-probability of its tokens, and `complete`."""
-        found = zip(
-            *(outputs[name].tolist() for name in ("text", "score", "complete")), strict=True
-        )
+        texts = zip(outputs["text"], outputs["bytes"], strict=True)
+        written = [text[:size].tobytes().decode() for text, size in texts]
+        rest = (outputs[name].tolist() for name in ("score", "complete"))
         return [
             Prediction(continuation=text, score=score, complete=complete)
-            for text, score, complete in found
+            for text, score, complete in zip(written, *rest, strict=True)
         ]
 
     def remarks(self, row: Row, encodings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
