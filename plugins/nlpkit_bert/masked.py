@@ -1,11 +1,11 @@
 """The head that fills masks: transformers' own, run at some places alone.
 
-Shape suffixes: B batch, S slots, V vocabulary, H hidden.
+Shape suffixes: B batch, T tokens, S slots, V vocabulary, H hidden.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,25 +17,35 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def head_of(network: PreTrainedModel, size: int) -> PreTrainedModel:
-    """What a model for masked language modeling has beside its encoder.
+class MaskedHead(nn.Module):
+    """What a model for masked language modeling, of any type, has beside its encoder.
 
-    It is the model itself, whatever its type: only that it takes the hidden states as
-    `inputs_embeds` [batch, slots, hidden], and gives the logits of the first `size` ids.
+    Args:
+        network: transformers' model. It stays as it is, but for the encoder, in whose place it is
+            given hidden states.
+        size: Of the vocabulary: ids from there on, which the table may have, get no logits.
 
     Raises:
-        ConfigError: It has no table of its vocabulary at its end.
+        ConfigError: There is no table of the vocabulary at its end.
     """
-    output = network.get_output_embeddings()
-    if not isinstance(output, nn.Linear) or len(output.weight) != network.config.vocab_size:
-        kind = type(network).__name__
-        raise unusable(f"{kind} has no output table that is known", "name another encoder")
-    network.set_output_embeddings(_Output(output, size))
-    for each in network.parameters():  # a bias beside the output's own, where none are tied
-        if each.shape == (len(output.weight),) and each is not output.bias:
-            each.requires_grad_(False)
-    setattr(network, network.base_model_prefix, _Given())
-    return network
+
+    def __init__(self, network: PreTrainedModel, size: int) -> None:
+        super().__init__()
+        output = network.get_output_embeddings()  # type: ignore[no-untyped-call]
+        if not isinstance(output, nn.Linear) or len(output.weight) != network.config.vocab_size:
+            kind = type(network).__name__
+            raise unusable(f"{kind} has no output table that is known", "name another encoder")
+        network.set_output_embeddings(_Output(output, size))  # type: ignore[no-untyped-call]
+        for each in network.parameters():  # a bias beside the output's own, where none are tied
+            if each.shape == (len(output.weight),) and each is not output.bias:
+                each.requires_grad_(False)
+        setattr(network, network.base_model_prefix, _Given())
+        self.network, self.tied = network, bool(network.config.tie_word_embeddings)
+
+    def forward(self, hidden_BTH: Tensor, places_BS: Tensor) -> Tensor:
+        """Logits [batch, slots, size] of the places."""
+        places_BSH = places_BS.unsqueeze(-1).expand(-1, -1, hidden_BTH.shape[-1])
+        return cast("Tensor", self.network(inputs_embeds=hidden_BTH.gather(1, places_BSH)).logits)
 
 
 class _Given(nn.Module):
@@ -50,8 +60,7 @@ class _Output(nn.Module):
 
     def __init__(self, output: nn.Linear, size: int) -> None:
         super().__init__()
-        self.weight, self.size = output.weight, size
-        self.register_parameter("bias", output.bias)
+        self.weight, self.bias, self.size = output.weight, output.bias, size
 
     def forward(self, hidden_BSH: Tensor) -> Tensor:
         bias_V = None if self.bias is None else self.bias[: self.size]

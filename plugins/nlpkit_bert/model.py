@@ -18,7 +18,7 @@ from transformers.activations import ACT2FN
 from nlpkit.dropout import attention, use_fast_dropout
 from nlpkit.errors import ConfigError, Problem, closest
 from nlpkit.nn import Head
-from nlpkit_bert.masked import head_of
+from nlpkit_bert.masked import MaskedHead
 from nlpkit_bert.resolve import (
     ACTIVATIONS,
     AFTER_PADDING,
@@ -71,53 +71,53 @@ class Bert(nn.Module):
         config = _config(self.description, options.dropout)
         masked = head.level == "vocabulary"
         network = _network(config, masked=masked)
-        self.bert = network.base_model
+        self.bert = cast("transformers.PreTrainedModel", network.base_model)
         use_fast_dropout(self.bert)
         taken = inspect.signature(type(self.bert).forward).parameters
         self.types = getattr(config, "type_vocab_size", 0) if "token_type_ids" in taken else 0
-        if masked:
-            self.inputs: tuple[str, ...] = ("input_ids", "attention_mask", head.over)
-            self.head = head_of(network, head.size)
-            return
-        self.inputs = ("input_ids", "attention_mask", *(["token_type_ids"] * (self.types > 1)))
+        beside = [head.over] if masked else ["token_type_ids"] * (self.types > 1)
+        self.inputs = ("input_ids", "attention_mask", *beside)
         dropout = next((getattr(config, name) for name in DROPOUTS if hasattr(config, name)), 0.0)
-        self.head = Head(config.hidden_size, head, pooling=options.pooling, dropout=dropout)
+        self.head: nn.Module
+        if masked:
+            self.head = MaskedHead(network, head.size)
+        else:
+            self.head = Head(config.hidden_size, head, pooling=options.pooling, dropout=dropout)
 
     def forward(
         self,
         input_ids: Tensor,
         attention_mask: Tensor,
-        token_type_ids: Tensor | None = None,
+        beside: Tensor | None = None,
         *,
         document_ids: Tensor | None = None,
         position_ids: Tensor | None = None,
     ) -> Tensor:
-        """Logits of int64 inputs, each [batch, tokens]; the mask is 1 at real tokens.
+        """Logits of int64 inputs.
 
-        Tokens see those alone whose document id in their row is theirs; positions begin at 0.
+        Args:
+            input_ids: [batch, tokens].
+            attention_mask: [batch, tokens]: 1 at real tokens.
+            beside: [batch, tokens]: the tokens' types; or, for logits over the vocabulary, [batch,
+                slots]: the tokens that they are wanted for, by place.
+            document_ids: [batch, tokens]: tokens see those of their own document alone.
+            position_ids: [batch, tokens]: the place of each in its document, from 0.
         """
         mask_BT = attention_mask.bool()
-        hidden_BTH = self.hidden(input_ids, mask_BT, document_ids, position_ids, token_type_ids)
-        return cast("Tensor", self.head(hidden_BTH, mask_BT))
-
-    def hidden(
-        self,
-        ids_BT: Tensor,
-        mask_BT: Tensor,
-        documents_BT: Tensor | None,
-        positions_BT: Tensor | None,
-        types_BT: Tensor | None = None,
-    ) -> Tensor:
-        """The encoder's last hidden states, [batch, tokens, hidden]."""
-        given: dict[str, Any] = {"attention_mask": self._mask(mask_BT, documents_BT)}
+        masked = isinstance(self.head, MaskedHead)
+        given: dict[str, Any] = {"attention_mask": self._mask(mask_BT, document_ids)}
         if self.types:
-            given["token_type_ids"] = ids_BT * 0 if types_BT is None else types_BT
-        if positions_BT is not None:
+            given["token_type_ids"] = input_ids * 0 if masked or beside is None else beside
+        if position_ids is not None:
             after = kind_of(self.description) in AFTER_PADDING
-            given["position_ids"] = positions_BT + (self.bert.config.pad_token_id + 1) * after
-        return cast("Tensor", self.bert(input_ids=ids_BT, **given).last_hidden_state)
+            first = self.bert.config.pad_token_id + 1 if after else 0
+            given["position_ids"] = position_ids + first
+        hidden_BTH = self.bert(input_ids=input_ids, **given).last_hidden_state
+        return cast("Tensor", self.head(hidden_BTH, beside if masked else mask_BT))
 
-    def _mask(self, mask_BT: Tensor, documents_BT: Tensor | None) -> Tensor | dict[str, Tensor]:
+    def _mask(
+        self, mask_BT: Tensor, documents_BT: Tensor | None = None
+    ) -> Tensor | dict[str, Tensor]:
         """The mask as attention takes it.
 
         Of a mask [batch, tokens] transformers asks whether all of it is true: a wait for the device
@@ -142,31 +142,13 @@ class Bert(nn.Module):
         return {"full_attention": seen_B1TT, "sliding_attention": near_B1TT}
 
 
-class MaskedBert(Bert):
-    """Token ids to logits over the vocabulary, at the places that are asked for alone."""
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        masked: Tensor,
-        *,
-        document_ids: Tensor | None = None,
-        position_ids: Tensor | None = None,
-    ) -> Tensor:
-        """Logits [batch, slots, vocabulary] of places among the tokens, int64 [batch, slots]."""
-        hidden_BTH = self.hidden(input_ids, attention_mask.bool(), document_ids, position_ids)
-        places_BSH = masked.unsqueeze(-1).expand(-1, -1, hidden_BTH.shape[-1])
-        return cast("Tensor", self.head(inputs_embeds=hidden_BTH.gather(1, places_BSH)).logits)
-
-
 def build(options: BertOptions, head: HeadSpec, vocabulary: Vocabulary, *, weights: bool) -> Bert:
     """The model, with pretrained weights or, for weights that come from elsewhere, random ones.
 
     Raises:
         ConfigError: The tokenizer is not this model's, or the weights are not there or do not fit.
     """
-    model = (MaskedBert if head.level == "vocabulary" else Bert)(options, head)
+    model = Bert(options, head)
     known = model.bert.config.vocab_size
     if vocabulary.size > known:
         raise unusable(
@@ -174,7 +156,7 @@ def build(options: BertOptions, head: HeadSpec, vocabulary: Vocabulary, *, weigh
             "take the tokenizer that was made for the model (tokenizer.pretrained)",
         )
     if weights:
-        masked = model.head if head.level == "vocabulary" else None
+        masked = model.head if isinstance(model.head, MaskedHead) else None
         model.notes = load_pretrained(model.bert, pretrained_model(options.pretrained), masked)
     _freeze(model, options)
     return model

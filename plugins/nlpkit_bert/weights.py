@@ -7,6 +7,7 @@ warning among others.
 from __future__ import annotations
 
 import pickle
+import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from nlpkit.bundle.format import Bundle
     from nlpkit.pretrained import Pretrained
+    from nlpkit_bert.masked import MaskedHead
 
 T = TypeVar("T")
 
@@ -50,7 +52,7 @@ _RESTORE = "restore the file"
 
 
 def load_pretrained(
-    encoder: PreTrainedModel, model: Pretrained, head: PreTrainedModel | None = None
+    encoder: PreTrainedModel, model: Pretrained, head: MaskedHead | None = None
 ) -> tuple[str, ...]:
     """Puts the weights of a pretrained model into the encoder: each one, or none.
 
@@ -76,9 +78,9 @@ def load_pretrained(
     if head is None:
         left = f"its head, of the task {bundle.task.name}, is left behind" if bundle else ""
         return (f"model: {model.name}: {left}",) if left else ()
-    if _load_head(head, encoder, stored):
+    if _load_head(head.network, encoder, stored):
         return (f"model: {model.name}: its output head is used",)
-    tied = ", tied to the embeddings" if head.config.tie_word_embeddings else ""
+    tied = ", tied to the embeddings" if head.tied else ""
     return (f"model: {model.name} has no whole output head: a new one is made{tied}",)
 
 
@@ -88,9 +90,11 @@ def _of_bundle(bundle: Bundle, encoder: PreTrainedModel) -> dict[str, Tensor]:
         bundle.verify(WEIGHTS)
     except BundleError as error:
         raise unusable(str(error), "") from error
+    stored = _tensors(bundle.path / WEIGHTS)
+    prefix = f"{encoder.base_model_prefix}."
     return {
-        f"{encoder.base_model_prefix}{name[4:]}" if name[:5] == "bert." else name[5:]: tensor
-        for name, tensor in _tensors(bundle.path / WEIGHTS).items()  # else it is `head.`
+        re.sub(r"^bert\.", prefix, name).removeprefix("head.network."): stored[name]
+        for name in stored
     }
 
 

@@ -160,7 +160,8 @@ def test_every_parameter_gets_a_gradient_and_the_table_is_that_of_the_embeddings
     model = filling(folder).train()
     model(*texts()).square().sum().backward()
     assert [name for name, each in model.named_parameters() if each.grad is None] == []
-    assert model.head.get_output_embeddings().weight is model.bert.get_input_embeddings().weight
+    output = model.head.network.get_output_embeddings()
+    assert output.weight is model.bert.get_input_embeddings().weight
 
 
 @torch.no_grad()
@@ -168,7 +169,7 @@ def test_every_parameter_gets_a_gradient_and_the_table_is_that_of_the_embeddings
 def test_a_table_of_its_own_stays_one(tmp_path, kind):
     folder = saved(tmp_path / "tiny", kind, tie_word_embeddings=False)
     model, _ = equals_transformers(folder)
-    output = model.head.get_output_embeddings().weight
+    output = model.head.network.get_output_embeddings().weight
     assert not torch.equal(output, model.bert.get_input_embeddings().weight)
     with torch.enable_grad():
         model.train()(*texts()).square().sum().backward()

@@ -146,5 +146,6 @@ def arrays(batch: int, length: int, names: tuple[str, ...]) -> dict[str, np.ndar
         "input_ids": random.integers(1, 50, size=(batch, length)) * mask,
         "attention_mask": mask,
         "token_type_ids": (np.arange(length) > length // 2) * mask,
+        "masked": random.integers(lengths[:, None], size=(batch, 1 + length % 3)),
     }
     return {name: found[name] for name in names}
