@@ -12,11 +12,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nlpkit.contracts import Batch, Codec, HeadSpec, Objective, Vocabulary
+from nlpkit.contracts import Batch, Codec, HeadSpec, Objective, Use, Vocabulary
 from nlpkit.data.encode import Encoder
 from nlpkit.data.loader import to_tensors
+from nlpkit.data.plan import sample_seeds
 from nlpkit.data.store import StoreWriter, TokenStore
-from nlpkit.nn import StepModule
+from nlpkit.nn import StepModule, call
+from nlpkit_tasks.clm.config import ClmConfig
+from nlpkit_tasks.mlm.config import MlmConfig
+from nlpkit_tasks.objective import VocabularyObjective
 from nlpkit_tasks.sequence.config import SequenceConfig
 from nlpkit_tasks.sequence.objective import SequenceObjective
 from nlpkit_tasks.sequence.task import SequenceTask
@@ -24,7 +28,7 @@ from nlpkit_tasks.token.config import TokenConfig
 from nlpkit_tasks.token.objective import TokenObjective
 from nlpkit_transformer.config import TransformerConfig
 from nlpkit_transformer.model import build as build_transformer
-from tests.tasks import tokens
+from tests.tasks import language, tokens
 
 LABELS = ["a", "b", "c"]
 WEIGHTS = {"a": 0.25, "b": 1.0, "c": 3.5}
@@ -48,7 +52,7 @@ class WeightedTokens:
 class Case:
     """An objective under test, and the same loss written plainly: a mean over the whole batch."""
 
-    options: SequenceConfig | TokenConfig | None
+    options: SequenceConfig | TokenConfig | ClmConfig | MlmConfig | None
     plain: Any
 
 
@@ -90,6 +94,18 @@ def _plain_words(logits: Any, batch: Batch) -> torch.Tensor:
     return torch.stack(losses).mean()
 
 
+def _plain_told(logits: Any, batch: Batch) -> torch.Tensor:
+    """Place after place."""
+    rows = zip(logits, batch.targets["ids"].tolist(), strict=True)
+    losses = [
+        -of_place.log_softmax(-1)[token]
+        for of_row, ids in rows
+        for of_place, token in zip(of_row, ids, strict=True)
+        if token != -100
+    ]
+    return torch.stack(losses).mean()
+
+
 def _plain_weighted_tokens(logits: Any, batch: Batch) -> torch.Tensor:
     counted = batch.targets["tags"] != -100
     weights = batch.targets["weights"][counted].to(logits.dtype)
@@ -115,6 +131,14 @@ SEQUENCE: dict[str, Case] = {
     ),
 }
 TOKEN = {"token": Case(TokenConfig(), _plain_words)}
+CLM = {
+    "clm": Case(ClmConfig(pack=False), _plain_told),
+    "clm packed": Case(ClmConfig(), _plain_told),
+}
+MLM = {
+    "mlm": Case(MlmConfig(pack=False), _plain_told),
+    "mlm packed": Case(MlmConfig(whole_words=True), _plain_told),
+}
 TAGS = {"EU": "B-org", "Köln": "B-loc", "New": "B-loc", "York": "I-loc", "Peter": "B-per"}
 _OTHERS = ("rejects", "call", "lamb", "boycott")
 
@@ -128,6 +152,11 @@ def sentences(count: int) -> list[dict[str, Any]]:
         words = generator.choice([*TAGS, *_OTHERS], length).tolist() if index != 1 else ["\u200b"]
         found.append({"text": words, "label": [TAGS.get(word, "O") for word in words]})
     return found
+
+
+def documents(count: int) -> list[dict[str, Any]]:
+    """Rows of 1 to 39 words."""
+    return [{"text": text} for text in language.texts(count)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +188,8 @@ TASKS = {
         ],
     ),
     "token": OfTask(gradients=TOKEN, batches="token", evaluations=("token",), rows=sentences(60)),
+    "clm": OfTask(gradients=CLM, batches="clm packed", evaluations=("clm",), rows=documents(60)),
+    "mlm": OfTask(gradients=MLM, batches="mlm packed", evaluations=("mlm",), rows=documents(60)),
 }
 TOYS = {"token-weighted": Case(None, _plain_weighted_tokens)}
 CASES = {name: case for task in TASKS.values() for name, case in task.gradients.items()} | TOYS
@@ -169,6 +200,11 @@ def examples(case: Case, samples: int) -> list[dict[str, Any]]:
     if isinstance(case.options, TokenConfig):
         rows = [tokens.row(**row) for row in sentences(samples)]
         return tokens.examples(_of_words()[1], rows, "evaluate")
+    if isinstance(case.options, ClmConfig | MlmConfig):
+        use: Use = "train" if case.options.pack else "evaluate"
+        texts = language.rows_of(language.texts(3 * samples))
+        found = language.samples(_of_documents(case.options), texts, use)[:samples]
+        return [dict(example) for example, _ in found]
     generator = np.random.default_rng(7)
     rows = []
     for index in range(samples):
@@ -205,10 +241,17 @@ def _of_words() -> tuple[Codec, Encoder]:
     return tokens.codec_of([tokens.row(**row) for row in sentences(20)], "wordpiece", 16)
 
 
+@cache
+def _of_documents(options: ClmConfig | MlmConfig) -> Encoder:
+    return language.encoder_of(options, 40)
+
+
 def codec_of(case: Case) -> Codec:
     """The codec of a case that is no toy."""
     if isinstance(case.options, TokenConfig):
         return _of_words()[0]
+    if isinstance(case.options, ClmConfig | MlmConfig):
+        return _of_documents(case.options).codec
     options = case.options or SequenceConfig()
     labels = [] if options.target == "regression" else LABELS
     schema = {"labels": labels, "counts": dict.fromkeys(labels, 1), "weights": {}, "mean": 0.0}
@@ -223,10 +266,14 @@ def stored(path: Path, case: Case, samples: int) -> TokenStore:
     return TokenStore.open(path)
 
 
-def collate(case: Case, chosen: list[dict[str, Any]]) -> Batch:
-    """A batch as a task collates it; the token-weighted toy does it here."""
+def collate(case: Case, chosen: list[dict[str, Any]], *, evaluated: bool = False) -> Batch:
+    """A batch as a task collates it, with the seeds of an evaluation or with one for all; the
+    token-weighted toy does it here."""
     if case.options:
-        return to_tensors(codec_of(case).collate(chosen, [0] * len(chosen)))
+        seeds = np.zeros(len(chosen), np.int64)
+        if evaluated:
+            seeds = sample_seeds(np.arange(len(chosen)), seed=0, epoch=0)
+        return to_tensors(codec_of(case).collate(chosen, seeds.tolist()))
     plain = [{**row, "label": np.int64(0), "weight": np.float64(1)} for row in chosen]
     batch = codec_of(CASES["class"]).collate(plain, [0] * len(chosen))
     length = batch.inputs["input_ids"].shape[1]
@@ -244,6 +291,9 @@ def build_module(case: Case, dtype: torch.dtype) -> StepModule:
     torch.manual_seed(5)
     codec = codec_of(case)
     head = codec.head if case.options else HeadSpec(size=3, level="token")
+    if isinstance(case.options, ClmConfig | MlmConfig):
+        objective: Objective = VocabularyObjective(case.options, codec.schema)
+        return StepModule(language.tiny(codec), objective, head).to(dtype)
     model = build_transformer(
         TransformerConfig(layers=2, hidden=16, heads=2, dropout=0.0),
         head,
@@ -251,7 +301,7 @@ def build_module(case: Case, dtype: torch.dtype) -> StepModule:
         weights=True,
     )
     if isinstance(case.options, SequenceConfig):
-        objective: Objective = SequenceObjective(case.options, codec.schema)
+        objective = SequenceObjective(case.options, codec.schema)
     else:
         objective = TokenObjective(case.options, codec.schema) if case.options else WeightedTokens()
     return StepModule(model, objective, head).to(dtype)
@@ -259,7 +309,7 @@ def build_module(case: Case, dtype: torch.dtype) -> StepModule:
 
 def plain_logits(model: nn.Module, batch: Batch) -> torch.Tensor:
     """The model's logits; those of a text's windows averaged one sample after the other."""
-    logits = model(batch.inputs["input_ids"], batch.inputs["attention_mask"])
+    logits = call(model, batch.inputs)
     if batch.rows is None or logits.ndim > 2:
         return logits
     parts = logits.split(batch.rows.tolist())

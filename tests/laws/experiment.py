@@ -26,7 +26,16 @@ from nlpkit.engine.precision import Precision
 from nlpkit.training.step import optimizer_step
 from nlpkit_strategies.ddp import Ddp
 from nlpkit_strategies.single import Single
-from tests.laws.cases import CASES, DTYPES, Case, build_module, collate, examples, plain_logits
+from tests.laws.cases import (
+    CASES,
+    DTYPES,
+    Case,
+    build_module,
+    codec_of,
+    collate,
+    examples,
+    plain_logits,
+)
 
 MICRO_BATCHES = (1, 3, 16)
 RANKS = (1, 2, 3)
@@ -80,7 +89,7 @@ def micro_batches(
     """A rank's share of the batch that `rows` are, as the loader gives it."""
     own = share(
         np.arange(len(rows)),
-        np.array([len(row["input_ids"]) for row in rows]),
+        np.array([sum(map(sum, codec_of(case).lengths(row))) for row in rows]),
         rank=strategy.rank,
         size=strategy.size,
         micro_batch_size=micro_batch,

@@ -31,7 +31,7 @@ def test_evaluation_is_the_same_number_on_any_number_of_ranks(ranks):
 def test_the_loss_of_an_evaluation_is_that_of_all_its_samples_at_once():
     for row in found(1):
         case = CASES[row["objective"]]
-        batch = collate(case, examples(case, row["samples"]))
+        batch = collate(case, examples(case, row["samples"]), evaluated=True)
         model = build_module(case, DTYPES[row["dtype"]]).model
         plain = case.plain(plain_logits(model, batch), batch).item()
         assert row["values"]["loss"] == pytest.approx(plain, rel=LIMITS[row["dtype"]]), row

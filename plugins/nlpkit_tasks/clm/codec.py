@@ -93,7 +93,8 @@ class ClmCodec(Codec):
         if "documents" in examples[0]:
             arrays |= inputs.of_documents([each["sizes"] for each in rows])
         ids = pad([each["ids"] for each in rows], IGNORED).astype(np.int64)
-        about = {"bytes": [np.array([each["bytes"]]) for each in examples if "bytes" in each]}
+        known = ["bytes"] if "bytes" in examples[0] else []
+        about = {name: [np.atleast_1d(each[name]) for each in examples] for name in known}
         count = float((ids != IGNORED).sum())
         return Batch(inputs=arrays, targets={"ids": ids}, count=count, about=about)
 
