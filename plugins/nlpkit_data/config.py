@@ -65,6 +65,9 @@ class CharConfig(nlpkit.ComponentConfig):
 
     lowercase: bool = Field(False, description="Accents stay.")
     normalize: Literal["none", "nfkc"] = Field("none", description="Unicode normal form.")
+    whitespace: Literal["fold", "keep"] = Field(
+        "fold", description="fold: a run of it is one space; keep: each character is a token."
+    )
 
 
 class SubwordConfig(nlpkit.ComponentConfig):
@@ -73,5 +76,7 @@ class SubwordConfig(nlpkit.ComponentConfig):
     vocab_size: PositiveInt = Field(
         8000, description="Tokens at most, or as many as there are characters."
     )
-    lowercase: bool = Field(True, description="Accents stay.")
+    lowercase: bool = Field(
+        True, description="Accents stay. A task that writes texts has false by default."
+    )
     normalize: Literal["none", "nfkc"] = Field("none", description="Unicode normal form.")

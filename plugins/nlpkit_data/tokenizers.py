@@ -90,7 +90,8 @@ def bpe(options: SubwordConfig, texts: Iterable[TextInput]) -> Tokenizer:
     """Byte pair encoding (Sennrich et al. 2016) over bytes (Radford et al. 2019): no unknowns.
 
     It is trained on unbroken runs of letters or of signs in pieces of 100 characters. Any space is
-    a plain one, and what cannot be seen is left out.
+    a plain one, and what cannot be seen is left out. Where case is kept, tokens give texts back,
+    without the blank that was put in front.
     """
     tokenizer = Tokenizer(models.BPE())
     lowercase = [normalizers.Lowercase()] if options.lowercase else []
@@ -101,6 +102,8 @@ def bpe(options: SubwordConfig, texts: Iterable[TextInput]) -> Tokenizer:
     tokenizer.normalizer = _normalizer(options.normalize, *lowercase, *spaces)
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
+    if not options.lowercase:
+        tokenizer.decoder = decoders.Sequence([tokenizer.decoder, decoders.Strip(" ", 1, 0)])
     trainer = trainers.BpeTrainer(
         vocab_size=options.vocab_size,
         special_tokens=list(SPECIAL),
@@ -113,10 +116,15 @@ def bpe(options: SubwordConfig, texts: Iterable[TextInput]) -> Tokenizer:
 
 
 def char(options: CharConfig, texts: Iterable[TextInput]) -> Tokenizer:
-    """One token a visible character; a run of white space is one space, and none at the ends."""
-    spaces = [normalizers.Replace(Regex(_INVISIBLE), ""), normalizers.Replace(Regex(r"\s+"), " ")]
+    """One token a visible character; a run of white space is one space, and none at the ends.
+
+    Or else white space is kept, and each of its characters is a token too.
+    """
+    steps: list[normalizers.Normalizer] = [normalizers.Replace(Regex(_INVISIBLE), "")]
+    if options.whitespace == "fold":
+        steps += [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
     lowercase = [normalizers.Lowercase()] if options.lowercase else []
-    normalizer = _normalizer(options.normalize, *lowercase, *spaces, normalizers.Strip())
+    normalizer = _normalizer(options.normalize, *lowercase, *steps)
     characters: set[str] = set()
     for text in _strings(texts):
         characters.update(normalizer.normalize_str(text))
