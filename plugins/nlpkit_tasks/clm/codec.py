@@ -45,11 +45,7 @@ class ClmCodec(Codec):
         them are no targets; in evaluation the `bytes` of its text."""
         parts = {name: np.array(each.ids, np.int32) for name, each in encodings.items()}
         if use == "predict":
-            ((name, prompt),) = parts.items()
-            if encodings[name].overflowing:
-                longest = self.vocabulary.max_length
-                problem = f"has more than the {longest} tokens that the model takes; shorten it"
-                raise DataError(row.address, problem=problem)
+            (prompt,) = parts.values()
             return {"input_ids": np.append(np.int32(self._bos), prompt)}
         prompt, text = parts.get("prompt", np.zeros(0, np.int32)), parts["text"]
         if not len(text):
@@ -109,7 +105,7 @@ class ClmCodec(Codec):
         return Settings.of({**usual, **self._task.options.generate, **generate})
 
     def refusal(self, example: Example, settings: Settings) -> str:
-        """A text never loses its beginning as it grows: all of it has to fit."""
+        """What it is to go on from, and what it writes, have to fit together: nothing is cut off."""
         return settings.misfit(len(example["input_ids"]), self.vocabulary.max_length)
 
     def predict(self, engine: Engine, batch: Batch, settings: Settings) -> Arrays:
