@@ -73,6 +73,11 @@ def lines(
     yield from whole
 
 
+def blocks(file: IO[bytes], address: str, encoding: str = AUTO) -> Iterator[str]:
+    """The text of a file in blocks, however long its lines; as `lines` in all else."""
+    return iter(_Decoding(file, address, encoding))
+
+
 def _whole(pieces: _Decoding, cut: list[int]) -> Iterator[str]:
     rest = ""
     for piece in pieces:

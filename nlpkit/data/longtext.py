@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from tokenizers import Tokenizer
 
+LONGEST = 100_000_000
+"""Characters of a text that is tokenized in parts, at most; it is in memory as a whole."""
+
 LONG = 1 << 19
 """Characters from which a text is tokenized in parts; a token takes a hundred bytes meanwhile."""
 

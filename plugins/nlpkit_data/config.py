@@ -34,6 +34,9 @@ class FilesConfig(nlpkit.ComponentConfig):
     quotes: Literal["auto", "none"] = Field(
         "auto", description="Of csv and tsv; none: a quote is a character like others."
     )
+    document: Literal["line", "paragraph", "file"] = Field(
+        "line", description="Of txt: what a text is; paragraphs stand between blank lines."
+    )
     sheet: Annotated[str, Field(min_length=1)] | None = Field(
         None, description="Of a workbook; null: the only one that shows rows."
     )

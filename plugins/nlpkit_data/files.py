@@ -1,4 +1,4 @@
-"""The source `files`: csv, tsv, jsonl, conll, parquet and xlsx, from a path or an fsspec URL.
+"""The source `files`: csv, tsv, jsonl, conll, txt, parquet and xlsx, from a path or a URL.
 
 Rows carry the line on which they start. A row that is broken is given as its error, and reading
 goes on after it; a file that cannot be read at all raises.
@@ -21,6 +21,7 @@ from nlpkit.errors import DataError
 from nlpkit.secrets import shown as shown_url
 from nlpkit_data.conll import read_conll
 from nlpkit_data.delimited import read_csv, read_tsv
+from nlpkit_data.text import read_txt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -131,7 +132,7 @@ def reader(location: str) -> Reader:
                 pass  # there is a file, so its suffix is at fault
         named = re.sub(r"(?<!^)\W.*", "…", suffix, flags=re.DOTALL)  # it may be signed
         problem = f'has the suffix "{named}", which names no kind of file that can be read'
-        remedy = f"they are {', '.join(READERS)}, the first six also with .gz"
+        remedy = f"they are {', '.join(READERS)}, the first seven also with .gz"
         if "://" in location:
             remedy += "; download a folder, or what has a link without suffix, and name that"
         raise DataError(shown(location), problem=problem, remedy=remedy)
@@ -223,6 +224,7 @@ _TEXTS: dict[str, Reader] = {
     ".ndjson": read_jsonl,
     ".conll": read_conll,
     ".bio": read_conll,
+    ".txt": read_txt,
 }
 READERS: dict[str, Reader] = {
     **_TEXTS,

@@ -17,7 +17,7 @@ def nlpkit_sources() -> Iterator[nlpkit.SourceRecord]:
         name="files",
         target="nlpkit_data.files:Files",
         config="nlpkit_data.config:FilesConfig",
-        summary="csv, tsv, jsonl, conll (also .gz), parquet and xlsx files, on disk or at a URL",
+        summary="csv, tsv, jsonl, conll, txt (also .gz), parquet and xlsx, on disk or at a URL",
     )
     yield nlpkit.SourceRecord(
         name="folder",

@@ -21,9 +21,6 @@ NUMBERS = (
     "if numbers stand for classes, give their names, which a datasets.Dataset itself has, but not "
     "its rows as a list or a DataFrame"
 )
-LONGEST_DOCUMENT = 100_000_000
-"""Characters of a text that is cut into pieces; it is in memory as a whole."""
-
 _FLAGS = {0: False, 1: True, "0": False, "1": True, "0.0": False, "1.0": True}
 _FLAGS |= {"false": False, "true": True}
 _WORDS = {"true": True, "false": False, "none": None, "null": None, "nan": None}

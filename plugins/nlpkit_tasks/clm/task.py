@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nlpkit.contracts import Row, Schema, Task, Vocabulary
+from nlpkit.data.longtext import LONGEST
 from nlpkit_tasks import cells
 from nlpkit_tasks.clm.codec import ClmCodec
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 class ClmTask(Task):
     """The first half of `clm`: two parts, `prompt` and `text`, where there are prompts."""
 
-    longest = cells.LONGEST_DOCUMENT
+    longest = LONGEST
 
     def __init__(self, options: ClmConfig) -> None:
         self.options = options

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nlpkit.contracts import Row, Schema, Task, Vocabulary
+from nlpkit.data.longtext import LONGEST
 from nlpkit_tasks import cells
 from nlpkit_tasks.mlm.codec import MlmCodec
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 class MlmTask(Task):
     """The first half of `mlm`."""
 
-    longest = cells.LONGEST_DOCUMENT
+    longest = LONGEST
 
     def __init__(self, options: MlmConfig) -> None:
         self.options = options
