@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from nlpkit.bundle.gate import answers, questions, read_answers
+from nlpkit.bundle.grid import axes_of
 from nlpkit.bundle.load import load
 from nlpkit.bundle.predict import sizes_of
 from nlpkit.config.resolve import build_objective
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from nlpkit.bundle.gate import Answer, Case
     from nlpkit.bundle.predict import Model
-    from nlpkit.contracts import Approximation, Artifact, Row
+    from nlpkit.contracts import Approximation, Arrays, Artifact, Engine, Row
 
 _TOLERANCE = 1e-4
 _RELATIVE = 1e-5  # of the largest value, where that is more: a regression on thousands
@@ -147,11 +148,24 @@ class Gate:
             targets = {name: torch.as_tensor(value) for name, value in batch.targets.items()}
             counts = None if batch.rows is None else torch.as_tensor(batch.rows)
             for metric, engine in zip(metrics, engines, strict=True):
-                logits = torch.from_numpy(Steps(engine).start(batch.inputs)["logits"])
+                logits = torch.from_numpy(_logits(engine, batch.inputs))
                 metric.update(objective.output(logits, targets, counts).numpy(), batch)
         name, better = next(iter(metrics[0].better.items()))
         before, after = (metric.compute(metric.state)[name] for metric in metrics)
         return {"name": name, "better": better, "before": before, "after": after}
+
+
+def _logits(engine: Engine, inputs: Arrays) -> np.ndarray:
+    """Those of each token; a graph that goes on may give its last one's, and is asked for each."""
+    steps = Steps(engine)
+    if "present" not in axes_of(engine.graphs["model"]):
+        return steps.start(inputs)["logits"]
+    ids, mask = inputs["input_ids"], inputs["attention_mask"]
+    found = []
+    for at in range(ids.shape[1]):
+        given = {"input_ids": ids[:, at : at + 1], "attention_mask": mask[:, : at + 1]}
+        found.append((steps.step if at else steps.start)(given)["logits"])
+    return np.concatenate(found, axis=1)
 
 
 def _asked_elsewhere(export: Path, folder: Path) -> list[str]:

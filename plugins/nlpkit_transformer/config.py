@@ -11,9 +11,9 @@ from nlpkit.contracts import Resolution
 
 
 class TransformerConfig(ComponentConfig):
-    """An encoder of `layers` blocks; the defaults suit some ten thousand short texts."""
+    """`layers` blocks of encoder or decoder; the defaults suit some ten thousand short texts."""
 
-    layers: PositiveInt = Field(4, description="Encoder blocks, one on top of the other.")
+    layers: PositiveInt = Field(4, description="Blocks, one on top of the other.")
     hidden: PositiveInt = Field(
         256, description="Width of the residual stream; a multiple of heads."
     )

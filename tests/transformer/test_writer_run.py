@@ -36,6 +36,9 @@ from nlpkit.contracts import Observer
 
 
 class Stopper(Observer):
+    def __init__(self, options, terminal):
+        pass
+
     def step_ended(self, event):
         if event.step == 7:
             signal.raise_signal(signal.SIGTERM)
@@ -64,27 +67,36 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> nlpkit.Run:
     folder = tmp_path_factory.mktemp("writer")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NLPKIT_CACHE", str(folder / "cache"))
-        return run_of(folder / "made", export=["onnx"])
+        return run_of(folder / "made")
 
 
-def test_it_goes_on_counting_from_its_bundle_and_from_its_export(run: nlpkit.Run) -> None:
-    models = [nlpkit.load(run, trust_plugins=True, backend=each) for each in ("torch", "onnx")]
-    words = [models[0].tokenizer.encode(word).ids[1:-1] for word in "three four five six".split()]
-    expected = " ".join(str(number) for word in words for number in word)
-    for model in models:
-        assert model.predict(["one two"])[0].ids == expected
+def goes_on_counting(model: Any) -> bool:
+    words = [model.tokenizer.encode(word).ids[1:-1] for word in "three four five six".split()]
+    (prediction,) = model.predict(["one two"])
+    return prediction.ids == " ".join(str(number) for word in words for number in word)
+
+
+def test_it_learns_to_count_and_its_bundle_has_the_tied_table_once(run: nlpkit.Run) -> None:
+    model = nlpkit.load(run, trust_plugins=True)
+    assert goes_on_counting(model)
     assert run.result["metrics"]["validation"]["right"] > 0.9
-
-
-def test_a_tied_table_is_in_the_weights_once(run: nlpkit.Run) -> None:
     weights = safetensors.torch.load_file(run.path / "bundle" / "model.safetensors")
     assert "output.table" not in weights
-    network = nlpkit.load(run, trust_plugins=True).engine.model  # type: ignore[attr-defined]
+    network = model.engine.model  # type: ignore[attr-defined]
     assert network.output.table is network.embedding.tokens.weight
     assert torch.equal(network.output.table, weights["embedding.tokens.weight"])
-    export = run.path / "bundle" / "onnx" / "model.onnx"
-    untied = export.stat().st_size + weights["embedding.tokens.weight"].nbytes
-    assert export.stat().st_size < 1.5 * sum(each.nbytes for each in weights.values()) + untied
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{}, {"quantize": "int8", "min_agreement": 0, "max_drop": 1}])
+def test_its_export_passes_the_gate_and_goes_on_counting(
+    run: nlpkit.Run, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    made = nlpkit.export(run, "onnx", out=tmp_path / "out", trust_plugins=True, **options)
+    assert made.parity["passed"]
+    if options:
+        assert made.parity["metric"]["before"] == run.result["metrics"]["validation"]["right"]
+    assert goes_on_counting(nlpkit.load(made.path, trust_plugins=True, backend="onnx"))
 
 
 def test_a_run_that_was_stopped_and_resumed_is_the_run_that_was_not(
