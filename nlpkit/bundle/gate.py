@@ -18,9 +18,9 @@ import numpy as np
 
 from nlpkit.bundle.grid import SOME, Filling, grid
 from nlpkit.bundle.load import load
-from nlpkit.bundle.predict import sizes_of
 from nlpkit.contracts import Row
 from nlpkit.data.plan import cut
+from nlpkit.engine.generate import sizes_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

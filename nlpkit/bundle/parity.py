@@ -16,10 +16,9 @@ import torch
 from nlpkit.bundle.gate import answers, questions, read_answers
 from nlpkit.bundle.grid import axes_of
 from nlpkit.bundle.load import load
-from nlpkit.bundle.predict import sizes_of
 from nlpkit.config.resolve import build_objective
 from nlpkit.data.encode import in_pieces
-from nlpkit.engine.generate import Steps
+from nlpkit.engine.generate import Steps, sizes_of
 from nlpkit.environment import import_path, versions
 from nlpkit.errors import DataError
 

@@ -21,13 +21,13 @@ from nlpkit.contracts import Prediction, Row
 from nlpkit.data.encode import Encoder
 from nlpkit.data.plan import evaluation_plan
 from nlpkit.data.rows import texts_of
-from nlpkit.engine.generate import shape_of
+from nlpkit.engine.generate import shape_of, sizes_of
 from nlpkit.errors import BundleError, DataError, InputError, PluginError
 from nlpkit.plugin.imports import blaming
 
 if TYPE_CHECKING:
     from nlpkit.bundle.format import Bundle
-    from nlpkit.contracts import Arrays, Axes, Batch, Codec, Engine, Example, GraphSpec, Task, Use
+    from nlpkit.contracts import Arrays, Batch, Codec, Engine, Example, GraphSpec, Task, Use
     from nlpkit.plugin.host import Host
 
 Text = str | tuple[str, ...] | list[str]
@@ -252,10 +252,9 @@ class Model:
 
     def _fitting(self, row: Row, example: Example | DataError, settings: Any) -> Any:
         """The example, or why it cannot be predicted."""
-        if not isinstance(example, DataError):
-            if problem := self.codec.refusal(example, settings):
-                return DataError(row.address, problem=problem)
-        return example
+        if isinstance(example, DataError) or not (why := self.codec.refusal(example, settings)):
+            return example
+        return DataError(row.address, problem=why)
 
     def _usable(self, text: Text | Row | DataError | None, address: str) -> Row | DataError:
         row = text if isinstance(text, Row | DataError) else self._row(text, address)
@@ -307,16 +306,6 @@ class _Blank:
             name: np.zeros(shape_of(axes, sizes, other=1), np.float32)
             for name, axes in spec.outputs.items()
         }
-
-
-def sizes_of(axes: Mapping[str, Axes], arrays: Arrays) -> dict[str, int]:
-    """The sizes of the axes that have a name, as arrays have them."""
-    return {
-        axis: size
-        for name, array in arrays.items()
-        for axis, size in zip(axes.get(name, ()), array.shape, strict=False)
-        if isinstance(axis, str)
-    }
 
 
 def _all(found: Iterable[Any]) -> list[Any]:

@@ -171,3 +171,13 @@ def _padded(prompts: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
 def shape_of(axes: Axes, sizes: Mapping[str, int], *, other: int) -> list[int]:
     """The shape of an array of these axes, where named ones have these sizes, and `other` else."""
     return [axis if isinstance(axis, int) else sizes.get(axis, other) for axis in axes]
+
+
+def sizes_of(axes: Mapping[str, Axes], arrays: Arrays) -> dict[str, int]:
+    """The sizes of the axes that have a name, as arrays have them."""
+    return {
+        axis: size
+        for name, array in arrays.items()
+        for axis, size in zip(axes.get(name, ()), array.shape, strict=False)
+        if isinstance(axis, str)
+    }

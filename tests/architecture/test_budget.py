@@ -11,28 +11,28 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 BUDGET = {
-    "nlpkit": 1_130,  # the modules beside its rooms
-    "nlpkit/bundle": 1_400,
-    "nlpkit/checking": 790,
+    "nlpkit": 1_325,  # the modules beside its rooms
+    "nlpkit/bundle": 1_455,
+    "nlpkit/checking": 805,
     "nlpkit/checkpoint": 590,
     "nlpkit/cli": 395,
-    "nlpkit/commands": 1_030,
-    "nlpkit/config": 1_215,
-    "nlpkit/cpu": 225,
-    "nlpkit/data": 1_505,
-    "nlpkit/engine": 660,
+    "nlpkit/commands": 1_065,
+    "nlpkit/config": 1_255,
+    "nlpkit/cpu": 235,
+    "nlpkit/data": 1_655,
+    "nlpkit/engine": 670,
     "nlpkit/plugin": 500,
-    "nlpkit/run": 1_030,
+    "nlpkit/run": 1_055,
     "nlpkit/testing": 405,
     "nlpkit/training": 850,
-    "plugins": 4_890,
+    "plugins": 5_745,
     "jobs": 2_740,
     "image": 600,
 }
 """Lines by room. A room may grow by what a new capability needs, as its commit says."""
 
 LONGEST_FILE = 400
-LONGER = {"nlpkit/contracts.py": 500}
+LONGER = {"nlpkit/contracts.py": 560}
 """What is to be read on one page."""
 NO_CODE = {
     tokenize.COMMENT,

@@ -241,9 +241,13 @@ def _of_words() -> tuple[Codec, Encoder]:
     return tokens.codec_of([tokens.row(**row) for row in sentences(20)], "wordpiece", 16)
 
 
-@cache
 def _of_documents(options: ClmConfig | MlmConfig) -> Encoder:
-    return language.encoder_of(options, 40)
+    return _encoder(type(options), options.model_dump_json())
+
+
+@cache
+def _encoder(kind: type[ClmConfig | MlmConfig], options: str) -> Encoder:
+    return language.encoder_of(kind.model_validate_json(options), 40)
 
 
 def codec_of(case: Case) -> Codec:
