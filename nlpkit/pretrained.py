@@ -106,7 +106,8 @@ class Pretrained:
             return visible_files(folder)
         beside = (each for each in folder.iterdir() if each.suffix in _BESIDE and each.is_file())
         visible = {each for each in beside if not each.name.startswith(".")}
-        return sorted({*visible, *(self.weights() if weights else ())})
+        code = (folder / "plugins").glob("*.py")  # of a bundle
+        return sorted({*visible, *code, *(self.weights() if weights else ())})
 
     def unusable(self, message: str, remedy: str) -> ConfigError:
         """The error that the model cannot be used."""

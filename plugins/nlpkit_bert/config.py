@@ -14,7 +14,9 @@ from nlpkit import ComponentConfig, FolderOrId
 class BertOptions(ComponentConfig):
     """A pretrained encoder; its sizes are those of its config.json."""
 
-    pretrained: FolderOrId = Field(description="A local folder, or a model id of huggingface.co.")
+    pretrained: FolderOrId = Field(
+        description="A local folder, a run of a bert, or a model id of huggingface.co."
+    )
     pooling: Literal["mean", "cls"] = Field(
         "mean", description="A text is the mean of its tokens, or its first one."
     )

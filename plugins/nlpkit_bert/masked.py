@@ -35,10 +35,11 @@ class MaskedHead(nn.Module):
         if not isinstance(output, nn.Linear) or len(output.weight) != network.config.vocab_size:
             kind = type(network).__name__
             raise unusable(f"{kind} has no output table that is known", "name another encoder")
+        name = next(name for name, each in network.named_modules() if each is output)
         network.set_output_embeddings(_Output(output, size))  # type: ignore[no-untyped-call]
-        for each in network.parameters():  # a bias beside the output's own, where none are tied
-            if each.shape == (len(output.weight),) and each is not output.bias:
-                each.requires_grad_(False)
+        beside = getattr(network.get_submodule(name.rpartition(".")[0]), "bias", None)
+        if beside is not None and beside is not output.bias:  # as where nothing is tied
+            beside.requires_grad_(False)
         setattr(network, network.base_model_prefix, _Given())
         self.network, self.tied = network, bool(network.config.tie_word_embeddings)
 

@@ -130,6 +130,8 @@ class Bert(nn.Module):
             message = f'how a "{kind}" keeps the documents of a packed row apart is not known'
             raise unusable(message, f"pack no rows, or name an encoder ({', '.join(TYPES)})")
         seen_B1TT = mask_BT[:, None, None, :]
+        if kind != "modernbert" and documents_BT is None:
+            return seen_B1TT
         # As far apart as a window reaches; padding sees itself, so that its numbers are finite.
         places_T = mask_BT[0].long().mul(0).add(1).cumsum(dim=0)
         apart_TT = (places_T[:, None] - places_T[None, :]).abs()

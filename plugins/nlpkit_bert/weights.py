@@ -68,20 +68,20 @@ def load_pretrained(
         ConfigError: There are none, they are damaged, or they are not just the encoder's.
     """
     bundle = bundle_of(model)
-    if bundle:
-        stored = _of_bundle(bundle, encoder)
-    else:
-        stored = {name: each for path in model.weights() for name, each in _tensors(path).items()}
+    paths = [] if bundle else model.weights()
+    stored = _of_bundle(bundle, encoder) if bundle else {}
+    stored |= {name: tensor for path in paths for name, tensor in _tensors(path).items()}
     shapes = {name: tuple(tensor.shape) for name, tensor in stored.items()}
-    compare(shapes, encoder, model.folder)
+    compare(shapes, encoder, model.name)
     encoder.load_state_dict(_encoders_part(stored, encoder))
     if head is None:
-        left = f"its head, of the task {bundle.task.name}, is left behind" if bundle else ""
-        return (f"model: {model.name}: {left}",) if left else ()
-    if _load_head(head.network, encoder, stored):
-        return (f"model: {model.name}: its output head is used",)
-    tied = ", tied to the embeddings" if head.tied else ""
-    return (f"model: {model.name} has no whole output head: a new one is made{tied}",)
+        said = f"its head, of the task {bundle.task.name}, is left behind" if bundle else ""
+    elif _load_head(head.network, encoder, stored):
+        said = "its output head is used"
+    else:
+        tied = ", tied to the embeddings" if head.tied else ""
+        said = f"it has no whole output head; a new one is made{tied}"
+    return (f"{model.key} {model.name}: {said}",) if said else ()
 
 
 def _of_bundle(bundle: Bundle, encoder: PreTrainedModel) -> dict[str, Tensor]:
@@ -118,9 +118,7 @@ def _load_head(
     return whole
 
 
-def compare(
-    stored: Mapping[str, Sequence[int]], encoder: PreTrainedModel, folder: Path | str
-) -> None:
+def compare(stored: Mapping[str, Sequence[int]], encoder: PreTrainedModel, folder: str) -> None:
     """Raises ConfigError where weights of these shapes, by name, are not just the encoder's."""
     found = _encoders_part(stored, encoder)
     wanted = {name: tuple(tensor.shape) for name, tensor in encoder.state_dict().items()}

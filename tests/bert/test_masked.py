@@ -86,7 +86,7 @@ def equals_transformers(folder):
     found = model(inputs, mask, masked)
     assert found.shape == (4, 3, 60)
     assert torch.allclose(found, expected, rtol=0, atol=1e-6)
-    assert model.notes == (f"model: {folder}: its output head is used",)
+    assert model.notes == (f"model.pretrained {folder}: its output head is used",)
     return model, theirs
 
 
@@ -190,8 +190,8 @@ def test_a_table_that_the_config_denies_is_an_error(tmp_path):
 def test_a_folder_without_such_a_head_gets_a_new_one_and_that_is_said(tmp_path, kind, head):
     folder = saved(tmp_path / "tiny", kind, head=head)
     model = filling(folder)
-    said = f"model: {folder} has no whole output head: a new one is made, tied to the embeddings"
-    assert model.notes == (said,)
+    said = "it has no whole output head; a new one is made, tied to the embeddings"
+    assert model.notes == (f"model.pretrained {folder}: {said}",)
     assert model(*texts()).isfinite().all()
     assert filling(folder, level="token").notes == ()
 
@@ -199,8 +199,8 @@ def test_a_folder_without_such_a_head_gets_a_new_one_and_that_is_said(tmp_path, 
 @torch.no_grad()
 def test_minilm_has_no_such_head(minilm):
     model = filling(minilm, size=30522)
-    assert "MiniLM" in model.notes[0] or minilm in model.notes[0]
-    assert "a new one is made, tied" in model.notes[0]
+    (note,) = model.notes
+    assert "it has no whole output head; a new one is made, tied" in note
     assert model(*texts()).shape == (4, 3, 30522)
 
 
