@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from nlpkit.bundle.gate import Answer, Case
     from nlpkit.bundle.predict import Model
-    from nlpkit.contracts import Approximation, Arrays, Artifact, Engine, Row
+    from nlpkit.contracts import Approximation, Arrays, Artifact, Batch, Engine, Row
 
 _TOLERANCE = 1e-4
 _RELATIVE = 1e-5  # of the largest value, where that is more: a regression on thousands
@@ -70,7 +71,7 @@ class Gate:
         self.sizes: list[dict[str, int]] = []
         for row in rows:
             with suppress(DataError):
-                batch = model.batch([row], targets=not in_pieces(model.codec))
+                row, batch = _predictable(model, row)
                 self.rows.append(row)
                 self.sizes.append(sizes_of(model.codec.inputs, batch.inputs))
         if not self.rows:
@@ -165,6 +166,23 @@ def _logits(engine: Engine, inputs: Arrays) -> np.ndarray:
         given = {"input_ids": ids[:, at : at + 1], "attention_mask": mask[:, : at + 1]}
         found.append((steps.step if at else steps.start)(given)["logits"])
     return np.concatenate(found, axis=1)
+
+
+def _predictable(model: Model, row: Row) -> tuple[Row, Batch]:
+    """A row and its batch; of a text that leaves no room for what is to be written the beginning.
+
+    Raises:
+        DataError: It cannot be used.
+    """
+    if not in_pieces(model.codec):
+        return row, model.batch([row], targets=True)
+    for share in (1, 2, 4, 8, 16, 32):
+        with suppress(DataError):
+            texts = {name: str(row.values[name]) for name in model.columns}
+            cut = {name: text[: len(text) // share] for name, text in texts.items()}
+            shorter = replace(row, values={**row.values, **cut})
+            return shorter, model.batch([shorter])
+    raise DataError(row.address, problem="has no text that can be gone on from")
 
 
 def _asked_elsewhere(export: Path, folder: Path) -> list[str]:

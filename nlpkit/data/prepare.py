@@ -23,7 +23,7 @@ from nlpkit.data.encode import Encoder, fitted
 from nlpkit.data.longtext import parted
 from nlpkit.data.rows import BadRows, Rows, remarks, scan, split_off
 from nlpkit.data.store import StoreWriter, TokenStore, write_synced
-from nlpkit.data.vocabulary import vocabulary_of
+from nlpkit.data.vocabulary import unusual, vocabulary_of
 from nlpkit.environment import cache_folder
 from nlpkit.errors import DataError, InputError, RunError
 from nlpkit.secrets import shown
@@ -201,7 +201,7 @@ class _Preparation:
         record = cast("TokenizerRecord", host.entry("tokenizer", config.tokenizer.name).record)
         self.tokenizer = None if record.trained else self._tokenizer(None)
         text = self.tokenizer.to_str() if self.tokenizer else None
-        self.roles = roles_of(config, host)
+        self.roles = unusual(self.tokenizer, roles_of(config, host))
         self.recipe = recipe.recipe(config, host, fingerprints, text, self.roles)
         self.starts = {
             split: _start(self.source, location) for split, location in self.locations.items()

@@ -45,3 +45,11 @@ def vocabulary_of(
         if usable := [id for id in ids if id is not None and 0 <= id < size]:
             special[role] = usable[0]
     return Vocabulary(size=size, max_length=max_length, special=special, tokenizer=tokenizer)
+
+
+def unusual(tokenizer: Tokenizer | None, roles: Roles) -> Roles:
+    """What its files say of special tokens that their names do not, by id; None: it is trained."""
+    if tokenizer is None:
+        return {}
+    usual, said = (vocabulary_of(tokenizer, 1, each).special for each in ({}, roles))
+    return {role: id for role, id in said.items() if usual.get(role) != id}

@@ -64,7 +64,7 @@ SIZE = "a size is no whole number from 1 to 16,777,216"
         ("vocabulary", {"size": 120}, "is not as nlpkit writes it (TypeError"),
         ("vocabulary.size", "many", SIZE),
         ("vocabulary.size", 10**7, LARGER),
-        ("vocabulary.size", 3, "has a token of the id"),
+        ("vocabulary.size", 3, "a special token has no id of the vocabulary"),
         ("vocabulary.max_length", 10**12, SIZE),
         ("vocabulary.max_length", 2**24, LARGER),
         ("vocabulary.max_length", 1, "does not predict (1 tokens have no room"),

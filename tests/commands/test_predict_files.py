@@ -224,5 +224,6 @@ def test_a_text_without_end_is_a_bad_row(run: Path, tmp_path: Path) -> None:
     source = tmp_path / "a.txt"
     source.write_text(f"money\n{'money ' * 400_000}\nmoney\n")
     first, bad, last = predicted(run, source)
-    assert first == last
+    assert first["label"] == last["label"]
+    assert first["score"] == pytest.approx(last["score"], rel=1e-6)
     assert f"{source}:2: the text has 2,400,000 characters; is a quote open?" in bad["error"]

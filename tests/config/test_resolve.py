@@ -111,7 +111,7 @@ def test_another_tokenizer_folder_or_a_trained_tokenizer_win(pretrained: Path, h
     config = load_config({**BASE, "model": {"name": "bert", "pretrained": str(pretrained)}})
     for tokenizer, expected in [
         ({"pretrained": "other"}, {"pretrained": "other"}),
-        ({"name": "char"}, {"lowercase": False, "normalize": "none"}),
+        ({"name": "char"}, {"lowercase": False, "normalize": "none", "whitespace": "fold"}),
     ]:
         chosen = config.tokenizer.model_copy(update=tokenizer)
         resolved = resolve(config.model_copy(update={"tokenizer": chosen}), host)

@@ -237,7 +237,7 @@ BROKEN: dict[str, tuple[str, str | bytes, tuple[str, ...]]] = {
         GOOD,
         (
             'a.xls: has the suffix ".xls"',
-            "they are .csv, .tsv, .jsonl, .ndjson, .conll, .bio, .parquet, .xlsx",
+            "they are .csv, .tsv, .jsonl, .ndjson, .conll, .bio, .txt, .parquet, .xlsx",
         ),
     ),
     "parquet that is cut": (

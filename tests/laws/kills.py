@@ -80,19 +80,20 @@ def weights(run: Path) -> bytes:
     return (run / "bundle" / "model.safetensors").read_bytes()
 
 
-def misplaced(run: Path, rows: int) -> int:
+def misplaced(run: Path) -> int:
     """How many samples were seen twice or never in an epoch, by the last that each step did.
 
     A step that was done again has to have the samples that it had before.
     """
     steps: dict[int, dict[str, Any]] = {}
-    wrong = 0
+    wrong, data = 0, json.loads((run / "result.json").read_bytes())["data"]
+    samples = data.get("samples", data["rows"])["train"]
     for text in (run / "ledger.jsonl").read_text().splitlines():
         line = json.loads(text)
         before = steps.setdefault(line["step"], line)
         wrong += len(set(before["ids"]) ^ set(line["ids"]))
     seen = Counter((line["epoch"], sample) for line in steps.values() for sample in line["ids"])
-    expected = set(product(range(1, EPOCHS + 1), range(rows)))
+    expected = set(product(range(1, EPOCHS + 1), range(samples)))
     return wrong + sum(abs(seen[key] - 1) for key in expected) + len(set(seen) - expected)
 
 
@@ -117,7 +118,7 @@ def kill_and_resume(
             raise RuntimeError((folder / "stderr.log").read_text())
         outcome.resumes += 1
         outcome.equal += weights(run) == expected
-        outcome.misplaced += misplaced(run, len(TASKS[task].rows))
+        outcome.misplaced += misplaced(run)
         outcome.steps.append(step)
     return outcome
 

@@ -105,7 +105,7 @@ class ClmCodec(Codec):
         return Settings.of({**usual, **self._task.options.generate, **generate})
 
     def refusal(self, example: Example, settings: Settings) -> str:
-        """What it is to go on from, and what it writes, have to fit together: nothing is cut off."""
+        """A prompt and what follows it have to fit together: nothing is cut off."""
         return settings.misfit(len(example["input_ids"]), self.vocabulary.max_length)
 
     def predict(self, engine: Engine, batch: Batch, settings: Settings) -> Arrays:
