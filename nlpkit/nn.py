@@ -148,7 +148,7 @@ class WorkedOut(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.train(model.training)
+        self.training = False  # graphs are run in evaluation mode, and so is the model in it
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """The logits for the inputs that the model names."""

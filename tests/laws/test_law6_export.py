@@ -17,7 +17,8 @@ def test_an_export_of_each_task_passes_the_gate_and_predicts_the_same(tmp_path, 
     artifact = nlpkit.export(run, "torchscript")
     assert artifact.parity["difference"] <= 1e-4
     assert artifact.parity["agreement"] == 1.0
-    texts = [row["text"] for row in rows]
+    writes = task == "clm"  # it needs room behind a prompt
+    texts = [row["text"][:4] if writes else row["text"] for row in rows]
     found, expected = (
         [vars(each) for each in nlpkit.load(place).predict(texts)] for place in (artifact.path, run)
     )
