@@ -64,7 +64,7 @@ SIZE = "a size is no whole number from 1 to 16,777,216"
         ("vocabulary", {"size": 120}, "is not as nlpkit writes it (TypeError"),
         ("vocabulary.size", "many", SIZE),
         ("vocabulary.size", 10**7, LARGER),
-        ("vocabulary.size", 3, "a special token has no id of the vocabulary"),
+        ("vocabulary.size", 7, "has a token of the id"),
         ("vocabulary.max_length", 10**12, SIZE),
         ("vocabulary.max_length", 2**24, LARGER),
         ("vocabulary.max_length", 1, "does not predict (1 tokens have no room"),
@@ -83,6 +83,9 @@ SIZE = "a size is no whole number from 1 to 16,777,216"
         ("graphs.model.inputs.input_ids", ["rows", 0], "axes are names, and sizes from 1 to"),
         ("graphs.model.inputs.input_ids", ["rows", "slots"], GRAPHS),
         ("graphs.model.outputs.logits", ["rows", 4], GRAPHS),
+        ("vocabulary.special", {"mask": 10**6}, "a special token has no id of the vocabulary"),
+        ("vocabulary.special", {"mask": "4"}, "a special token has no id of the vocabulary"),
+        ("vocabulary.special", [4], "is not as nlpkit writes it (AttributeError"),
         ("graphs.other", {"inputs": {}, "outputs": {}}, GRAPHS),
     ],
 )

@@ -97,6 +97,27 @@ def test_a_model_from_scratch_gets_a_trained_tokenizer_and_its_own_learning_rate
     assert resolve(load_config(BASE, ["train.learning_rate=1"]), host).train.learning_rate == 1
 
 
+@pytest.mark.parametrize(
+    ("task", "tokenizer", "expected"),
+    [
+        ("clm", None, ("bpe", False)),
+        ("clm", {"vocab_size": 99}, ("bpe", False)),
+        ("clm", "bpe", ("bpe", False)),
+        ("clm", {"name": "bpe", "lowercase": True}, ("bpe", True)),
+        ("clm", "wordpiece", ("wordpiece", False)),
+        ("mlm", None, ("wordpiece", True)),
+        ("sequence", "bpe", ("bpe", True)),
+    ],
+)
+def test_a_task_that_writes_has_tokens_that_give_texts_back(
+    task: str, tokenizer: Any, expected: tuple[str, bool], host: Host
+) -> None:
+    named = {"tokenizer": tokenizer} if tokenizer else {}
+    config = resolve(load_config({**BASE, "task": task, **named}), host)
+    assert (config.tokenizer.name, config.tokenizer.options["lowercase"]) == expected
+    assert resolve(config, host) == config
+
+
 def test_a_pretrained_model_brings_its_tokenizer(pretrained: Path, host: Host) -> None:
     model = {"name": "bert", "pretrained": str(pretrained)}
     config = resolve(load_config({**BASE, "model": model}), host)

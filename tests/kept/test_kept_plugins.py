@@ -5,6 +5,7 @@ The files in plugins/ are those of docs/plugins.md and of nlpkit-echo at 0.1.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import sys
 from contextlib import closing
@@ -106,6 +107,36 @@ def test_a_task_is_refused_before_a_row_in_memory_is_read(folder):
     with pytest.raises(PluginError, match="is no nlpkit.contracts.Task"):
         nlpkit.train(config, data={"train": rows})
     assert len(list(rows)) == 1
+
+
+@pytest.mark.parametrize("base", ["nlpkit.contracts:Task", "nlpkit_tasks.token.task:TokenTask"])
+@pytest.mark.parametrize("command", ["check", "train"])
+def test_a_task_whose_old_methods_nothing_would_call_is_refused(folder, base, command, capfd):
+    module, name = base.split(":")
+    Path("my_old.py").write_text(
+        f"import nlpkit\nfrom {module} import {name}\n\n\n"
+        f"class Old({name}):\n"
+        "    columns = {'text': ('text',)}\n\n"
+        "    def __init__(self, options):\n        pass\n\n"
+        "    def collate(self, examples, seeds):\n        pass\n\n"
+        "    def decode(self, logits, batch, schema):\n        pass\n\n\n"
+        "@nlpkit.hookimpl\ndef nlpkit_tasks():\n"
+        "    yield nlpkit.TaskRecord(name='old', target='my_old:Old', objective='my_old:Old')\n",
+        "utf-8",
+    )
+    config = {"plugins": ["./my_old.py"], "task": "old", "model": "transformer"}
+    Path("old.yaml").write_text(json.dumps({"name": "old", **config}))
+    assert main([command, "old.yaml"]) == 2
+    said = " ".join("".join(capfd.readouterr()).split())
+    assert said.count("is no nlpkit") == 1
+    why = "Old is no nlpkit.contracts.Task, for it has collate and decode itself"
+    assert (
+        MESSAGES["echo"]
+        .replace("EchoTask is no nlpkit.contracts.Task", why)
+        .replace("echo_length", "old")
+        in said
+    )
+    assert REMEDY in said
 
 
 def test_an_error_inside_a_new_plugin_stays_what_it_is(folder):
