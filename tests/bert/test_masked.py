@@ -196,6 +196,20 @@ def test_a_folder_without_such_a_head_gets_a_new_one_and_that_is_said(tmp_path, 
     assert filling(folder, level="token").notes == ()
 
 
+def test_a_head_with_the_first_names_is_read(tmp_path):
+    folder = saved(tmp_path / "tiny", "bert")
+    trained(folder)
+    expected, path = filling(folder).state_dict(), folder / "model.safetensors"
+    old = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+    weights = load_file(path)
+    for now, then in old.items():
+        weights = {name.replace(now, then): each for name, each in weights.items()}
+    save_file(weights, path)
+    found = filling(folder).state_dict()
+    assert "cls.predictions.transform.LayerNorm.gamma" in weights
+    assert all(torch.equal(each, expected[name]) for name, each in found.items())
+
+
 @torch.no_grad()
 def test_minilm_has_no_such_head(minilm):
     model = filling(minilm, size=30522)
