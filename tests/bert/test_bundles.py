@@ -32,6 +32,8 @@ from torch.nn.functional import cross_entropy
 import nlpkit
 from nlpkit.contracts import Batch, Codec, HeadSpec, Prediction, Task, pad
 
+pytestmark = pytest.mark.slow
+
 
 class Fill(Task):
     """Every third token is to be said again."""

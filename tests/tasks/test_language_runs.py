@@ -19,6 +19,8 @@ MODELS = """
 import nlpkit
 from tests.tasks.language import Tiny
 
+pytestmark = pytest.mark.slow
+
 
 def build(options, head, vocabulary, *, weights):
     return Tiny(head, vocabulary)

@@ -14,6 +14,8 @@ from tests.bundle.generating import PLUGIN, trained
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 CHANGES = {
     'HeadSpec(level="token"': 'HeadSpec(level="next"',
     "from torch.nn import functional": "from nlpkit.nn import place_scores, summed_cross_entropy",

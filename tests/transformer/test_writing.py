@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from nlpkit.contracts import Arrays, GraphSpec
 
+pytestmark = pytest.mark.slow
+
 VOCABULARY = Vocabulary(size=50, max_length=24)
 HEAD = HeadSpec(level="next", size=50)
 POSITIONS = pytest.mark.parametrize("positions", ["sinusoidal", "learned", "rotary"])
