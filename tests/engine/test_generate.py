@@ -314,6 +314,20 @@ def test_stop_words_are_looked_for_in_the_last_tokens_only() -> None:
     assert max(each for each in text.asked if each != 60) == len("END") + 1
 
 
+def test_what_only_the_last_tokens_alone_seem_to_say_is_no_stop_word() -> None:
+    pieces = {"[UNK]": 0, "a": 1, "##b": 2, "c": 3}
+    tokenizer = Tokenizer(models.WordPiece(pieces, unk_token="[UNK]"))
+    tokenizer.decoder = decoders.WordPiece()
+    assert "#" in tokenizer.decode([2, 3])
+    (written,) = generate(
+        following(1, 2, 3, 1, 2, 3),
+        [np.array([1])],
+        Settings(max_tokens=6, stop=["#"]),
+        text=tokenizer.decode,
+    )
+    assert (written.text, written.complete) == ("ab c ab c", False)
+
+
 def test_stop_words_without_a_tokenizer_are_refused() -> None:
     with pytest.raises(InputError, match="stop words need a tokenizer"):
         generate(Table(12), [np.array([1])], Settings(stop=["END"]))
