@@ -25,14 +25,14 @@ from tests.bert.conftest import KINDS, saved
 from tests.bundle.bundles import TEXTS, make_run
 from tests.exporters.exports import GRID, Exported
 
+pytestmark = pytest.mark.slow
+
 FILL = '''
 import numpy as np
 from torch.nn.functional import cross_entropy
 
 import nlpkit
 from nlpkit.contracts import Batch, Codec, HeadSpec, Prediction, Task, pad
-
-pytestmark = pytest.mark.slow
 
 
 class Fill(Task):

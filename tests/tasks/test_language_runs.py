@@ -15,11 +15,11 @@ from nlpkit.checking.config import check
 from nlpkit.errors import BundleError, ConfigError, InputError
 from tests.tasks.language import texts
 
+pytestmark = pytest.mark.slow
+
 MODELS = """
 import nlpkit
 from tests.tasks.language import Tiny
-
-pytestmark = pytest.mark.slow
 
 
 def build(options, head, vocabulary, *, weights):
