@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from nlpkit.contracts import Arrays, GraphSpec
 
-pytestmark = pytest.mark.slow
 
 VOCABULARY = Vocabulary(size=50, max_length=24)
 HEAD = HeadSpec(level="next", size=50)
@@ -159,7 +158,7 @@ FORMATS = {
 @pytest.mark.parametrize(
     ("positions", "format"),
     [
-        ("rotary", "onnx"),
+        pytest.param("rotary", "onnx", marks=pytest.mark.slow),
         ("rotary", "torchscript"),
         pytest.param("rotary", "torch_export", marks=pytest.mark.slow),
         pytest.param("sinusoidal", "onnx", marks=pytest.mark.slow),
