@@ -24,8 +24,10 @@ class TransformerConfig(ComponentConfig):
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.1, description="Share dropped from embeddings, attention, every sublayer and the head."
     )
-    positions: Literal["sinusoidal", "learned", "rotary"] = Field(
-        "sinusoidal", description="How a token knows where it stands."
+    positions: Literal["sinusoidal", "learned", "rotary"] | None = Field(
+        None,
+        description="How a token knows where it stands; null: rotary where text is written, else "
+        "sinusoidal.",
     )
     norm: Literal["pre", "post"] = Field(
         "pre", description="Layer norm before each sublayer, or after it as in the paper."
@@ -45,12 +47,17 @@ class TransformerConfig(ComponentConfig):
             raise ValueError(
                 f"hidden {self.hidden} is not a multiple of heads {self.heads}; try {nearest}"
             )
-        if self.positions == "rotary" and self.hidden // self.heads % 2:
+        if self.positions == "rotary" and self.odd:
             raise ValueError(
                 f"rotary positions turn pairs of dimensions, and a head has {self.hidden} / "
                 f"{self.heads}, which is odd; change heads or hidden"
             )
         return self
+
+    @property
+    def odd(self) -> bool:
+        """Whether a head's dimensions are no pairs, so that positions cannot be rotary."""
+        return self.hidden // self.heads % 2 == 1
 
 
 def resolve(options: TransformerConfig) -> Resolution:

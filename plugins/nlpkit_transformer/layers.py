@@ -6,7 +6,8 @@ newer: the layer norm may stand before each sublayer ("pre", Xiong et al. 2020,
 https://arxiv.org/abs/2002.04745), which trains stably at higher rates, and positions may be
 rotations (Su et al. 2021, https://arxiv.org/abs/2104.09864).
 
-Shape suffixes: B batch, T tokens, S tokens that are looked at, H hidden, N heads, D = H / N.
+Shape suffixes: B batch, T tokens, S tokens that are looked at, H hidden, N heads, D = H / N,
+R = 2 × D.
 """
 
 from __future__ import annotations
@@ -43,34 +44,41 @@ def sinusoids(length: int, hidden: int) -> Tensor:
     return pairs_TI2.flatten(1)[:, :hidden].to(torch.get_default_dtype())
 
 
-def rotated(part_BNTD: Tensor, angles_BTD: Tensor) -> Tensor:
-    """Queries or keys, turned by an angle for each position (Su et al. 2021, equation 34).
+def rotations(length: int, width: int) -> Tensor:
+    """What `rotated` takes, [length, 2 × width]: cosines and signed sines of position × θᵢ.
 
-        x'(i)       = x(i) cos(position θᵢ) - x(i + D/2) sin(position θᵢ)
-        x'(i + D/2) = x(i + D/2) cos(position θᵢ) + x(i) sin(position θᵢ)
+    The θᵢ are those of the sinusoids. Su et al. pair the dimensions (2i, 2i + 1); which are a pair
+    is free, since the weights before them are learned, and (i, i + D / 2) are swapped faster.
+    """
+    pairs_TD = sinusoids(length, width)
+    sin_TI, cos_TI = pairs_TD[:, 0::2], pairs_TD[:, 1::2]
+    return torch.cat([cos_TI, cos_TI, -sin_TI, sin_TI], dim=1)
+
+
+def rotated(part_BNTD: Tensor, rotation_BTR: Tensor) -> Tensor:
+    """Queries or keys turned by an angle for each position (Su et al. 2021, equation 34).
+
+        x'(i)         = x(i) cos(position θᵢ) - x(i + D / 2) sin(position θᵢ)
+        x'(i + D / 2) = x(i + D / 2) cos(position θᵢ) + x(i) sin(position θᵢ)
 
     Between a query turned by m θ and a key turned by n θ stands the angle (m - n) θ: attention sees
-    how far away a token is, and not where. The paper's pairs are (2i, 2i + 1); which dimensions are
-    a pair is free, since the weights before them are learned, and halves are read faster.
+    how far away a token is, and not where.
 
     Args:
         part_BNTD: [batch, heads, tokens, D].
-        angles_BTD: Rows of `sinusoids(length, D)`, whose θᵢ they are: [batch, tokens, D], or
-            [tokens, D] for all.
+        rotation_BTR: Rows of `rotations`: [batch, tokens, 2 × D], or [tokens, 2 × D] for all.
     """
-    angles_B1TD = angles_BTD.unsqueeze(-3)
-    sin_B1TI, cos_B1TI = angles_B1TD[..., 0::2], angles_B1TD[..., 1::2]
-    one_BNTI, other_BNTI = part_BNTD.chunk(2, dim=-1)
-    turned = one_BNTI * cos_B1TI - other_BNTI * sin_B1TI
-    return torch.cat([turned, other_BNTI * cos_B1TI + one_BNTI * sin_B1TI], dim=-1)
+    cos_B1TD, sin_B1TD = rotation_BTR.unsqueeze(-3).chunk(2, dim=-1)
+    swapped_BNTD = part_BNTD.roll(part_BNTD.shape[-1] // 2, dims=-1)
+    return part_BNTD * cos_B1TD + swapped_BNTD * sin_B1TD
 
 
 class Embedding(nn.Module):
     """Token embedding × √H (section 3.4) plus position (section 3.5), then dropout (section 5.4).
 
     The table starts with a standard deviation of 1 / √H, so what leaves it scaled has about the
-    size of the sinusoids: neither drowns the other. Rotary positions are not added here: attention
-    turns by their `angles`.
+    size of the sinusoids: neither drowns the other. Rotary positions are not added: attention takes
+    their `rotation`.
     """
 
     def __init__(self, vocabulary: Vocabulary, options: TransformerConfig) -> None:
@@ -85,10 +93,11 @@ class Embedding(nn.Module):
             self.positions = nn.Parameter(torch.empty(length, hidden))
             nn.init.normal_(self.positions, std=1 / self.scale)
         else:
-            width = hidden // options.heads if self.rotary else hidden
+            width = 2 * hidden // options.heads if self.rotary else hidden
             empty_TW = torch.empty(length, width)  # seen before memory is in it
             self.register_buffer("positions", empty_TW, persistent=False)
-            self.positions.copy_(sinusoids(length, width))
+            table = rotations(length, width // 2) if self.rotary else sinusoids(length, hidden)
+            self.positions.copy_(table)
         self.dropout = Dropout(options.dropout)
 
     def forward(self, input_ids_BT: Tensor, positions_BT: Tensor | None = None) -> Tensor:
@@ -98,7 +107,7 @@ class Embedding(nn.Module):
             hidden_BTH = hidden_BTH + self._at(input_ids_BT, positions_BT)
         return cast("Tensor", self.dropout(hidden_BTH))
 
-    def angles(self, input_ids_BT: Tensor, positions_BT: Tensor | None = None) -> Tensor | None:
+    def rotation(self, input_ids_BT: Tensor, positions_BT: Tensor | None = None) -> Tensor | None:
         """What `rotated` takes, where positions are rotary."""
         return self._at(input_ids_BT, positions_BT) if self.rotary else None
 
@@ -115,12 +124,12 @@ class View:
     Attributes:
         mask_BTS: True where it looks, [batch, 1 or tokens, looked at]; None: everywhere.
         causal: Whether it looks no further than its own place; without a mask.
-        angles_BTD: Of its position, where queries and keys are turned by them.
+        rotation_BTR: By which queries and keys are turned, where positions are rotary.
     """
 
     mask_BTS: Tensor | None = None
     causal: bool = False
-    angles_BTD: Tensor | None = None
+    rotation_BTR: Tensor | None = None
 
 
 @dataclass
@@ -157,9 +166,9 @@ class MultiHeadAttention(nn.Module):
         """
         parts = self.qkv(hidden_BTH).chunk(3, dim=-1)
         query_BNTD, key_BNTD, value_BNTD = (self._split(part_BTH) for part_BTH in parts)
-        if view.angles_BTD is not None:
-            query_BNTD = rotated(query_BNTD, view.angles_BTD)
-            key_BNTD = rotated(key_BNTD, view.angles_BTD)
+        if view.rotation_BTR is not None:
+            query_BNTD = rotated(query_BNTD, view.rotation_BTR)
+            key_BNTD = rotated(key_BNTD, view.rotation_BTR)
         if memory:
             memory.add(key_BNTD, value_BNTD)
             key_BNTD, value_BNTD = memory.keys_BNSD, memory.values_BNSD

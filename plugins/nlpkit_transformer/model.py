@@ -80,7 +80,7 @@ class Reader(nn.Module):
         hidden_BTH = self.embedding(input_ids, position_ids)
         view = View(
             mask_BTS=whole_text(attention_mask, document_ids),
-            angles_BTD=self.embedding.angles(input_ids, position_ids),
+            rotation_BTR=self.embedding.rotation(input_ids, position_ids),
         )
         hidden_BTH = self.encoder(hidden_BTH, view)
         if masked is None:
@@ -119,7 +119,7 @@ class Writer(nn.Module):
         view = View(
             mask_BTS=documents,
             causal=documents is None,
-            angles_BTD=self.embedding.angles(input_ids, position_ids),
+            rotation_BTR=self.embedding.rotation(input_ids, position_ids),
         )
         hidden_BTH = self.decoder(self.embedding(input_ids, position_ids), view)
         return cast("Projection", self.output(hidden_BTH))
@@ -168,7 +168,8 @@ class Step(nn.Module):
         positions_BT = (attention_mask.cumsum(dim=1) - 1).clamp(min=0)[:, past:]
         memories = [Memory(*both) for both in zip(pasts[::2], pasts[1::2], strict=True)]
         view = View(
-            mask_BTS=earlier(real_BS, past), angles_BTD=embedding.angles(input_ids, positions_BT)
+            mask_BTS=earlier(real_BS, past),
+            rotation_BTR=embedding.rotation(input_ids, positions_BT),
         )
         hidden_BTH = self.writer.decoder(embedding(input_ids, positions_BT), view, memories)
         last_B = (attention_mask[:, past:] * torch.ones_like(input_ids).cumsum(dim=1)).argmax(dim=1)
@@ -181,6 +182,8 @@ def build(
     options: TransformerConfig, head: HeadSpec, vocabulary: Vocabulary, *, weights: bool
 ) -> Reader | Writer:
     """The model with random weights: it has no others, so `weights` changes nothing."""
-    if head.level == "next":
-        return Writer(options, vocabulary)
-    return Reader(options, head, vocabulary)
+    writes = head.level == "next"
+    if options.positions is None:
+        positions = "rotary" if writes and not options.odd else "sinusoidal"
+        options = options.model_copy(update={"positions": positions})
+    return Writer(options, vocabulary) if writes else Reader(options, head, vocabulary)

@@ -12,7 +12,7 @@ from nlpkit.contracts import HeadSpec, Vocabulary
 from nlpkit.nn import StepModule, summed_cross_entropy, worked_out
 from nlpkit_strategies.data_parallel import SplitAndSum
 from nlpkit_transformer.config import TransformerConfig
-from nlpkit_transformer.layers import MultiHeadAttention, View, rotated, sinusoids
+from nlpkit_transformer.layers import MultiHeadAttention, View, rotated, rotations
 from nlpkit_transformer.model import Writer, build
 from tests.strategies.test_data_parallel import replicate
 from tests.transformer.test_transformer_model import perturb, torchs_own
@@ -58,8 +58,8 @@ def test_the_decoder_is_torchs_encoder_that_does_not_look_ahead(norm):
 @POSITIONS
 def test_attention_is_the_papers_formula(positions):
     attention, hidden = MultiHeadAttention(16, 4, dropout=0.0), torch.randn(3, 9, 16)
-    angles = sinusoids(9, 4) if positions == "rotary" else None
-    found = attention(hidden, View(causal=True, angles_BTD=angles))
+    rotation = rotations(9, 4) if positions == "rotary" else None
+    found = attention(hidden, View(causal=True, rotation_BTR=rotation))
     query, key, value = attention.qkv(hidden).unflatten(-1, (3, 4, 4)).unbind(2)
     mixed = torch.zeros(3, 9, 4, 4)
     for head in range(4):
@@ -88,7 +88,7 @@ def turned(vector, position):
 
 def test_a_rotation_is_its_definition():
     part = torch.randn(2, 3, 7, 10)
-    found = rotated(part, sinusoids(7, 10))
+    found = rotated(part, rotations(7, 10))
     for position in range(7):
         expected = turned(part[:, :, position], position)
         assert (found[:, :, position] - expected).abs().max() < 1e-12
@@ -96,7 +96,7 @@ def test_a_rotation_is_its_definition():
 
 def test_rotated_queries_and_keys_meet_by_their_distance_alone():
     query, key = torch.randn(2, 1, 1, 1, 8)
-    turns = sinusoids(30, 8)
+    turns = rotations(30, 8)
     meet = [
         (rotated(query, turns[at : at + 1]) * rotated(key, turns[at - 4 : at - 3])).sum()
         for at in (4, 11, 29)
@@ -139,7 +139,9 @@ def test_the_order_of_what_came_before_matters(positions):
     assert not torch.allclose(found[0][:, -1], found[1][:, -1])
 
 
-def test_positions_of_which_a_head_has_no_pairs_are_refused():
+def test_positions_are_rotary_by_default_but_where_a_head_has_no_pairs():
+    assert writer().embedding.rotary
+    assert not writer(hidden=12).embedding.rotary
     with pytest.raises(ValueError, match="a head has 12 / 4, which is odd"):
         TransformerConfig(hidden=12, heads=4, positions="rotary")
 
