@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers.modeling_outputs import BaseModelOutput
 
+from nlpkit.nn import Projection
 from nlpkit_bert.resolve import unusable
 
 if TYPE_CHECKING:
@@ -43,10 +43,11 @@ class MaskedHead(nn.Module):
         setattr(network, network.base_model_prefix, _Given())
         self.network, self.tied = network, bool(network.config.tie_word_embeddings)
 
-    def forward(self, hidden_BTH: Tensor, places_BS: Tensor) -> Tensor:
-        """Logits [batch, slots, size] of the places."""
+    def forward(self, hidden_BTH: Tensor, places_BS: Tensor) -> Projection:
+        """Logits [batch, slots, size] of the places, which are not worked out yet."""
         places_BSH = places_BS.unsqueeze(-1).expand(-1, -1, hidden_BTH.shape[-1])
-        return cast("Tensor", self.network(inputs_embeds=hidden_BTH.gather(1, places_BSH)).logits)
+        hidden_BSH = hidden_BTH.gather(1, places_BSH)
+        return cast("Projection", self.network(inputs_embeds=hidden_BSH).logits)
 
 
 class _Given(nn.Module):
@@ -63,6 +64,6 @@ class _Output(nn.Module):
         super().__init__()
         self.weight, self.bias, self.size = output.weight, output.bias, size
 
-    def forward(self, hidden_BSH: Tensor) -> Tensor:
+    def forward(self, hidden_BSH: Tensor) -> Projection:
         bias_V = None if self.bias is None else self.bias[: self.size]
-        return F.linear(hidden_BSH, self.weight[: self.size], bias_V)
+        return Projection(hidden_BSH, self.weight[: self.size], bias_V)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from nlpkit.contracts import HeadSpec, Vocabulary
+    from nlpkit.nn import Projection
     from nlpkit_bert.config import BertOptions
 
 DROPOUTS = (
@@ -92,7 +93,7 @@ class Bert(nn.Module):
         *,
         document_ids: Tensor | None = None,
         position_ids: Tensor | None = None,
-    ) -> Tensor:
+    ) -> Tensor | Projection:
         """Logits of int64 inputs.
 
         Args:
@@ -113,7 +114,7 @@ class Bert(nn.Module):
             first = self.bert.config.pad_token_id + 1 if after else 0
             given["position_ids"] = position_ids + first
         hidden_BTH = self.bert(input_ids=input_ids, **given).last_hidden_state
-        return cast("Tensor", self.head(hidden_BTH, beside if masked else mask_BT))
+        return cast("Tensor | Projection", self.head(hidden_BTH, beside if masked else mask_BT))
 
     def _mask(
         self, mask_BT: Tensor, documents_BT: Tensor | None = None

@@ -17,7 +17,6 @@ from nlpkit.cli.main import main
 from nlpkit.config.schema import Component
 from nlpkit.contracts import HeadSpec, Vocabulary
 from nlpkit.plugin.host import Host
-from nlpkit.plugin.trust import remember
 from nlpkit_bert.config import BertOptions
 from nlpkit_bert.model import build
 from nlpkit_bert.resolve import check, resolve
@@ -26,72 +25,6 @@ from tests.bundle.bundles import TEXTS, make_run
 from tests.exporters.exports import GRID, Exported
 
 pytestmark = pytest.mark.slow
-
-FILL = '''
-import numpy as np
-from torch.nn.functional import cross_entropy
-
-import nlpkit
-from nlpkit.contracts import Batch, Codec, HeadSpec, Prediction, Task, pad
-
-
-class Fill(Task):
-    """Every third token is to be said again."""
-
-    columns = {"text": ("text",)}
-
-    def texts(self, row, *, targets):
-        return {"text": row.values["text"]}
-
-    def fit(self, rows):
-        return {"rows": sum(1 for _ in rows)}
-
-    def codec(self, schema, vocabulary):
-        return FillCodec(schema, vocabulary)
-
-
-class FillCodec(Codec):
-    inputs = {**Codec.inputs, "masked": ("rows", "slots")}
-
-    def __init__(self, schema, vocabulary):
-        super().__init__(schema, vocabulary)
-        self.head = HeadSpec(level="vocabulary", size=vocabulary.size, over="masked")
-
-    def encode(self, row, encodings, use):
-        return {"input_ids": np.array(encodings["text"].ids)}
-
-    def collate(self, examples, seeds):
-        ids = [each["input_ids"] for each in examples]
-        masked = pad([np.arange(len(each))[::3] for each in ids])
-        mask = pad([np.ones_like(each) for each in ids])
-        inputs = {"input_ids": pad(ids), "attention_mask": mask, "masked": masked}
-        targets = {"ids": np.take_along_axis(inputs["input_ids"], masked, 1)}
-        return Batch(inputs=inputs, targets=targets, count=float(masked.size))
-
-    def decode(self, outputs, batch):
-        return [Prediction(ids=row.argmax(-1).tolist()) for row in outputs["logits"]]
-
-
-class Loss:
-    def __init__(self, options, schema):
-        pass
-
-    def total(self, logits, targets, rows):
-        return cross_entropy(logits.flatten(0, 1), targets["ids"].flatten(), reduction="sum")
-
-    def output(self, logits, targets, rows):
-        return logits
-
-
-def task(options):
-    return Fill()
-
-
-@nlpkit.hookimpl
-def nlpkit_tasks():
-    yield nlpkit.TaskRecord(name="fill", target="fill:task", objective="fill:Loss")
-'''
-
 
 ROUND = ["bert", *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS if kind != "bert")]
 """All types; in the fast tests the usual one."""
@@ -103,11 +36,9 @@ def config(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = [{"text": text, "label": text.split()[0]} for text in TEXTS * 2]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (tmp_path / "fill.py").write_text(FILL)
     settings = {
         "name": "fill",
-        "plugins": ["fill.py"],
-        "task": "fill",
+        "task": "mlm",
         "data": {"train": "rows.jsonl", "validation": "rows.jsonl"},
         "model": {"name": "bert", "pretrained": "tiny"},
         "tokenizer": {"name": "wordpiece", "vocab_size": 55, "max_length": 16},
@@ -142,7 +73,7 @@ def test_what_filled_masks_goes_on_with_them_and_learns_labels(config, tmp_path,
     labels = (*still, "name=labels", "task=sequence")
     assert "errors" not in told(capsys, "check", *labels)
     said = told(capsys, "train", *labels)
-    assert "runs/fill: its head, of the task fill, is left behind" in said
+    assert "runs/fill: its head, of the task mlm, is left behind" in said
 
     bundles = [Path("runs") / run / "bundle" for run in ("fill", "more", "labels")]
     fill, more, labels = (load_file(bundle / "model.safetensors") for bundle in bundles)
@@ -150,19 +81,18 @@ def test_what_filled_masks_goes_on_with_them_and_learns_labels(config, tmp_path,
     assert len(encoder) > 15
     assert all(torch.equal(fill[name], more[name]) for name in fill)
     assert all(torch.equal(fill[name], labels[name]) for name in encoder)
-    assert len({(bundle / "tokenizer.json").read_bytes() for bundle in bundles}) == 1
+    tokenizers = [json.loads((bundle / "tokenizer.json").read_bytes()) for bundle in bundles]
+    assert tokenizers[0]["model"] == tokenizers[1]["model"] == tokenizers[2]["model"]
     (found,) = nlpkit.load("runs/labels").predict(["my card"])
     assert found.label in {text.split()[0] for text in TEXTS}
 
 
 @pytest.mark.parametrize("kind", ROUND)
 def test_an_onnx_model_fills_masks_as_the_model_does(tmp_path, kind):
-    (plugin := tmp_path / "fill.py").write_text(FILL)
-    remember([plugin])
     one = {"num_hidden_layers": 1} if kind == "bert" else {}  # which is seconds less
     saved(tmp_path / "tiny", kind, vocab_size=130, **one)
     model = {"name": "bert", "pretrained": str(tmp_path / "tiny")}
-    run = make_run(tmp_path / "cards", model=model, plugins=[str(plugin)], name="fill")
+    run = make_run(tmp_path / "cards", model=model, name="mlm")
     exported = Exported(run, "onnx", tmp_path / "out")
     assert exported.inputs == ("input_ids", "attention_mask", "masked")
     assert max(exported.difference(*shape) for shape in GRID) <= 1e-4

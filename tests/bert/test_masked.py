@@ -13,7 +13,9 @@ from torch.nn.functional import cross_entropy
 
 from nlpkit import ConfigError
 from nlpkit.contracts import HeadSpec, Vocabulary
+from nlpkit.projection import Projection, worked_out
 from nlpkit_bert.config import BertOptions
+from nlpkit_bert.masked import MaskedHead
 from nlpkit_bert.model import build
 from nlpkit_bert.resolve import resolve
 from tests.bert.conftest import KINDS, saved
@@ -49,6 +51,13 @@ def filling(folder, *, size=60, level="vocabulary", weights=True, **options):
     return build(options, head, vocabulary, weights=weights).eval()
 
 
+def logits(model, *inputs, **beside):
+    """What a model gives; over the vocabulary it leaves them to whoever needs them."""
+    found = model(*inputs, **beside)
+    assert isinstance(found, Projection) == isinstance(model.head, MaskedHead)
+    return worked_out(found)
+
+
 def random_ids(*shape, seed=1):
     return torch.randint(4, 60, shape, generator=torch.Generator().manual_seed(seed))
 
@@ -60,8 +69,8 @@ def texts(padding=0):
     return random_ids(4, 11).where(mask.bool(), padding), mask, masked
 
 
-def at(logits, masked):
-    return logits.gather(1, masked[..., None].expand(-1, -1, logits.shape[-1]))
+def at(values, masked):
+    return values.gather(1, masked[..., None].expand(-1, -1, values.shape[-1]))
 
 
 def differing(tensors):
@@ -83,7 +92,7 @@ def equals_transformers(folder):
     model = filling(folder)
     inputs, mask, masked = texts(padding=theirs.config.pad_token_id)
     expected = at(theirs(input_ids=inputs, attention_mask=mask).logits, masked)
-    found = model(inputs, mask, masked)
+    found = logits(model, inputs, mask, masked)
     assert found.shape == (4, 3, 60)
     assert torch.allclose(found, expected, rtol=0, atol=1e-6)
     assert model.notes == (f"model.pretrained {folder}: its output head is used",)
@@ -100,7 +109,7 @@ def test_logits_and_loss_are_those_of_transformers(folder):
     labels[rows, masked[slots]] = inputs[rows, masked[slots]]
     loss = theirs(input_ids=inputs, attention_mask=mask, labels=labels).loss
     targets = inputs.gather(1, masked)
-    ours = cross_entropy(model(inputs, mask, masked)[slots], targets[slots])
+    ours = cross_entropy(logits(model, inputs, mask, masked)[slots], targets[slots])
     assert abs(ours - loss) < 1e-5
 
 
@@ -134,7 +143,7 @@ def test_documents_that_share_a_row_do_not_see_each_other(tmp_path, kind, level)
     def run(ids, mask, **beside):
         types = mask.new_zeros(mask.shape)
         third = {"masked": torch.arange(ids.shape[1])[None], "token_type_ids": types}
-        return model(ids, mask, *(third[name] for name in model.inputs[2:]), **beside)
+        return logits(model, ids, mask, *(third[name] for name in model.inputs[2:]), **beside)
 
     together, sabotaged = run(ids, mask, **beside), run(ids, mask)
     start = 0
@@ -153,12 +162,14 @@ def test_documents_that_share_a_row_do_not_see_each_other(tmp_path, kind, level)
 @torch.no_grad()
 def test_ids_beyond_the_vocabulary_are_never_predicted(folder):
     inputs = texts()
-    assert torch.equal(filling(folder, size=50)(*inputs), filling(folder)(*inputs)[..., :50])
+    assert torch.equal(
+        logits(filling(folder, size=50), *inputs), logits(filling(folder), *inputs)[..., :50]
+    )
 
 
 def test_every_parameter_gets_a_gradient_and_the_table_is_that_of_the_embeddings(folder):
     model = filling(folder).train()
-    model(*texts()).square().sum().backward()
+    logits(model, *texts()).square().sum().backward()
     assert [name for name, each in model.named_parameters() if each.grad is None] == []
     output = model.head.network.get_output_embeddings()
     assert output.weight is model.bert.get_input_embeddings().weight
@@ -172,7 +183,7 @@ def test_a_table_of_its_own_stays_one(tmp_path, kind):
     output = model.head.network.get_output_embeddings().weight
     assert not torch.equal(output, model.bert.get_input_embeddings().weight)
     with torch.enable_grad():
-        model.train()(*texts()).square().sum().backward()
+        logits(model.train(), *texts()).square().sum().backward()
     learning = [each for each in model.parameters() if each.requires_grad]
     assert all(each.grad is not None for each in learning)
 
@@ -192,7 +203,7 @@ def test_a_folder_without_such_a_head_gets_a_new_one_and_that_is_said(tmp_path, 
     model = filling(folder)
     said = "it has no whole output head; a new one is made, tied to the embeddings"
     assert model.notes == (f"model.pretrained {folder}: {said}",)
-    assert model(*texts()).isfinite().all()
+    assert logits(model, *texts()).isfinite().all()
     assert filling(folder, level="token").notes == ()
 
 
@@ -226,4 +237,4 @@ def test_a_model_without_weights_takes_those_of_one_with(folder):
     rebuilt = filling(folder, weights=False, description=options.description)
     assert rebuilt.notes == ()
     rebuilt.load_state_dict(model.state_dict(), strict=True)
-    assert torch.equal(rebuilt(*texts()), model(*texts()))
+    assert torch.equal(logits(rebuilt, *texts()), logits(model, *texts()))
