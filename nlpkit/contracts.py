@@ -376,6 +376,16 @@ class Codec:
         """What `predict` gave as predictions, one a sample: {"logits": float32} of most models."""
         raise NotImplementedError
 
+    def writing(
+        self, engine: Engine, batch: Batch, settings: Any, stopped: Callable[[int], bool]
+    ) -> Iterator[tuple[int, Callable[[], str], Prediction | None]]:
+        """`predict` and `decode` of a task that writes texts, told token by token.
+
+        Gives, whenever a text has grown: its row, what gives the part of it that is sure, and at
+        its end the prediction. Where `stopped`, asked after each token, says so, a row ends.
+        """
+        raise InputError("stream: the task writes no texts")
+
     def gold(self, batch: Batch) -> list[Prediction] | None:
         """What the targets of each sample say, as a prediction would; None for a task without.
 

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from nlpkit.bundle.predict import fields
+from nlpkit.bundle.fields import fields
 from nlpkit.errors import DataError, InputError
 from nlpkit.files import check_local, json_text
 

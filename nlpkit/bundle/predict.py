@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from heapq import nlargest
 from itertools import chain, islice, repeat
-from numbers import Integral
-from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from tokenizers import Tokenizer
 
+from nlpkit.bundle.fields import check_count, check_ranked, keep_best
 from nlpkit.bundle.format import DESCRIPTION
-from nlpkit.bundle.tokenizer import TOKENIZER
+from nlpkit.bundle.tokenizer import read_tokenizer
 from nlpkit.cli.notebook import LONGEST, pairs
 from nlpkit.config.resolve import build
 from nlpkit.contracts import Prediction, Row
@@ -22,6 +19,7 @@ from nlpkit.data.encode import Encoder
 from nlpkit.data.plan import evaluation_plan
 from nlpkit.data.rows import texts_of
 from nlpkit.engine.generate import shape_of, sizes_of
+from nlpkit.engine.search import grown
 from nlpkit.errors import BundleError, DataError, InputError, PluginError
 from nlpkit.plugin.imports import blaming
 
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     from nlpkit.bundle.format import Bundle
     from nlpkit.contracts import Arrays, Batch, Codec, Engine, Example, GraphSpec, Task, Use
     from nlpkit.plugin.host import Host
+    from nlpkit.plugin.records import TaskRecord
 
 Text = str | tuple[str, ...] | list[str]
 """One text; a pair of texts for a task with two text columns; the words of a text for a task that
@@ -40,7 +39,8 @@ WINDOW = 64
 _SCORES = 1 << 22
 """Scores of a window, at most, where there are many labels: a Python number takes 32 bytes."""
 
-_RESERVED = {"text", "error"}
+_Numbered = tuple[int, Text | Row | DataError | None]
+
 _TYPES: dict[str, Callable[[str], Any]] = {"int": int, "bool": "true".__eq__}
 
 
@@ -52,6 +52,9 @@ class Model:
         host: Has the plugins of its components.
         engine: Gives what runs the network.
         again: Loads it once more, in another process too: a pickled model is this and its seal.
+
+    Attributes:
+        writes: Whether its task writes texts.
     """
 
     def __init__(
@@ -64,7 +67,8 @@ class Model:
     ) -> None:
         self.bundle, self.host, self._again = bundle, host, again
         self.task: Task = build(bundle.task, "task", host)
-        self.tokenizer = _tokenizer(bundle)
+        self.writes = cast("TaskRecord", host.entry("task", bundle.task.name).record).writes
+        self.tokenizer = read_tokenizer(bundle.path, bundle.vocabulary.size)
         try:
             with blaming(""):
                 vocabulary = replace(bundle.vocabulary, tokenizer=self.tokenizer)
@@ -181,15 +185,61 @@ class Model:
         check_count("batch_size", batch_size)
         if top_k is not None:
             check_count("top_k", top_k)
-            _check_ranked(self.codec.ranked)
+            check_ranked(self.codec.ranked)
         settings, numbered, batches = self.codec.settings(generate or {}), enumerate(texts), WINDOW
         while batches > 1 and batches * batch_size * self.bundle.head.size > _SCORES:
             batches //= 2
         while window := list(islice(numbered, batches * batch_size)):
             for outcome in self._window(window, batch_size, settings):
                 if top_k is not None and not isinstance(outcome, DataError):
-                    _keep_best(outcome, top_k, self.codec.ranked)
+                    keep_best(outcome, top_k, self.codec.ranked)
                 yield outcome
+
+    def stream(self, text: Text, *, generate: Mapping[str, Any] | None = None) -> Iterator[str]:
+        """What a task that writes says of a text, in pieces, as soon as they are sure.
+
+        Together they are what `predict` gives, as long as the tokenizer changes nothing that stood
+        before (as `wordpiece` does). A beam search is sure of nothing before its end.
+
+        Raises:
+            DataError: As `predict`.
+            InputError: The task writes no texts, or nothing can be generated so.
+        """
+        told = ""
+        for _, said, outcome in self.writing([text], generate=generate):
+            if isinstance(outcome, DataError):
+                raise outcome
+            if piece := grown(told, said()):
+                yield piece
+                told += piece
+
+    def writing(
+        self,
+        texts: Iterable[Text | Row | DataError | None],
+        *,
+        generate: Mapping[str, Any] | None = None,
+        stopped: Callable[[int], bool] = lambda number: False,
+    ) -> Iterator[tuple[int, Callable[[], str], Prediction | DataError | None]]:
+        """`outcomes` of a task that writes, told token by token; all texts in one batch.
+
+        Args:
+            texts: As `outcomes` has it.
+            generate: As `predict` has it.
+            stopped: Whether the text of this number is to end now, asked after each of its tokens.
+
+        Returns:
+            Whenever a text has grown: its number, what gives the part of it that is sure, and its
+            outcome at its end.
+        """
+        settings = self.codec.settings(generate or {})
+        found, usable = self._made([*enumerate(texts)], settings)
+        yield from ((at, str, each) for at, each in enumerate(found) if at not in usable)
+        if usable:
+            batch = self._collated([found[at] for at in usable])
+            steps = self.codec.writing(
+                self.engine, batch, settings, lambda row: stopped(usable[row])
+            )
+            yield from ((usable[row], said, outcome) for row, said, outcome in steps)
 
     def batch(self, texts: Iterable[Text | Row], *, targets: bool = False) -> Batch:
         """The texts as the model takes them; with the targets that rows have."""
@@ -227,18 +277,9 @@ class Model:
             raise PluginError(f"its task makes {found} predictions of one text")
 
     def _window(
-        self,
-        window: list[tuple[int, Text | Row | DataError | None]],
-        batch_size: int,
-        settings: Any,
+        self, window: Sequence[_Numbered], batch_size: int, settings: Any
     ) -> list[Prediction | DataError]:
-        rows = [self._usable(text, f"text {number}") for number, text in window]
-        made = iter([*self.examples(row for row in rows if isinstance(row, Row))])
-        outcomes: list[Any] = [
-            self._fitting(row, next(made), settings) if isinstance(row, Row) else row
-            for row in rows
-        ]
-        usable = [at for at, each in enumerate(outcomes) if not isinstance(each, DataError)]
+        outcomes, usable = self._made(window, settings)
         lengths = [self.codec.lengths(outcomes[at]) for at in usable]
         tokens = np.array([sum(map(sum, rows)) for rows in lengths], np.int64)
         counts = np.array(list(map(len, lengths)), np.int64)
@@ -249,6 +290,16 @@ class Model:
             for place, prediction in zip(places, predictions, strict=True):
                 outcomes[place] = prediction
         return outcomes
+
+    def _made(self, window: Sequence[_Numbered], settings: Any) -> tuple[list[Any], list[int]]:
+        """The examples, errors among them, and the places of those that are none."""
+        rows = [self._usable(text, f"text {number}") for number, text in window]
+        made = iter([*self.examples(row for row in rows if isinstance(row, Row))])
+        found = [
+            self._fitting(row, next(made), settings) if isinstance(row, Row) else row
+            for row in rows
+        ]
+        return found, [at for at, each in enumerate(found) if not isinstance(each, DataError)]
 
     def _fitting(self, row: Row, example: Example | DataError, settings: Any) -> Any:
         """The example, or why it cannot be predicted."""
@@ -336,65 +387,7 @@ def _python(value: Any) -> Any:
     return value
 
 
-def _tokenizer(bundle: Bundle) -> Tokenizer:
-    """Its tokenizer, which neither cuts nor pads. Raises BundleError where it is none."""
-    path = bundle.path / TOKENIZER
-    try:
-        with blaming(""):
-            tokenizer = Tokenizer.from_file(str(path))
-            tokenizer.no_padding()
-            tokenizer.no_truncation()
-            ids = *tokenizer.get_vocab().values(), *tokenizer.encode("", "").ids
-    except PluginError as error:
-        raise BundleError(f"{path}: is no tokenizer ({error})") from None
-    if max(ids, default=0) >= bundle.vocabulary.size:
-        raise BundleError(
-            f"{path}: has a token of the id {max(ids)}; its model takes those below "
-            f"{bundle.vocabulary.size}"
-        )
-    return tokenizer
-
-
 def _absent(value: object) -> bool:
     """Whether it is what pandas, which is not imported, has in the place of a missing text."""
     nan = isinstance(value, float) and value != value
     return nan or type(value).__name__ in ("NAType", "NaTType")
-
-
-def check_count(name: str, value: object) -> None:
-    """Raises InputError where it is no whole number of at least 1."""
-    if not isinstance(value, Integral) or value < 1:
-        raise InputError(f"{name} must be a whole number of at least 1, not {value!r}")
-
-
-def fields(prediction: Prediction, top_k: int | None, ranked: str) -> dict[str, Any]:
-    """What a line of a file or an answer says: the fields, and the `top_k` best labels as "top".
-
-    Raises:
-        InputError: There are no labels to choose from.
-        PluginError: A field has a name that a line keeps for the text, or for what is wrong.
-    """
-    said = prediction.row()
-    if taken := _RESERVED & said.keys():
-        raise PluginError(
-            f'the task predicts a field "{taken.pop()}", which lines have for something else: '
-            "text is what was given, error what is wrong with it; it needs another name"
-        )
-    if top_k is None:
-        return said
-    _keep_best(prediction, top_k, ranked)
-    best = getattr(prediction, ranked).items()
-    return {**prediction.row(), "top": [{"label": key, "score": score} for key, score in best]}
-
-
-def _check_ranked(ranked: str) -> None:
-    """Raises InputError where a task has nothing that `top_k` could choose from."""
-    if not ranked:
-        raise InputError("top_k: the task predicts no labels with scores to choose from")
-
-
-def _keep_best(prediction: Prediction, count: int, ranked: str) -> None:
-    """Leaves the largest scores in it, the best first; equal ones stay in the labels' order."""
-    _check_ranked(ranked)
-    scores = getattr(prediction, ranked)
-    setattr(prediction, ranked, dict(nlargest(count, scores.items(), key=itemgetter(1))))

@@ -6,7 +6,11 @@ import json
 import shutil
 from typing import TYPE_CHECKING
 
+from tokenizers import Tokenizer
+
+from nlpkit.errors import BundleError, PluginError
 from nlpkit.files import write_json
+from nlpkit.plugin.imports import blaming
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,3 +53,29 @@ def write_tokenizer(folder: Path, path: Path, max_length: int, inputs: list[str]
         "clean_up_tokenization_spaces": False,
     }
     write_json(folder / _CONFIG, {**settings, **names})
+
+
+def read_tokenizer(folder: Path, size: int) -> Tokenizer:
+    """The tokenizer of a bundle, which neither cuts nor pads.
+
+    Args:
+        folder: The bundle's folder.
+        size: The number of ids that the model takes.
+
+    Raises:
+        BundleError: It is none, or has other ids.
+    """
+    path = folder / TOKENIZER
+    try:
+        with blaming(""):
+            tokenizer = Tokenizer.from_file(str(path))
+            tokenizer.no_padding()
+            tokenizer.no_truncation()
+            ids = *tokenizer.get_vocab().values(), *tokenizer.encode("", "").ids
+    except PluginError as error:
+        raise BundleError(f"{path}: is no tokenizer ({error})") from None
+    if max(ids, default=0) >= size:
+        raise BundleError(
+            f"{path}: has a token of the id {max(ids)}; its model takes those below {size}"
+        )
+    return tokenizer

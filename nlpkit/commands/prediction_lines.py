@@ -8,8 +8,9 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from nlpkit.bundle.fields import fields
 from nlpkit.bundle.forms import kept_of
-from nlpkit.bundle.predict import WINDOW, fields
+from nlpkit.bundle.predict import WINDOW
 from nlpkit.contracts import Row
 from nlpkit.errors import DataError, InputError
 

@@ -196,3 +196,8 @@ def settled(text: str, stop: Sequence[str]) -> str:
     text = before(text, stop).rstrip("\ufffd")
     ends = (at for at in range(len(text)) if any(word.startswith(text[at:]) for word in stop))
     return text[: next(ends, len(text))]
+
+
+def grown(told: str, text: str) -> str:
+    """What a text has beside what was told of it; "" where it does not begin with that."""
+    return text[len(told) :] if text.startswith(told) else ""

@@ -10,9 +10,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
+from nlpkit.bundle.fields import check_count
 from nlpkit.bundle.forms import check_output, fields_of, form_of, kept_of
 from nlpkit.bundle.load import data_of, load
-from nlpkit.bundle.predict import check_count
 from nlpkit.cli.render import Terminal
 from nlpkit.config.resolve import build, build_objective
 from nlpkit.config.schema import Component

@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING, Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from nlpkit.bundle.predict import fields
+from nlpkit.bundle.fields import fields
 from nlpkit.contracts import Row
-from nlpkit.errors import DataError, InputError, RunError
+from nlpkit.engine.search import grown
+from nlpkit.errors import DataError, RunError
 from nlpkit.plugin.imports import describe
 from nlpkit_serve.batching import Batcher, FullError
 from nlpkit_serve.metrics import Metrics
-from nlpkit_serve.question import read
+from nlpkit_serve.question import Question, read
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from nlpkit.bundle.predict import Model
     from nlpkit.contracts import Prediction
@@ -31,6 +32,7 @@ BODY = 1 << 20
 
 _RETRY = {"Retry-After": "1"}
 _CLOSE = {"Connection": "close"}
+_FRESH = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # nginx passes each piece on
 _PLAIN = {"Accept-Encoding": "identity"}
 _GZIP = b"\x1f\x8b"
 _LEFT = 499  # nobody reads it; nginx counts such requests under this number
@@ -47,9 +49,7 @@ class Service:
     """
 
     def __init__(self, model: Model, *, batch_size: int, note: Callable[[str], None]) -> None:
-        self._columns, self._words = model.columns, model.task.words
-        self._ranked = model.codec.ranked
-        self._note = note
+        self._model, self._note = model, note
         self._metrics = Metrics()
         self._batcher = Batcher(model, self._metrics, batch_size=batch_size, note=note)
 
@@ -69,23 +69,22 @@ class Service:
     async def _predict(self, request: Request) -> Response:
         body = await _body(request)
         with self._metrics.seconds.time():
-            question = read(body, self._columns, words=self._words)
-            rows = question.rows
-            outcomes = await self._outcomes(request, rows) if rows else []
-            first = outcomes[0] if question.single else None
-            if isinstance(first, DataError):
-                raise HTTPException(422, str(first))
-            lines = [_line(outcome, question.top_k, self._ranked) for outcome in outcomes]
+            question = read(body, self._model)
+            if question.stream:
+                return await self._streamed(request, question)
+            outcomes = await self._outcomes(request, question) if question.rows else []
+            lines = [self._line(outcome, question) for outcome in outcomes]
             answer = _json({"predictions": lines})
-        self._metrics.texts.inc(len(lines))
-        self._metrics.requests.labels(200).inc()
+        self._count(len(lines))
         return answer
 
     async def _outcomes(
-        self, request: Request, rows: Sequence[Row | DataError]
+        self, request: Request, question: Question, told: Callable[[str], None] | None = None
     ) -> Sequence[Prediction | DataError]:
         """What the batcher says, which is asked for as long as the client listens."""
-        asked = asyncio.create_task(self._batcher.outcomes(rows))
+        asked = asyncio.create_task(
+            self._batcher.outcomes(question.rows, generate=question.generate, told=told)
+        )
         left = asyncio.create_task(_disconnected(request))
         try:
             await asyncio.wait((asked, left), return_when=asyncio.FIRST_COMPLETED)
@@ -100,11 +99,63 @@ class Service:
             asked.cancel()
             left.cancel()
 
+    async def _streamed(self, request: Request, question: Question) -> Response:
+        """Server-sent events (WHATWG HTML, 9.2): what is sure of a text, then the prediction.
+
+        What goes wrong before the first of them is a status.
+        """
+        said: asyncio.Queue[str | None] = asyncio.Queue()
+        asked = asyncio.create_task(self._outcomes(request, question, said.put_nowait))
+        asked.add_done_callback(lambda _: said.put_nowait(None))
+        try:
+            first = await said.get()
+            if first is None:
+                self._line(asked.result()[0], question)
+        except BaseException:
+            asked.cancel()
+            raise
+
+        async def events() -> AsyncIterator[bytes]:
+            text, told = first, ""
+            try:
+                while text is not None:
+                    if piece := grown(told, text):
+                        told += piece
+                        yield _event({"piece": piece})
+                    text = await said.get()
+                (outcome,) = asked.result()
+                yield _event({"prediction": self._line(outcome, question)})
+                self._count(1)
+            except HTTPException as error:
+                self._metrics.requests.labels(error.status_code).inc()
+                yield _event({"error": error.detail})
+            except asyncio.CancelledError:
+                self._metrics.requests.labels(_LEFT).inc()
+                raise
+            finally:
+                asked.cancel()
+
+        return StreamingResponse(events(), media_type="text/event-stream", headers=_FRESH)
+
+    def _line(self, outcome: Prediction | DataError, question: Question) -> dict[str, Any]:
+        """A prediction as `nlpkit predict` writes it, without the text. Raises HTTPException."""
+        if not isinstance(outcome, DataError):
+            return fields(outcome, question.top_k, self._model.codec.ranked)
+        if question.single:
+            raise HTTPException(422, str(outcome))
+        return {"error": str(outcome)}
+
+    def _count(self, texts: int) -> None:
+        self._metrics.texts.inc(texts)
+        self._metrics.requests.labels(200).inc()
+
     async def _health(self, request: Request) -> Response:
         """Where the model has failed it is asked again: it may be that it fails on one text."""
         if self._batcher.failed:
+            columns, generate = self._model.columns, {"max_tokens": 1} if self._model.writes else {}
+            row = Row(dict.fromkeys(columns, "text"), "")
             try:
-                await self._outcomes(request, [Row(dict.fromkeys(self._columns, "text"), "")])
+                await self._outcomes(request, Question([row], generate=generate))
             except HTTPException as error:
                 raise HTTPException(503, error.detail) from None
         return _json({"status": "ok"})
@@ -156,17 +207,14 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-def _line(outcome: Prediction | DataError, top_k: int | None, ranked: str) -> dict[str, Any]:
-    """A prediction as `nlpkit predict` writes it, without the text."""
-    if isinstance(outcome, DataError):
-        return {"error": str(outcome)}
-    try:
-        return fields(outcome, top_k, ranked)
-    except InputError as error:
-        raise HTTPException(400, str(error)) from None
+def _event(value: object) -> bytes:
+    return b"data: " + _bytes(value) + b"\n\n"
 
 
 def _json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(_bytes(value), status, headers, "application/json")
+
+
+def _bytes(value: object) -> bytes:
     # Half a surrogate pair, which a client may have sent, is escaped again.
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False).encode(errors="backslashreplace")
-    return Response(text, status, headers, "application/json")
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode(errors="backslashreplace")

@@ -1,30 +1,34 @@
 """Joins what several requests ask into batches, which one thread runs while the loop goes on.
 
 A batch is taken whenever the model is free: of all that waits, the oldest first. So nobody waits
-for company, and under load batches grow by themselves.
+for company, and under load batches grow by themselves. Texts that are written go together where
+they are asked for in one way.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from nlpkit.errors import RunError
+from nlpkit.errors import DataError, RunError
 from nlpkit.plugin.imports import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from nlpkit.bundle.predict import Model
     from nlpkit.contracts import Prediction, Row
-    from nlpkit.errors import DataError
     from nlpkit_serve.metrics import Metrics
 
 WAITING = 1024
 """Texts that may wait; more are refused."""
+SECONDS = 20
+"""Time after which a text that is written ends where it is."""
 
 _SORTED = 8
 """Batches that are taken together: sorted by length they have less padding."""
@@ -39,9 +43,17 @@ class _Job:
     """What one request asks, and how far it is."""
 
     rows: Sequence[Row | DataError]
+    generate: Mapping[str, Any]
+    told: Callable[[str], None] | None
     done: asyncio.Future[list[Prediction | DataError]]
-    outcomes: list[Prediction | DataError] = field(default_factory=list)
+    outcomes: dict[int, Prediction | DataError] = field(default_factory=dict)
     taken: int = 0
+
+    def settle(self, at: int, outcome: Prediction | DataError) -> None:
+        """Notes the outcome of a row; with the last one the job is done."""
+        self.outcomes[at] = outcome
+        if len(self.outcomes) == len(self.rows) and not self.done.done():
+            self.done.set_result([self.outcomes[at] for at in range(len(self.rows))])
 
 
 class Batcher:
@@ -69,10 +81,22 @@ class Batcher:
         self._thread = ThreadPoolExecutor(1, "nlpkit-model")
         self._worker: asyncio.Task[None] | None = None
 
-    async def outcomes(self, rows: Sequence[Row | DataError]) -> list[Prediction | DataError]:
+    async def outcomes(
+        self,
+        rows: Sequence[Row | DataError],
+        *,
+        generate: Mapping[str, Any] | None = None,
+        told: Callable[[str], None] | None = None,
+    ) -> list[Prediction | DataError]:
         """A prediction, or what is wrong with the row, for each row and in their order.
 
-        Rows of a call that is cancelled are not computed, but for those that were taken already.
+        Rows of a call that is cancelled are not computed, but for those that were taken already;
+        a text that is written ends then.
+
+        Args:
+            rows: What is predicted.
+            generate: Of a task that writes texts, how.
+            told: Is told what is sure of the text so far, whenever it has grown; for a single row.
 
         Raises:
             FullError: Too many rows wait already.
@@ -80,7 +104,7 @@ class Batcher:
         """
         if self._waiting() + len(rows) > WAITING:
             raise FullError
-        job = _Job(rows, asyncio.get_running_loop().create_future())
+        job = _Job(rows, generate or {}, told, asyncio.get_running_loop().create_future())
         self._jobs.append(job)
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())
@@ -101,44 +125,60 @@ class Batcher:
         finally:
             self._worker = None
 
-    def _take(self) -> list[tuple[_Job, Sequence[Row | DataError]]]:
+    def _take(self) -> list[tuple[_Job, int]]:
         """What the next batch holds. Who asks more than there is room for goes to the back."""
-        parts = []
-        free = _SORTED * self._batch_size
-        for _ in range(len(self._jobs)):
-            if not free:
-                break
+        parts: list[tuple[_Job, int]] = []
+        others, back = deque[_Job](), deque[_Job]()
+        free = self._batch_size if self._model.writes else _SORTED * self._batch_size
+        while free > len(parts) and self._jobs:
             job = self._jobs.popleft()
             if job.done.done():  # its request is gone, or an earlier part of it failed
                 continue
-            rows = job.rows[job.taken : job.taken + free]
-            job.taken += len(rows)
-            free -= len(rows)
-            parts.append((job, rows))
+            if parts and job.generate != parts[0][0].generate:
+                others.append(job)
+                continue
+            first, job.taken = job.taken, min(job.taken + free - len(parts), len(job.rows))
+            parts += ((job, at) for at in range(first, job.taken))
             if job.taken < len(job.rows):
-                self._jobs.append(job)
+                back.append(job)
+        self._jobs = others + self._jobs + back
         return parts
 
-    async def _batch(self, parts: list[tuple[_Job, Sequence[Row | DataError]]]) -> None:
-        together = [row for _, rows in parts for row in rows]
+    async def _batch(self, parts: list[tuple[_Job, int]]) -> None:
         loop = asyncio.get_running_loop()
+        run = partial(self._write, loop) if self._model.writes else self._run
         try:
-            outcomes = iter(await loop.run_in_executor(self._thread, self._run, together))
+            found = await loop.run_in_executor(self._thread, run, parts)
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # a panic of the tokenizer is no Exception
             self.failed = True
-            self._note(f"error: the model failed on {len(together)} texts: {describe(error)}")
+            self._note(f"error: the model failed on {len(parts)} texts: {describe(error)}")
             for job, _ in parts:
                 if not job.done.done():
                     job.done.set_exception(RunError("the model failed"))
             return
         self.failed = False
-        self._metrics.batch.observe(len(together))
-        for job, rows in parts:
-            job.outcomes += [next(outcomes) for _ in rows]
-            if len(job.outcomes) == len(job.rows) and not job.done.done():
-                job.done.set_result(job.outcomes)
+        self._metrics.batch.observe(len(parts))
+        for (job, at), outcome in zip(parts, found, strict=bool(found)):
+            job.settle(at, outcome)
 
-    def _run(self, rows: list[Row | DataError]) -> list[Prediction | DataError]:
+    def _run(self, parts: list[tuple[_Job, int]]) -> list[Prediction | DataError]:
+        rows = [job.rows[at] for job, at in parts]
         return list(self._model.outcomes(rows, batch_size=self._batch_size))
+
+    def _write(self, loop: asyncio.AbstractEventLoop, parts: list[tuple[_Job, int]]) -> list[Any]:
+        """Each text is answered when it ends, not with the last one: none is left to answer."""
+        late = time.monotonic() + SECONDS
+        steps = self._model.writing(
+            [job.rows[at] for job, at in parts],
+            generate=parts[0][0].generate,
+            stopped=lambda row: parts[row][0].done.done() or time.monotonic() > late,
+        )
+        for row, said, outcome in steps:
+            job, at = parts[row]
+            if job.told and not isinstance(outcome, DataError):
+                loop.call_soon_threadsafe(job.told, said())
+            if outcome is not None:
+                loop.call_soon_threadsafe(job.settle, at, outcome)
+        return []

@@ -22,7 +22,7 @@ class Metrics:
         self.texts = Counter("nlpkit_texts", "Texts that were answered", registry=own)
         self.seconds = Histogram(
             "nlpkit_request_seconds",
-            "From the last byte of a request for predictions to its answer",
+            "From the last byte of a request for predictions to the first of its answer",
             buckets=_SECONDS,
             registry=own,
         )

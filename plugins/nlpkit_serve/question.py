@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from starlette.exceptions import HTTPException
 
+from nlpkit.bundle.fields import check_ranked
 from nlpkit.contracts import Row
-from nlpkit.errors import DataError, shorten
+from nlpkit.errors import DataError, InputError, shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from nlpkit.bundle.predict import Model
 
 TEXTS = 256
 """Texts of one request, at most."""
@@ -21,7 +24,14 @@ CHARACTERS = 10_000
 WORDS = 5_000
 """Words of a text that is given as a list of them, at most: as many as so many characters make."""
 
-_KEYS = ("text", "texts", "top_k")
+TOKENS = 2_048
+"""Tokens of a text that is written, at most."""
+BEAMS = 16
+"""Texts that a search follows, at most."""
+STOPS = 16
+"""Texts that end one, at most."""
+
+_KEYS = ("text", "texts", "top_k", "generate", "stream")
 _EXAMPLE = '{"texts": ["…"]}'
 
 
@@ -33,23 +43,26 @@ class Question:
         rows: The texts; in the place of one that cannot be used, what is wrong with it.
         single: Whether it asked for one `text`, not for a list.
         top_k: How many of the best labels it wants; None for the best alone.
+        generate: How texts are written.
+        stream: Whether it wants to see the text grow.
     """
 
     rows: Sequence[Row | DataError]
-    single: bool
-    top_k: int | None
+    single: bool = False
+    top_k: int | None = None
+    generate: Mapping[str, Any] = field(default_factory=dict)
+    stream: bool = False
 
 
-def read(body: bytes, columns: Sequence[str], *, words: bool = False) -> Question:
+def read(body: bytes, model: Model) -> Question:
     """The question that a body holds.
 
     Args:
         body: JSON in UTF-8.
-        columns: The task's columns of texts.
-        words: Whether it takes lists of words too.
+        model: What is asked.
 
     Raises:
-        HTTPException: 400 for what is no question, 413 for too many texts.
+        HTTPException: 400 for what is no question to the model, 413 for too many texts.
     """
     asked = _object(body)
     if unknown := [key for key in asked if key not in _KEYS]:
@@ -64,14 +77,37 @@ def read(body: bytes, columns: Sequence[str], *, words: bool = False) -> Questio
         raise HTTPException(400, '"texts" must be a list')
     if len(texts) > TEXTS:
         raise HTTPException(413, f"{len(texts)} texts; at most {TEXTS} can be asked at once")
-    top_k = asked.get("top_k")
+    top_k, stream = asked.get("top_k"), asked.get("stream", False)
     if top_k is not None and (type(top_k) is not int or top_k < 1):
         raise HTTPException(400, '"top_k" must be a whole number of at least 1')
+    if stream and not (stream is True and single and model.writes):
+        raise HTTPException(400, '"stream" is true or false, and for one "text" that is written')
+    try:
+        if top_k is not None:
+            check_ranked(model.codec.ranked)
+        generate = _bounded(asked.get("generate", {}), model)
+    except InputError as error:
+        raise HTTPException(400, str(error)) from None
     rows = [
-        _row(text, "text" if single else f"texts[{number}]", columns, words)
+        _row(text, "text" if single else f"texts[{number}]", model.columns, model.task.words)
         for number, text in enumerate(texts)
     ]
-    return Question(rows, single, top_k)
+    return Question(rows, single, top_k, generate, stream)
+
+
+def _bounded(asked: Any, model: Model) -> Mapping[str, Any]:
+    """How texts are written, within the limits. Raises InputError."""
+    if not isinstance(asked, dict):
+        raise InputError('"generate" must be an object, such as {"max_tokens": 20}')
+    settings = model.codec.settings(asked)
+    if not model.writes:
+        return {}
+    bounded = {"max_tokens": min(settings.max_tokens, TOKENS), **asked}
+    if bounded["max_tokens"] > TOKENS or settings.beams > BEAMS or len(settings.stop) > STOPS:
+        raise InputError(
+            f"at most {TOKENS} max_tokens, {BEAMS} beams and {STOPS} words to stop at can be asked"
+        )
+    return bounded
 
 
 def _object(body: bytes) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 BUDGET = {
     "nlpkit": 1_325,  # the modules beside its rooms
-    "nlpkit/bundle": 1_455,
+    "nlpkit/bundle": 1_485,
     "nlpkit/checking": 805,
     "nlpkit/checkpoint": 590,
     "nlpkit/cli": 395,
@@ -25,14 +25,14 @@ BUDGET = {
     "nlpkit/run": 1_055,
     "nlpkit/testing": 405,
     "nlpkit/training": 850,
-    "plugins": 5_745,
+    "plugins": 5_865,
     "jobs": 2_740,
     "image": 600,
 }
 """Lines by room. A room may grow by what a new capability needs, as its commit says."""
 
 LONGEST_FILE = 400
-LONGER = {"nlpkit/contracts.py": 560}
+LONGER = {"nlpkit/contracts.py": 568}
 """What is to be read on one page."""
 NO_CODE = {
     tokenize.COMMENT,

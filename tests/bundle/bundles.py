@@ -68,11 +68,12 @@ def make_run(
     rows: Sequence[dict[str, Any]] = ROWS,
     *,
     model: str | dict[str, Any] | None = None,
+    tokenizer: dict[str, Any] | None = None,
     plugins: Sequence[str] = (),
     sealed: bool = True,
     **task: Any,
 ) -> Path:
-    """A run folder with a bundle, for the task `sequence` on `rows`."""
+    """A run folder with a bundle, for the task `sequence` on `rows`, or another `name`."""
     folder.mkdir(parents=True)
     data = folder / "rows.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -83,7 +84,7 @@ def make_run(
             "plugins": list(plugins),
             "task": {"name": "sequence", **task},
             "data": {"train": str(data), "validation": str(data)},
-            "tokenizer": {"name": "wordpiece", "max_length": 16, "vocab_size": 120},
+            "tokenizer": tokenizer or {"name": "wordpiece", "max_length": 16, "vocab_size": 120},
             "model": model or small,
             "precision": "fp32",
         }

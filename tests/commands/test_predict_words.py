@@ -13,7 +13,8 @@ import pyarrow.parquet
 import pytest
 
 import nlpkit
-from nlpkit.bundle.predict import Model, fields
+from nlpkit.bundle.fields import fields
+from nlpkit.bundle.predict import Model
 from nlpkit.cli.main import main
 from nlpkit.commands.prediction_draft import drafts
 from nlpkit.commands.prediction_lines import Lines

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import nlpkit
-from tests.bundle.bundles import PAIRS, make_run
+from tests.bundle.bundles import PAIRS, TEXTS, make_run
 from tests.serve.serving import Server
 
 if TYPE_CHECKING:
@@ -71,6 +71,14 @@ def model(run: Path) -> Model:
 def pairs(folder: Path) -> Model:
     """A model of pairs."""
     return nlpkit.load(make_run(folder / "pairs", PAIRS, text=["first", "second"]))
+
+
+@pytest.fixture(scope="session")
+def writer(folder: Path) -> Path:
+    """A run that writes, a character at a time, what nobody taught it."""
+    rows = [{"text": text} for text in (*TEXTS, "0123456789" * 30)]
+    characters = {"name": "char", "max_length": 400, "whitespace": "keep"}
+    return make_run(folder / "writer", rows, name="clm", tokenizer=characters)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,10 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self
+
+from nlpkit.contracts import Codec, Vocabulary
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +34,16 @@ sys.exit(main())
 def command(*arguments: str, limits: str = "") -> list[str]:
     """`nlpkit serve` as a command line; `limits` sets constants of the package."""
     return [sys.executable, "-c", _MAIN.format(limits=limits), "serve", *arguments]
+
+
+def taking(*columns: str, words: bool = False) -> Any:
+    """What a question asks of a model that takes these columns, and writes nothing."""
+    return SimpleNamespace(
+        columns=columns,
+        task=SimpleNamespace(words=words),
+        codec=Codec({}, Vocabulary(size=1, max_length=1)),
+        writes=False,
+    )
 
 
 class Server:

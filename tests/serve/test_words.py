@@ -12,11 +12,12 @@ from nlpkit.contracts import Row
 from nlpkit_serve.app import Service
 from nlpkit_serve.question import read
 from tests.bundle.words import train
+from tests.serve.serving import taking
 
 
-def row(text, **more):
+def row(text, *, words=False):
     """What becomes of a text that is asked for."""
-    (found,) = read(json.dumps({"text": text}).encode(), ("tokens",), **more).rows
+    (found,) = read(json.dumps({"text": text}).encode(), taking("tokens", words=words)).rows
     return found
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nlpkit.contracts import Batch, Codec, HeadSpec, Part, Pieces, Prediction, pad
-from nlpkit.engine.generate import generate
-from nlpkit.engine.search import before
+from nlpkit.engine.generate import generate, generating
+from nlpkit.engine.search import before, settled
 from nlpkit.engine.settings import Settings
 from nlpkit.errors import DataError
 from nlpkit_tasks import inputs
@@ -16,7 +17,7 @@ from nlpkit_tasks.inputs import IGNORED
 from nlpkit_tasks.metrics import BitsPerByte, Perplexity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from nlpkit.contracts import Arrays, Engine, Example, Metric, Row, Schema, Use, Vocabulary
     from nlpkit_tasks.clm.task import ClmTask
@@ -111,12 +112,10 @@ class ClmCodec(Codec):
     def predict(self, engine: Engine, batch: Batch, settings: Settings) -> Arrays:
         """What follows each prompt: its `text` [rows, bytes] as UTF-8, how many `bytes` that are,
         its `score`, and whether it is `complete`."""
-        ids, mask = batch.inputs["input_ids"], batch.inputs["attention_mask"]
-        prompts = [row[real == 1] for row, real in zip(ids, mask, strict=True)]
-        known = {"end": [self._eos], "vocabulary": self.vocabulary.size}
-        written = generate(engine, prompts, settings, text=self.vocabulary.text, **known)
+        prompts = _prompts(batch)
+        written = generate(engine, prompts, settings, **self._known)
         texts = [
-            before(self._continuation(prompt, each.ids), settings.stop).encode()
+            self._said(prompt, each.ids, before, settings).encode()
             for prompt, each in zip(prompts, written, strict=True)
         ]
         return {
@@ -136,6 +135,21 @@ class ClmCodec(Codec):
             for text, score, complete in zip(written, *rest, strict=True)
         ]
 
+    def writing(
+        self, engine: Engine, batch: Batch, settings: Settings, stopped: Callable[[int], bool]
+    ) -> Iterator[tuple[int, Callable[[], str], Prediction | None]]:
+        """As the contract has it."""
+        prompts = _prompts(batch)
+        for row, ids, written in generating(
+            engine, prompts, settings, stopped=stopped, **self._known
+        ):
+            if not written:
+                yield row, partial(self._said, prompts[row], ids, settled, settings), None
+                continue
+            said = partial(self._said, prompts[row], ids, before, settings)
+            rest = {"score": written.score, "complete": written.complete}
+            yield row, said, Prediction(continuation=said(), **rest)
+
     def remarks(self, row: Row, encodings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """Texts that their tokens do not give back."""
         text, ids = self._text(row), encodings["text"].ids
@@ -149,10 +163,26 @@ class ClmCodec(Codec):
     def _text(self, row: Row) -> str:
         return str(self._task.texts(row, targets=True)["text"])
 
-    def _continuation(self, prompt: np.ndarray, ids: Sequence[int]) -> str:
-        """What ids say behind a prompt: a first blank is theirs."""
-        given = prompt.tolist()
-        return self.vocabulary.text([*given, *ids]).removeprefix(self.vocabulary.text(given))
+    @property
+    def _known(self) -> dict[str, Any]:
+        size, text = self.vocabulary.size, self.vocabulary.text
+        return {"end": [self._eos], "vocabulary": size, "text": text}
+
+    def _said(
+        self,
+        prompt: np.ndarray,
+        ids: Sequence[int],
+        cut: Callable[[str, Sequence[str]], str],
+        settings: Settings,
+    ) -> str:
+        """What ids say behind a prompt (a first blank is theirs), as far as `cut` lets it stand."""
+        given, text = prompt.tolist(), self.vocabulary.text
+        return cut(text([*given, *ids]).removeprefix(text(given)), settings.stop)
+
+
+def _prompts(batch: Batch) -> list[np.ndarray]:
+    ids, mask = batch.inputs["input_ids"], batch.inputs["attention_mask"]
+    return [row[real == 1] for row, real in zip(ids, mask, strict=True)]
 
 
 def _row(example: Example) -> dict[str, np.ndarray]:
