@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
+import subprocess
+import sys
 from importlib import resources
 from pathlib import Path
 
@@ -26,6 +29,7 @@ def test_these_are_the_examples():
         "cpp",  # tests/examples_cpp
         "http",  # tests/serve
         "image",  # tests/image/test_built_work.py
+        "attention",
     }
 
 
@@ -75,3 +79,27 @@ def test_a_pretrained_bert(tmp_path, monkeypatch):
     run = nlpkit.train(config)
     assert run.result["steps"] == 2
     assert nlpkit.load(run.path).predict(["where is my parcel?"])[0].label
+
+
+def test_the_notebook_on_attention_is_kept_without_outputs():
+    notebook = json.loads((EXAMPLES / "attention" / "attention.ipynb").read_text("utf-8"))
+    assert not [cell for cell in notebook["cells"] if cell.get("outputs")]
+
+
+@pytest.mark.slow
+def test_the_notebook_on_attention_shows_what_it_says(tmp_path):
+    notebook = EXAMPLES / "attention" / "attention.ipynb"
+    command = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", str(notebook)]
+    done = tmp_path / "done.ipynb"
+    subprocess.run([*command, "--output", str(done)], cwd=tmp_path, check=True)
+    _, right, _, plot, shares = (
+        cell["outputs"] for cell in json.loads(done.read_text())["cells"] if "outputs" in cell
+    )
+    (share,) = re.findall(r"^([\d.]+)% of the words", "".join(right[0]["text"]))
+    assert float(share) > 98
+    assert any("image/png" in output.get("data", {}) for output in plot)
+    found = re.findall(r"layer (\d), head \d +(\d+)% +(\d+)%", "".join(shares[0]["text"]))
+    best = [max(int(line[2]) for line in found if line[0] == layer) for layer in "12"]
+    assert best[0] < 40
+    assert best[1] > 60
+    assert max(int(line[1]) for line in found) < 50
