@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from nlpkit.contracts import Codec, Graph, Schema
     from nlpkit.data.prepare import Prepared
     from nlpkit.plugin.host import Host
+    from nlpkit.pretrained import Pretrained
 
 FORMAT = 1
 DESCRIPTION = "nlpkit.json"
@@ -203,6 +204,26 @@ def seal(folder: Path) -> None:
     description["files"] = {**found, **description.get("files", {})}
     description["seal"] = seal_of(description)
     write_json(folder / DESCRIPTION, description)
+
+
+def pretrained_bundle(model: Pretrained, name: str) -> Bundle | None:
+    """The bundle of a model of this name that a pretrained model is; None: it is no bundle.
+
+    Raises:
+        ConfigError: It is damaged, of another model, or an export.
+    """
+    if not (model.folder / DESCRIPTION).is_file():
+        return None
+    try:
+        bundle = read_bundle(model.folder)
+    except BundleError as error:
+        raise model.unusable(str(error), "") from error
+    if bundle.exported or bundle.model.name != name:
+        export = f"'s {bundle.exported.name} export" if bundle.exported else ""
+        found = f'{bundle.path} is a model "{bundle.model.name}"{export}'
+        remedy = f"name the run of a {name}, or another model under model.name"
+        raise model.unusable(f"{found}, and no bundle of a {name}", remedy)
+    return bundle
 
 
 def read_bundle(path: str | os.PathLike[str]) -> Bundle:

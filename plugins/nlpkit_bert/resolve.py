@@ -9,9 +9,9 @@ import re
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from nlpkit.bundle.format import DESCRIPTION, Bundle, read_bundle
+from nlpkit.bundle.format import DESCRIPTION, Bundle, pretrained_bundle
 from nlpkit.contracts import Resolution
-from nlpkit.errors import BundleError, ConfigError, Problem
+from nlpkit.errors import ConfigError, Problem
 from nlpkit.files import from_json
 from nlpkit.pretrained import Pretrained
 
@@ -193,17 +193,9 @@ def bundle_of(model: Pretrained) -> Bundle | None:
     Raises:
         ConfigError: It is damaged, or not of this model, or an export.
     """
-    if not (model.folder / DESCRIPTION).is_file():
-        return None
-    try:
-        bundle = read_bundle(model.folder)
-    except BundleError as error:
-        raise unusable(str(error), "") from error
-    known = bundle.model.name == "bert" and isinstance(_description(bundle), dict)
-    if bundle.exported or not known:
-        export = f"'s {bundle.exported.name} export" if bundle.exported else ""
-        message = f'{bundle.path} is a model "{bundle.model.name}"{export}, and no bundle of a bert'
-        raise unusable(message, "name the run of a bert, or another model under model.name")
+    bundle = pretrained_bundle(model, "bert")
+    if bundle and not isinstance(_description(bundle), dict):
+        raise unusable(f"{bundle.path} does not describe its model", "train it again")
     return bundle
 
 

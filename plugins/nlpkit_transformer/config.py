@@ -6,13 +6,15 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from nlpkit import ComponentConfig
-from nlpkit.contracts import Resolution
+from nlpkit import ComponentConfig, FolderOrId
 
 
 class TransformerConfig(ComponentConfig):
     """`layers` blocks of encoder or decoder; the defaults suit some ten thousand short texts."""
 
+    pretrained: FolderOrId | None = Field(
+        None, description="The run of a transformer, whose weights and sizes it begins with."
+    )
     layers: PositiveInt = Field(4, description="Blocks, one on top of the other.")
     hidden: PositiveInt = Field(
         256, description="Width of the residual stream; a multiple of heads."
@@ -35,7 +37,6 @@ class TransformerConfig(ComponentConfig):
     pooling: Literal["mean", "cls"] = Field(
         "mean", description="A text is the mean of its tokens, or its first one."
     )
-
     tied: bool = Field(
         True, description="Whether what is written comes from the same table as what is read."
     )
@@ -59,7 +60,8 @@ class TransformerConfig(ComponentConfig):
         """Whether a head's dimensions are no pairs, so that positions cannot be rotary."""
         return self.hidden // self.heads % 2 == 1
 
-
-def resolve(options: TransformerConfig) -> Resolution:
-    """The model's own learning rate; it takes texts of any length."""
-    return Resolution(options=options, learning_rate=5e-4)
+    def completed(self, level: str) -> Self:
+        """With the sizes that it has for a head of this level where they are null."""
+        usual = "rotary" if level == "next" and not self.odd else "sinusoidal"
+        inner, positions = self.feed_forward or 4 * self.hidden, self.positions or usual
+        return self.model_copy(update={"feed_forward": inner, "positions": positions})

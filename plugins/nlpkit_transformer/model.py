@@ -19,6 +19,7 @@ from nlpkit.nn import Head, Projection
 from nlpkit_transformer.decoder import Decoder, earlier, earlier_in_document
 from nlpkit_transformer.encoder import Encoder, whole_text
 from nlpkit_transformer.layers import Embedding, Memory, View
+from nlpkit_transformer.pretrained import load
 
 if TYPE_CHECKING:
     from nlpkit.contracts import Axes, HeadSpec, Vocabulary
@@ -46,6 +47,8 @@ class Output(nn.Module):
 
 class Reader(nn.Module):
     """Embedding, encoder, and a head or an output: token ids to logits."""
+
+    notes: tuple[str, ...] = ()
 
     def __init__(self, options: TransformerConfig, head: HeadSpec, vocabulary: Vocabulary) -> None:
         super().__init__()
@@ -95,6 +98,8 @@ def _at(places_BP: Tensor, hidden_BTH: Tensor) -> Tensor:
 
 class Writer(nn.Module):
     """Embedding, decoder, output: token ids to the logits of the token that follows each."""
+
+    notes: tuple[str, ...] = ()
 
     def __init__(self, options: TransformerConfig, vocabulary: Vocabulary) -> None:
         super().__init__()
@@ -181,9 +186,10 @@ class Step(nn.Module):
 def build(
     options: TransformerConfig, head: HeadSpec, vocabulary: Vocabulary, *, weights: bool
 ) -> Reader | Writer:
-    """The model with random weights: it has no others, so `weights` changes nothing."""
+    """The model, with random weights, or with those of `pretrained` where there is one."""
+    options = options.completed(head.level)
     writes = head.level == "next"
-    if options.positions is None:
-        positions = "rotary" if writes and not options.odd else "sinusoidal"
-        options = options.model_copy(update={"positions": positions})
-    return Writer(options, vocabulary) if writes else Reader(options, head, vocabulary)
+    model = Writer(options, vocabulary) if writes else Reader(options, head, vocabulary)
+    if weights and options.pretrained is not None:
+        model.notes = load(model, options.pretrained)
+    return model

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from nlpkit_transformer.config import TransformerConfig, resolve
+from nlpkit_transformer.config import TransformerConfig
+from nlpkit_transformer.pretrained import resolve
 
 
 def test_heads_that_do_not_divide_hidden_are_refused_with_a_number_that_fits():

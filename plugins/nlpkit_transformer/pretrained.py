@@ -1,0 +1,117 @@
+"""What a trained transformer gives another one to begin with: its sizes, and its weights."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from nlpkit.bundle.format import WEIGHTS, pretrained_bundle
+from nlpkit.contracts import Resolution
+from nlpkit.errors import BundleError, ConfigError, Problem
+from nlpkit.pretrained import Pretrained
+from nlpkit_transformer.config import TransformerConfig
+
+if TYPE_CHECKING:
+    from nlpkit.bundle.format import Bundle
+    from nlpkit_transformer.model import Reader, Writer
+
+SHAPE = ("layers", "hidden", "heads", "feed_forward", "positions", "norm", "tied")
+"""The options that weights belong to."""
+
+_KEY = "model.pretrained"
+_OWN = "take its tokenizer (tokenizer: pretrained)"
+_RATE = 5e-4
+_POSITIONS = "embedding.positions"
+_TABLE = "output.table"  # of words that are said, where it is not that of the embedding
+
+
+def resolve(options: TransformerConfig) -> Resolution:
+    """The model's own learning rate; with `pretrained` the sizes of that.
+
+    It takes texts of any length, but where positions are learned.
+
+    Raises:
+        ConfigError: There is no such model, or it has other sizes.
+    """
+    if options.pretrained is None or options.model_fields_set >= {*SHAPE}:  # it is completed
+        return Resolution(options=options, learning_rate=_RATE)
+    bundle = _bundle(options.pretrained)
+    origin = TransformerConfig(**bundle.model.options).completed(bundle.head.level)
+    sizes = {name: getattr(origin, name) for name in SHAPE}
+    for name in SHAPE:
+        wanted = getattr(options, name)
+        if name in options.model_fields_set and wanted not in (None, sizes[name]):
+            message = f"{options.pretrained} was trained with {name}: {sizes[name]}"
+            problem = Problem(key=f"model.{name}", message=message, remedy="leave it out")
+            raise ConfigError([problem])
+    learned = sizes["positions"] == "learned"
+    return Resolution(
+        options=TransformerConfig(**{**options.model_dump(exclude_unset=True), **sizes}),
+        learning_rate=_RATE,
+        max_length=bundle.vocabulary.max_length if learned else None,
+        vocabulary=bundle.vocabulary.size,
+    )
+
+
+def check(options: TransformerConfig) -> list[Problem]:
+    """Whether what it begins with is whole, as far as it is there. Raises ConfigError."""
+    if options.pretrained is not None and Pretrained(options.pretrained, _KEY).folder.is_dir():
+        _bundle(options.pretrained, whole=True)
+    return []
+
+
+def load(network: Reader | Writer, name: str) -> tuple[str, ...]:
+    """Puts a trained model's weights into another: those of embedding and blocks, which all fit.
+
+    Those of an encoder fit a decoder, and the other way round. A head stays behind, and so does a
+    table of words where none are said.
+
+    Args:
+        network: Takes them.
+        name: A run or a bundle of a transformer.
+
+    Returns:
+        What became of heads, where that is to be said.
+
+    Raises:
+        ConfigError: There are none, they are damaged, or they are not of this model's sizes.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    stack = "decoder" if hasattr(network, "decoder") else "encoder"
+    stored = {
+        re.sub(r"^(en|de)coder\.", f"{stack}.", each): tensor
+        for each, tensor in load_file(_bundle(name, whole=True).path / WEIGHTS).items()
+    }
+    for each, parameter in network.named_parameters():
+        if each.startswith("head."):  # its labels are others
+            continue
+        found = stored.pop(each, torch.empty(0))
+        if each == _POSITIONS:  # shorter texts have the first of them
+            found = found[: len(parameter)]
+        if found.shape == parameter.shape:
+            parameter.data.copy_(found)
+        elif each != _TABLE:
+            message = f"{name}: its {each} is {[*found.shape]}, and {[*parameter.shape]} here"
+            raise Pretrained(name, _KEY).unusable(message, _OWN)
+    heads = sorted({each.partition(".")[0] for each in stored})
+    return tuple(f"{_KEY} {name}: its {each} is left behind" for each in heads)
+
+
+def _bundle(name: str, *, whole: bool = False) -> Bundle:
+    """The bundle of this name, its weights verified where it is wanted `whole`.
+
+    Raises:
+        ConfigError: It is none of a transformer, or it is damaged.
+    """
+    model = Pretrained(name, _KEY)
+    bundle = pretrained_bundle(model, "transformer")
+    if bundle is None:
+        raise model.unusable(f"{name} is no run and no bundle", "name the run of a transformer")
+    if whole:
+        try:
+            bundle.verify(WEIGHTS)
+        except BundleError as error:
+            raise model.unusable(str(error), "") from error
+    return bundle

@@ -1,0 +1,123 @@
+"""A transformer that begins with the weights of another: of a run that filled masks, or wrote."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+import nlpkit
+from nlpkit import ConfigError
+from nlpkit.contracts import HeadSpec, Vocabulary
+from nlpkit_transformer.config import TransformerConfig
+from nlpkit_transformer.model import build
+from nlpkit_transformer.pretrained import check, resolve
+from tests.bundle.bundles import ROWS, make_run
+
+SMALL = {"name": "transformer", "layers": 2, "hidden": 16, "heads": 2}
+STILL = {"max_steps": 1, "learning_rate": 1e-30, "warmup_ratio": 0.0}
+HEADS = {
+    "mlm": HeadSpec(level="vocabulary", size=120, over="masked"),
+    "clm": HeadSpec(level="next", size=120),
+    "sequence": HeadSpec(size=3),
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> dict[str, Path]:
+    """A run of each task, with weights that were never trained."""
+    folder = tmp_path_factory.mktemp("begins")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NLPKIT_CACHE", str(folder / "cache"))
+        made = {
+            name: make_run(folder / name, name=name, model={**SMALL, **more})
+            for name, more in {"mlm": {}, "clm": {"norm": "post"}, "sequence": {}}.items()
+        }
+        learned = {**SMALL, "positions": "learned", "tied": False}
+        return {**made, "learned": make_run(folder / "learned", name="mlm", model=learned)}
+
+
+def begun(run, task, **options):
+    """A model for a task that begins with a run's weights, and these."""
+    found = resolve(TransformerConfig(pretrained=str(run), **options))
+    size = found.vocabulary
+    model = build(found.options, HEADS[task], Vocabulary(size=size, max_length=12), weights=True)
+    return model, load_file(run / "bundle" / "model.safetensors")
+
+
+@pytest.mark.parametrize("task", HEADS)
+@pytest.mark.parametrize("origin", HEADS)
+def test_embedding_and_blocks_are_those_of_the_run(runs, origin, task):
+    model, stored = begun(runs[origin], task)
+    own, blocks = model.state_dict(), 0
+    for name, tensor in stored.items():
+        kept = name.replace("encoder", "decoder") if task == "clm" else name
+        kept = kept if task == "clm" else name.replace("decoder", "encoder")
+        if kept.partition(".")[0] in ("embedding", "encoder", "decoder"):
+            assert own[kept].equal(tensor)
+            blocks += 1
+    assert blocks > 20
+    left = ["its head is left behind"] * (origin == "sequence")
+    assert [note.partition(": ")[2] for note in model.notes] == left
+
+
+def test_sizes_and_positions_are_those_of_the_run(runs):
+    writer, _ = begun(runs["clm"], "sequence")
+    assert writer.embedding.rotary  # though one that reads is not by itself
+    found = resolve(TransformerConfig(pretrained=str(runs["clm"]), dropout=0.5)).options
+    shape = found.layers, found.hidden, found.heads, found.feed_forward, found.norm, found.dropout
+    assert shape == (2, 16, 2, 64, "post", 0.5)
+    shutil.copytree(runs["clm"], moved := runs["clm"].parent / "moved")
+    options = resolve(TransformerConfig(pretrained=str(moved))).options.model_dump()
+    shutil.rmtree(moved)
+    assert resolve(TransformerConfig(**options)).options.layers == 2  # it needs no file any more
+
+
+def test_learned_positions_have_an_end_and_a_table_of_words_is_kept(runs):
+    assert resolve(TransformerConfig(pretrained=str(runs["learned"]))).max_length == 16
+    assert resolve(TransformerConfig(pretrained=str(runs["mlm"]))).max_length is None
+    model, stored = begun(runs["learned"], "mlm")
+    assert model.embedding.positions.equal(stored["embedding.positions"][:12])
+    assert model.output.table.equal(stored["output.table"])
+    reader, _ = begun(runs["learned"], "sequence")
+    assert "its output is left behind" in reader.notes[0]
+
+
+def test_what_does_not_fit_is_named(runs, tmp_path):
+    with pytest.raises(ConfigError, match="was trained with layers: 2"):
+        resolve(TransformerConfig(pretrained=str(runs["mlm"]), layers=3))
+    with pytest.raises(ConfigError, match="no run and no bundle"):
+        resolve(TransformerConfig(pretrained=str(tmp_path)))
+    options = resolve(TransformerConfig(pretrained=str(runs["mlm"]))).options
+    with pytest.raises(ConfigError, match=r"embedding.tokens.weight is \[\d+, 16\].*take its tok"):
+        build(options, HEADS["mlm"], Vocabulary(size=7, max_length=16), weights=True)
+    shutil.copytree(runs["mlm"], torn := tmp_path / "torn")
+    weights = torn / "bundle" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"0000")
+    with pytest.raises(ConfigError, match="model.pretrained"):
+        check(TransformerConfig(pretrained=str(torn)))
+
+
+def test_a_run_of_one_task_begins_with_that_of_another(runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    config = {
+        "name": "labels",
+        "model": {"name": "transformer", "pretrained": str(runs["mlm"])},
+        "train": STILL,
+    }
+    rows = {"train": ROWS, "validation": ROWS}
+    assert not [each for each in nlpkit.check(config, data=rows) if each.severity == "error"]
+    run = nlpkit.train(config, data=rows)
+    stored = (load_file(each / "bundle/model.safetensors") for each in (runs["mlm"], run.path))
+    before, after = stored
+    for name in before:
+        assert after[name].equal(before[name])
+    tokenizers = [each / "bundle/tokenizer.json" for each in (runs["mlm"], run.path)]
+    first, second = (json.loads(path.read_bytes()) for path in tokenizers)
+    assert first["model"] == second["model"]
+    shutil.move(runs["mlm"], tmp_path / "gone")
+    assert len(nlpkit.load(run).predict(["my card"])) == 1
+    shutil.move(tmp_path / "gone", runs["mlm"])
