@@ -10,7 +10,7 @@ from functools import cached_property
 from itertools import chain, groupby, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 
 from nlpkit.contracts import Pieces, Windows
 from nlpkit.data.longtext import LONG, LongText, tokens_of
@@ -92,7 +92,7 @@ class Encoder:
         own = fitted(self._tokenizer, None if uncut else part, vocabulary.max_length)
         if isinstance(part.long, Pieces):
             ids = [] if uncut else [vocabulary.special.get(role, -1) for role in part.long.roles]
-            own = _as_text(own, {own.id_to_token(id) or "" for id in ids if id >= 0})
+            own = _as_text(own, {token for id in ids if id >= 0 and (token := own.id_to_token(id))})
         needs = "words" if self._whole or (pieces and not uncut) else part.needs
         return name, replace(part, needs=needs), own
 
@@ -259,6 +259,8 @@ def _as_text(tokenizer: Tokenizer, marks: Set[str]) -> Tokenizer:
             token |= {"special": False, "lstrip": token["lstrip"] or own_blanks}
     own = Tokenizer.from_str(json.dumps(stored))
     own.encode_special_tokens = True
+    others = marks - {token["content"] for token in stored["added_tokens"]}
+    own.add_tokens([AddedToken(each, lstrip=own_blanks, normalized=False) for each in others])
     return own
 
 

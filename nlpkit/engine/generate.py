@@ -5,6 +5,7 @@ A graph is run token after token: what it gave as `present_*` it is given back a
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -80,12 +81,13 @@ class Progress(NamedTuple):
 
     Attributes:
         row: Its place among the prompts.
-        ids: Its new tokens so far, without an end; those of a beam search are known at its end.
+        said: Gives what is sure of its text, without what may become a stop word; of a beam search
+            nothing is sure before its end.
         written: What it came to; None where it goes on.
     """
 
     row: int
-    ids: Sequence[int]
+    said: Callable[[], str]
     written: Written | None
 
 
@@ -119,7 +121,8 @@ def generating(
         settings: How texts are generated.
         end: The ids that end a text.
         vocabulary: Ids from here on are never chosen; None: all of the graph's are.
-        text: What ids say; without it there are neither texts nor stop words.
+        text: What ids say; without it there are neither texts nor stop words. What is written is
+            read behind the prompt's last token, and keeps a blank that it begins with.
         graph: Takes `input_ids` [rows, tokens] and `attention_mask` [rows, present], where rows end
             at the right and are masked at the left, and gives `logits` [rows, tokens, vocabulary],
             of the last token at least.
@@ -143,10 +146,10 @@ def generating(
                 going.append((row, search, len(followed)))
                 places += [at + place for place, _ in followed]
                 tokens += [token for _, token in followed]
-                yield Progress(row, search.ids, None)
+                yield Progress(row, search.said, None)
             else:
                 written = search.close()
-                yield Progress(row, written.ids, written)
+                yield Progress(row, partial(str, written.text), written)
             at += rows
         if not going:
             return

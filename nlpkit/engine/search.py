@@ -27,7 +27,7 @@ class Written:
 
     Attributes:
         ids: Its tokens without the prompt and the end; those of a stop word are among them.
-        text: What they say before a stop word; "" where nobody can read them.
+        text: What they say behind the prompt and before a stop word; "" where nobody can read them.
         score: The mean log-probability of a token, the end included, under the model itself.
         complete: Whether it came to an end or a stop word, and not only to `max_tokens`.
     """
@@ -73,21 +73,34 @@ class Rules:
         # Each token has a byte of the word at least; one more, for the first may lose its blank.
         self._tail = max((len(word.encode()) + 1 for word in settings.stop), default=0)
 
-    def complete(self, ids: list[int]) -> bool:
-        """Whether the last token ends a text, or a stop word."""
-        return ids[-1] in self.end or (self._stops(ids[-self._tail :]) and self._stops(ids))
+    def complete(self, given: list[int], ids: list[int]) -> bool:
+        """Whether the last token ends a text, or a stop word.
 
-    def written(self, hypothesis: Hypothesis) -> Written:
+        Args:
+            given: The last token of the prompt, behind which a text keeps the blank in front.
+            ids: The tokens of the text.
+        """
+        if ids[-1] in self.end or not self.settings.stop:
+            return ids[-1] in self.end
+        last = self._text([*given, *ids][-self._tail :])
+        return self._stops(last) and self._stops(self._said(given, ids))
+
+    def written(self, given: list[int], hypothesis: Hypothesis) -> Written:
         """A text that grows no more."""
         ids, total, complete = hypothesis
         own = ids[:-1] if ids[-1] in self.end else ids
-        text = before(self._text(own), self.settings.stop)
+        text = before(self._said(given, own), self.settings.stop)
         return Written(own, text, total / len(ids), complete)
 
-    def _stops(self, ids: list[int]) -> bool:
-        if not self.settings.stop:
-            return False
-        text = self._text(ids)
+    def sure(self, given: list[int], ids: list[int]) -> str:
+        """What can be shown of a text that grows."""
+        return settled(self._said(given, ids), self.settings.stop)
+
+    def _said(self, given: list[int], ids: list[int]) -> str:
+        """What ids say behind others: a first blank is theirs."""
+        return self._text([*given, *ids]).removeprefix(self._text(given))
+
+    def _stops(self, text: str) -> bool:
         return any(word in text for word in self.settings.stop)
 
 
@@ -96,12 +109,12 @@ class Line:
 
     def __init__(self, prompt: np.ndarray, rules: Rules) -> None:
         self._rules, self._grown = rules, Hypothesis([])
+        self._given = prompt[-1:].tolist()
         self._seed = mix(rules.settings.seed, *prompt.tolist(), _NUMBER)
 
-    @property
-    def ids(self) -> list[int]:
-        """The tokens that are sure."""
-        return self._grown.ids
+    def said(self) -> str:
+        """What is sure of the text."""
+        return self._rules.sure(self._given, self._grown.ids)
 
     def take(self, logits: np.ndarray) -> list[tuple[int, int]]:
         """Goes on by the logits of its row, [1, width].
@@ -118,13 +131,13 @@ class Line:
         else:
             chosen = int(known.argmax())
         ids = [*ids, chosen]
-        self._grown = Hypothesis(ids, total + float(row[chosen]), rules.complete(ids))
+        self._grown = Hypothesis(ids, total + float(row[chosen]), rules.complete(self._given, ids))
         over = self._grown.complete or len(ids) == settings.max_tokens
         return [] if over else [(0, chosen)]
 
     def close(self) -> Written:
         """The text, ended here."""
-        return self._rules.written(self._grown)
+        return self._rules.written(self._given, self._grown)
 
 
 class Beam:
@@ -134,11 +147,9 @@ class Beam:
     can still win: a text's sum only falls, and the largest divisor is that of `max_tokens`.
     """
 
-    ids: Sequence[int] = ()
-    """None is sure before the end."""
-
     def __init__(self, prompt: np.ndarray, rules: Rules) -> None:
         self._rules, self._open = rules, [Hypothesis([])]
+        self._given = prompt[-1:].tolist()
         self._found, self._worth = Hypothesis([]), -math.inf
         # One that ends leaves its place to another, so that `beams` go on.
         self._candidates = rules.settings.beams * (1 + max(1, len(rules.end)))
@@ -150,7 +161,7 @@ class Beam:
         opened: list[Hypothesis] = []
         for rank, (fallen, place, chosen) in enumerate(self._ordered(logits)):
             ids = [*self._open[place].ids, chosen]
-            grown = Hypothesis(ids, -fallen, self._rules.complete(ids))
+            grown = Hypothesis(ids, -fallen, self._rules.complete(self._given, ids))
             if grown.complete or len(ids) == settings.max_tokens:
                 if rank < settings.beams:
                     self._finish(grown)
@@ -161,11 +172,15 @@ class Beam:
         can_win = opened and self._penalized(opened[0].total, settings.max_tokens) > self._worth
         return going if can_win else []
 
+    def said(self) -> str:
+        """Nothing is sure before the end."""
+        return ""
+
     def close(self) -> Written:
         """The best text; those that are open end here."""
         for each in self._open:
             self._finish(each)
-        return self._rules.written(self._found)
+        return self._rules.written(self._given, self._found)
 
     def _ordered(self, logits: np.ndarray) -> list[tuple[float, int, int]]:
         """The best candidates: minus their sum, the open text that they continue, their token."""

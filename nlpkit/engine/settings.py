@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from nlpkit.errors import InputError, closest, shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
 _COOLEST = 1e-3
 """The lowest temperature that can be divided by: below it float32 logits overflow."""
+_STEEPEST = 10.0
+"""The largest length penalty: its power of a text's length is a number, however long that is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,15 +68,35 @@ class Settings:
                 )
 
     @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Settings:
-        """Settings from JSON. Raises InputError for an unknown key, too."""
+    def of(cls, values: Mapping[str, Any], usual: Mapping[str, Any] | None = None) -> Settings:
+        """Settings from JSON.
+
+        Args:
+            values: What is asked, by key.
+            usual: What holds where nothing else is asked: where another method is, without what has
+                an effect on its own alone.
+
+        Raises:
+            InputError: As for `Settings`; it is no mapping, or has an unknown key.
+        """
+        if not isinstance(values, Mapping):
+            shown = shorten(repr(values))
+            raise InputError(
+                f'generate must be a mapping, such as {{"max_tokens": 20}}, not {shown}'
+            )
         known = [field.name for field in fields(cls)]
         for name in values:
             if name not in known:
                 meant = closest(str(name), known)
                 remedy = f'did you mean "{meant}"?' if meant else f"there are {', '.join(known)}"
                 raise InputError(f'generation has no setting "{shorten(str(name))}"; {remedy}')
-        return cls(**values)
+        usual, method = usual or {}, values.get("method")
+        fitting = {
+            name: value
+            for name, value in usual.items()
+            if method in (None, usual.get("method")) or _METHOD_OF.get(name, method) == method
+        }
+        return cls(**{**fitting, **values})
 
     @property
     def searching(self) -> bool:
@@ -106,7 +130,8 @@ def _whole(value: Any, least: int = 1, most: float = math.inf) -> bool:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    kinds = isinstance(value, int | float) and not isinstance(value, bool)
+    return kinds and abs(value) <= sys.float_info.max
 
 
 def _words(value: Any) -> bool:
@@ -117,7 +142,10 @@ _WANTED: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "max_tokens": (_whole, "a whole number above 0"),
     "method": (lambda value: value in ("greedy", "sample", "beam"), "greedy, sample or beam"),
     "beams": (_whole, "a whole number above 0"),
-    "length_penalty": (lambda value: _number(value) and value >= 0, "a number of 0 or more"),
+    "length_penalty": (
+        lambda value: _number(value) and 0 <= value <= _STEEPEST,
+        f"a number from 0 to {_STEEPEST:g}",
+    ),
     "temperature": (
         lambda value: _number(value) and (value == 0 or value >= _COOLEST),
         f"0, which is greedy, or a number from {_COOLEST}",

@@ -46,7 +46,7 @@ class Perplexity:
 
 
 class BitsPerByte:
-    """The nats of texts' own tokens ÷ ln 2 ÷ the bytes of the texts, in UTF-8 and as they are.
+    """The nats of texts' own tokens ÷ ln 2 ÷ the bytes of the texts, in UTF-8, that they give back.
 
     Args:
         end: The id of the end, which is no text's own.

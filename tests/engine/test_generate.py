@@ -10,7 +10,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from nlpkit.engine.generate import Progress, generate, generating
+from nlpkit.engine.generate import generate, generating
 from nlpkit.engine.search import Written, before, settled
 from nlpkit.engine.settings import Settings
 from nlpkit.errors import InputError, NonFiniteError
@@ -229,16 +229,23 @@ def test_a_prompt_without_a_token_is_refused() -> None:
 
 def test_it_tells_after_each_step_how_far_each_row_is() -> None:
     table, given = Table(12), prompts(12)
-    settings = Settings(max_tokens=6)
-    expected = generate(table, given, settings, end=END)
-    told: dict[int, list[Progress]] = {}
-    for progress in generating(table, given, settings, end=END):
-        told.setdefault(progress.row, []).append(progress)
+    settings, how = Settings(max_tokens=6), {"end": END, "text": spelled}
+    expected = generate(table, given, settings, **how)
+    told: dict[int, list[str]] = {}
+    for row, said, written in generating(table, given, settings, **how):
+        told.setdefault(row, []).append(said())
+        assert written == (expected[row] if len(told[row]) == steps(expected[row]) else None)
     for row, written in enumerate(expected):
-        *going, last = told[row]
-        assert [each.ids for each in going] == [written.ids[:at] for at in range(1, len(told[row]))]
-        assert last == Progress(row, written.ids, written)
-        assert not any(each.written for each in going)
+        growing = [spelled(written.ids[:at]) for at in range(1, steps(written) + 1)]
+        assert told[row] == growing
+
+
+def spelled(ids: list[int]) -> str:
+    return "".join(chr(ord("a") + id) for id in ids)
+
+
+def steps(written: Written) -> int:
+    return len(written.ids) + written.complete
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -310,8 +317,8 @@ def test_stop_words_are_looked_for_in_the_last_tokens_only() -> None:
     settings = Settings(max_tokens=60, stop=["END"])
     (written,) = generate(following(*[1] * 60), [np.array([1])], settings, text=text)
     assert len(written.ids) == 60
-    assert text.asked.count(60) == 1
-    assert max(each for each in text.asked if each != 60) == len("END") + 1
+    assert text.asked.count(61) == 1  # with the last token of the prompt
+    assert max(each for each in text.asked if each != 61) == len("END") + 1
 
 
 def test_what_only_the_last_tokens_alone_seem_to_say_is_no_stop_word() -> None:
@@ -325,7 +332,30 @@ def test_what_only_the_last_tokens_alone_seem_to_say_is_no_stop_word() -> None:
         Settings(max_tokens=6, stop=["#"]),
         text=tokenizer.decode,
     )
-    assert (written.text, written.complete) == ("ab c ab c", False)
+    assert (written.text, written.complete) == (" ab c ab c", False)
+
+
+def test_a_stop_word_may_begin_with_the_blank_of_the_first_token() -> None:
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "Ġa": 1, "Ġb": 2, "b": 3}, "[UNK]"))
+    tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])
+    assert tokenizer.decode([1, 2]) == "a b"
+    for first, text, taken in ((2, "", 1), (3, "b a", 3)):
+        (written,) = generate(
+            following(first, 1, 2, 1, 1),
+            [np.array([1])],
+            Settings(max_tokens=5, stop=[" b"]),
+            text=tokenizer.decode,
+        )
+        assert (written.text, len(written.ids), written.complete) == (text, taken, True)
+
+
+def test_a_stop_word_that_the_prompt_has_or_begins_stops_nothing() -> None:
+    for prompt in ([4], [1, 6]):  # "xENDy", and "EN" before "D"
+        table, settings = Table(12, scale=0.0), Settings(max_tokens=3, stop=["END"])
+        table.place[:, 7] = 9
+        given = [np.array(prompt)]
+        (written,) = generate(table, given, settings, text=Reading())
+        assert (written.text, written.complete) == ("DDD", False)
 
 
 def test_stop_words_without_a_tokenizer_are_refused() -> None:
@@ -347,7 +377,7 @@ def test_a_stop_word_of_bytes_and_a_text_that_is_shown_as_it_grows() -> None:
         table.place[place % 64, id] = 20
     settings = Settings(max_tokens=len(ids), stop=["STÖP", "endless"])
     shown = [
-        (settled(tokenizer.decode(list(each.ids)), settings.stop), each.written)
+        (each.said(), each.written)
         for each in generating(table, [np.array([1])], settings, text=tokenizer.decode)
     ]
     whole = wanted[: wanted.index("STÖP")]

@@ -35,8 +35,8 @@ def test_the_defaults_are_those_that_are_documented() -> None:
         ("max_tokens", [0, -1, 1.5, True, "8", None]),
         ("method", ["beams", None, 3, ["beam"]]),
         ("beams", [0, 2.0, False]),
-        ("length_penalty", [-0.1, float("nan"), float("inf"), "0.6", None]),
-        ("temperature", [-1, 1e-9, float("nan"), float("inf"), True]),
+        ("length_penalty", [-0.1, 10.1, 10**400, float("nan"), float("inf"), "0.6", None]),
+        ("temperature", [-1, 1e-9, 10**400, float("nan"), float("inf"), True]),
         ("top_k", [0, -3, 1.0]),
         ("top_p", [0, 0.0, 1.01, -1, float("nan"), "0.9"]),
         ("stop", ["END", [""], [3], None]),
@@ -47,6 +47,23 @@ def test_a_value_that_cannot_be_used_is_named_with_what_can(name: str, values: l
     for value in values:
         with pytest.raises(InputError, match=rf"^{name} must be .+, not .+$"):
             Settings.of({name: value})
+
+
+def test_what_is_no_mapping_is_refused() -> None:
+    for values in ("max_tokens=3", ["max_tokens"], 3, None):
+        with pytest.raises(InputError, match="^generate must be a mapping, such as .+, not .+"):
+            Settings.of(values)  # type: ignore[arg-type]
+
+
+def test_another_method_leaves_out_what_is_usual_for_one() -> None:
+    usual = {"method": "sample", "temperature": 0.5, "max_tokens": 7}
+    assert Settings.of({}, usual).temperature == 0.5
+    assert Settings.of({"method": "sample"}, usual).temperature == 0.5
+    assert Settings.of({"method": "beam"}, usual) == Settings(method="beam", max_tokens=7)
+    with pytest.raises(InputError, match="temperature 0.7 has no effect on method .beam.;"):
+        Settings.of({"method": "beam", "temperature": 0.7}, usual)
+    with pytest.raises(InputError, match="method must be greedy, sample or beam, not 'search'"):
+        Settings.of({"method": "search"}, usual)
 
 
 def test_a_value_is_shown_as_it_was_given_on_one_line() -> None:

@@ -47,7 +47,7 @@ def plainly(found: list[str], prompts: list[str]) -> dict[str, float]:
     for text, prompt in zip(found, prompts, strict=True):
         before, after = (ids(each, add_special_tokens=False).ids for each in (prompt, text))
         document = [2, *before, *after, SEP]
-        size += len(text.encode("utf-8"))
+        size += len(text.encode("utf-8")) - text.startswith(" ")  # which is taken for bpe's own
         for place in range(1 + len(before), len(document)):
             start = (place - 1) // 16 * 16
             seen = torch.tensor([document[start:place]])

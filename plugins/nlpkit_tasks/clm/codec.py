@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nlpkit.contracts import Batch, Codec, HeadSpec, Part, Pieces, Prediction, pad
 from nlpkit.engine.generate import generate, generating
-from nlpkit.engine.search import before, settled
 from nlpkit.engine.settings import Settings
-from nlpkit.errors import DataError
+from nlpkit.errors import ConfigError, DataError, Problem
 from nlpkit_tasks import inputs
 from nlpkit_tasks.inputs import IGNORED
 from nlpkit_tasks.metrics import BitsPerByte, Perplexity
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
     from nlpkit_tasks.clm.task import ClmTask
 
 _LOOKED_AT = 4096  # tokens of a text, of which it is tried whether they give it back
+_TOGETHER = 1 << 20  # tokens that are made text together
+_NOTHING = "holds nothing that the tokenizer keeps"
 
 
 class ClmCodec(Codec):
@@ -40,21 +41,33 @@ class ClmCodec(Codec):
         part = Part(max_length=room, long=Pieces(), special=False, needs="ids")
         self.parts = dict.fromkeys([*task.columns, "text"], part)
         self.head = HeadSpec(size=vocabulary.size, level="next")
+        if task.options.generate.get("max_tokens", 0) > room - 1:
+            message = f"leaves a prompt no room in {vocabulary.max_length} tokens"
+            remedy = f"set it to at most {room - 1}, or tokenizer.max_length to more"
+            key = "task.generate.max_tokens"
+            raise ConfigError([Problem(key=key, message=message, remedy=remedy)])
 
     def encode(self, row: Row, encodings: Mapping[str, Any], use: Use) -> Example:
-        """`input_ids`, in prediction; else the document as `tokens`, and `context`, how many of
-        them are no targets; in evaluation the `bytes` of its text."""
+        """In prediction `input_ids`, and the `size` of a prompt, of which an end may be cut off.
+
+        Else the document as `tokens`, and `context`, how many of them are no targets; in evaluation
+        also the `bytes` of its text that they give back.
+        """
         parts = {name: np.array(each.ids, np.int32) for name, each in encodings.items()}
         if use == "predict":
-            (prompt,) = parts.values()
-            return {"input_ids": np.append(np.int32(self._bos), prompt)}
+            ((name, prompt),) = parts.items()
+            cut = sum(len(each.ids) for each in encodings[name].overflowing)
+            if not len(prompt):
+                raise DataError(row.address, problem=_NOTHING)
+            ids = np.append(np.int32(self._bos), prompt)
+            return {"input_ids": ids, "size": np.int64(len(ids) + cut)}
         prompt, text = parts.get("prompt", np.zeros(0, np.int32)), parts["text"]
         if not len(text):
-            raise DataError(row.address, problem="holds nothing that the tokenizer keeps")
+            raise DataError(row.address, problem=_NOTHING)
         tokens = np.concatenate([[self._bos], prompt, text, [self._eos]], dtype=np.int32)
         example: dict[str, Any] = {"tokens": tokens, "context": np.int32(1 + len(prompt))}
         if use == "evaluate":
-            example["bytes"] = np.int64(len(self._text(row).encode()))
+            example["bytes"] = np.int64(self._given_back(row, encodings["text"].ids))
         return example
 
     def samples(self, example: Example, use: Use) -> Iterator[Example]:
@@ -103,21 +116,17 @@ class ClmCodec(Codec):
         """The config's, with what is asked here; of a short context half is left for prompts."""
         half = max(1, self.vocabulary.max_length // 2)
         usual = {"max_tokens": min(Settings.max_tokens, half)}
-        return Settings.of({**usual, **self._task.options.generate, **generate})
+        return Settings.of(generate, {**usual, **self._task.options.generate})
 
     def refusal(self, example: Example, settings: Settings) -> str:
         """A prompt and what follows it have to fit together: nothing is cut off."""
-        return settings.misfit(len(example["input_ids"]), self.vocabulary.max_length)
+        return settings.misfit(int(example["size"]), self.vocabulary.max_length)
 
     def predict(self, engine: Engine, batch: Batch, settings: Settings) -> Arrays:
         """What follows each prompt: its `text` [rows, bytes] as UTF-8, how many `bytes` that are,
         its `score`, and whether it is `complete`."""
-        prompts = _prompts(batch)
-        written = generate(engine, prompts, settings, **self._known)
-        texts = [
-            self._said(prompt, each.ids, before, settings).encode()
-            for prompt, each in zip(prompts, written, strict=True)
-        ]
+        written = generate(engine, _prompts(batch), settings, **self._known)
+        texts = [each.text.encode() for each in written]
         return {
             "text": pad([np.frombuffer(text, np.uint8) for text in texts]),
             "bytes": np.array([*map(len, texts)]),
@@ -139,25 +148,21 @@ class ClmCodec(Codec):
         self, engine: Engine, batch: Batch, settings: Settings, stopped: Callable[[int], bool]
     ) -> Iterator[tuple[int, Callable[[], str], Prediction | None]]:
         """As the contract has it."""
-        prompts = _prompts(batch)
-        for row, ids, written in generating(
-            engine, prompts, settings, stopped=stopped, **self._known
+        for row, said, written in generating(
+            engine, _prompts(batch), settings, stopped=stopped, **self._known
         ):
-            if not written:
-                yield row, partial(self._said, prompts[row], ids, settled, settings), None
-                continue
-            said = partial(self._said, prompts[row], ids, before, settings)
-            rest = {"score": written.score, "complete": written.complete}
-            yield row, said, Prediction(continuation=said(), **rest)
+            rest = written and {"score": written.score, "complete": written.complete}
+            yield row, said, Prediction(continuation=said(), **rest) if rest else None
 
     def remarks(self, row: Row, encodings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """Texts that their tokens do not give back."""
         text, ids = self._text(row), encodings["text"].ids
         kept = self.vocabulary.text(ids[:_LOOKED_AT])
-        if not text.startswith(kept) or (len(ids) <= _LOOKED_AT and text != kept):
+        part = len(ids) > _LOOKED_AT  # which may end within a character
+        if not (text.startswith(kept.rstrip("\ufffd")) if part else text == kept):
             yield (
                 "have a text that its tokens do not give back",
-                "bits_per_byte is too good then; tokenizer: bpe loses least",
+                "bits_per_byte leaves out the bytes that are lost; tokenizer: bpe loses least",
             )
 
     def _text(self, row: Row) -> str:
@@ -168,21 +173,24 @@ class ClmCodec(Codec):
         size, text = self.vocabulary.size, self.vocabulary.text
         return {"end": [self._eos], "vocabulary": size, "text": text}
 
-    def _said(
-        self,
-        prompt: np.ndarray,
-        ids: Sequence[int],
-        cut: Callable[[str, Sequence[str]], str],
-        settings: Settings,
-    ) -> str:
-        """What ids say behind a prompt (a first blank is theirs), as far as `cut` lets it stand."""
-        given, text = prompt.tolist(), self.vocabulary.text
-        return cut(text([*given, *ids]).removeprefix(text(given)), settings.stop)
+    def _given_back(self, row: Row, ids: Sequence[int]) -> int:
+        """The bytes of a text without those of the characters that its tokens lose, or else add."""
+        text, back = self._text(row), Counter[str]()
+        for at in range(0, len(ids), _TOGETHER):
+            back.update(self.vocabulary.text(ids[at : at + _TOGETHER]))
+        had = Counter(text)
+        odd = max(_size(had - back), _size(back - had))
+        return max(0, len(text.encode()) - odd)
 
 
 def _prompts(batch: Batch) -> list[np.ndarray]:
     ids, mask = batch.inputs["input_ids"], batch.inputs["attention_mask"]
     return [row[real == 1] for row, real in zip(ids, mask, strict=True)]
+
+
+def _size(characters: Mapping[str, int]) -> int:
+    """In bytes of UTF-8."""
+    return sum(count * len(character.encode()) for character, count in characters.items())
 
 
 def _row(example: Example) -> dict[str, np.ndarray]:

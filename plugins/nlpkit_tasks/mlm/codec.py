@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nlpkit.contracts import Batch, Codec, HeadSpec, Part, Pieces, Prediction, pad
+from nlpkit.engine.choose import log_sum
 from nlpkit.errors import ConfigError, DataError, Problem
 from nlpkit_tasks import inputs
 from nlpkit_tasks.inputs import IGNORED
@@ -31,9 +32,14 @@ class MlmCodec(Codec):
         self._task, self.pack = task, task.options.pack
         self._mask = inputs.needed(vocabulary, "mask", "mlm")
         special = vocabulary.special
-        self._frame = [[special[role]] if role in special else [] for role in ("cls", "sep")]
+        frame = ([special[role]] if role in special else [] for role in ("cls", "sep"))
+        self._frame = [np.array(each, np.int32) for each in frame]
         self._room = vocabulary.max_length - sum(map(len, self._frame))
         self._masking = Masking(task.options.masked, vocabulary)
+        if not len(self._masking.known):
+            message = "has special tokens alone, and none of them is told"
+            remedy = "take one whose vocabulary has words, or parts of them"
+            raise ConfigError([Problem(key="tokenizer", message=message, remedy=remedy)])
         if task.options.whole_words and not self._masking.knows_words:
             message = "needs words, and each token of the tokenizer is one character"
             remedy = "set it to false, or take wordpiece or bpe"
@@ -51,6 +57,9 @@ class MlmCodec(Codec):
         encoding, text = encodings["text"], str(self._task.texts(row, targets=False)["text"])
         ids = np.array(encoding.ids, np.int32)
         if use == "predict":
+            if any(self._mask in rest.ids for rest in encoding.overflowing):
+                problem = f"has a mask behind the {self._room} tokens that the model takes"
+                raise DataError(row.address, problem=problem, remedy="give the text around it")
             ends = np.array(encoding.offsets, np.int32).reshape(-1, 2)[ids == self._mask, 1]
             starts = ends - len(self.vocabulary.token(self._mask))  # a blank before it is its own
             return {"input_ids": self._framed(ids), "start": starts, "end": ends}
@@ -125,12 +134,11 @@ class MlmCodec(Codec):
 
     def _framed(self, ids: np.ndarray) -> np.ndarray:
         before, after = self._frame
-        return np.concatenate([before, ids, after], dtype=np.int32)
+        return np.concatenate([before, ids, after])
 
     def _candidates(self, logits: np.ndarray) -> list[dict[str, Any]]:
         wide = logits.astype(np.float64)
-        scores = np.exp(wide - wide.max())
-        scores /= scores.sum()
+        scores = np.exp(wide - log_sum(wide))
         best = self._masking.known[np.argsort(-scores[self._masking.known], kind="stable")]
         return [
             {"token": self.vocabulary.text([id]).strip(" ") or " ", "score": float(scores[id])}
