@@ -16,7 +16,7 @@ from nlpkit.bundle.load import data_of
 from nlpkit.config.resolve import build
 from nlpkit.config.schema import Component
 from nlpkit.contracts import Row
-from nlpkit.data.encoding import AUTO, lines
+from nlpkit.data.encoding import AUTO, LONGEST, lines
 from nlpkit.data.opening import opened, path_of
 from nlpkit.data.rows import check_columns, remarks
 from nlpkit.errors import DataError, InputError
@@ -95,7 +95,10 @@ def rows_of(model: Model, given: Asked) -> Iterator[Row | DataError]:
         raise click.UsageError("the task takes pairs: give --input FILE with two columns")
     place = source or "standard input"
     for number, text in enumerate(_text_lines(source, given.input_encoding), start=1):
-        yield Row({wanted[0]: text}, f"{place}:{number}")
+        if len(text) > LONGEST:  # and is not whole, maybe
+            yield DataError(f"{place}:{number}", problem=f"has more than {LONGEST:,} characters")
+        else:
+            yield Row({wanted[0]: text}, f"{place}:{number}")
 
 
 def _file_rows(model: Model, location: str, given: Asked) -> Iterator[Row | DataError]:

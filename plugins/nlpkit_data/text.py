@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from nlpkit_data.config import FilesConfig
     from nlpkit_data.delimited import Say
 
+_NO_NUL = "remove it; where the file is UTF-16, data.encoding: utf-16-le or utf-16-be"
+
 
 def read_txt(
     file: IO[bytes], address: str, options: FilesConfig, say: Say
@@ -40,8 +42,9 @@ def read_txt(
         if len(text) > most:
             problem = f"has more than {most:,} characters"
             yield DataError(here, problem=problem, remedy=remedy)
-        elif "\0" in text:
-            yield DataError(here, problem="holds a NUL character")
+        elif (place := text.find("\0")) >= 0:
+            here = f"{address}:{number + text.count(chr(10), 0, place)}"
+            yield DataError(here, problem="holds a NUL character", remedy=_NO_NUL)
         else:
             yield Row({"text": text}, here)
     if empty:

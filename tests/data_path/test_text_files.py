@@ -61,7 +61,10 @@ def test_a_file_of_nothing_is_named(document):
 
 
 def test_a_character_that_no_text_has_is_a_bad_row():
-    assert of("a\n\0\nb", "line")[1] == "a.txt:2: holds a NUL character"
+    problem = "holds a NUL character (remove it; where the file is UTF-16, data.encoding: "
+    for document in ("line", "paragraph", "file"):
+        (found,) = (each for each in of("a\nb\n\0c", document) if isinstance(each, str))
+        assert found.startswith(f"a.txt:3: {problem}")
 
 
 def test_another_encoding_is_declared():
