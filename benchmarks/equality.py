@@ -37,9 +37,9 @@ Trace = list[dict[tuple[int, ...], float]]
 TEXT = """
 ### The same text each way
 
-Measured with {machine}: {prompts} prompts of 8 to {longest} characters from held-out text, {new} new
-tokens at most, and the last model above. Each is written alone, in batches of 7 and of 64, with its
-cache and without, with torch and with ONNX Runtime, and is compared with what torch writes of it
+Measured with {machine}: {prompts} prompts of 8 to {longest} characters from held-out text, {new}
+new tokens at most, and the last model above. Each is written alone, in batches of 7 and of 64, with
+a cache and without, with torch and with ONNX Runtime, and is compared with what torch writes of it
 alone with a cache. A tie is a place where the two candidates of the first difference are within
 {near:.0e} of each other, by log-probability, of beams by their sums.
 

@@ -7,14 +7,14 @@ before each sublayer, GELU, no biases, a tied table. Shape suffixes: B batch, T 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmarks.parts import Found
 from benchmarks.turns import Laps
 
 
@@ -110,7 +110,7 @@ def trained(
     loss_of: Callable[[Model], Tensor],
     nats_of: Callable[[Model], float],
     pieces: int,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Found]:
     """Trains a piece when it is asked for the next: seconds of its steps, and nats after it.
 
     Args:
@@ -137,12 +137,10 @@ def trained(
             seconds = laps.piece()
             with torch.no_grad():
                 nats = nats_of(model)
-            yield {"step": step + 1, "seconds": seconds, "nats": nats}
+            yield {"seconds": seconds, "nats": nats}
 
 
-def writer(
-    setting: Setting, train: Tensor, held_out: Tensor, pieces: int
-) -> Iterator[dict[str, Any]]:
+def writer(setting: Setting, train: Tensor, held_out: Tensor, pieces: int) -> Iterator[Found]:
     """A character model of a text: rows from anywhere in it, held-out text in whole rows.
 
     Args:
@@ -173,5 +171,54 @@ def writer(
         if (rest := whole[full * size :]).numel() > 1:
             rows.append(rest[None])
         return sum(float(nats(model, each, "sum")) for each in rows) / len(held_out)
+
+    return trained(Model(setting), setting, drawn, of_held_out, pieces)
+
+
+def reader(
+    setting: Setting,
+    tokens: Tensor,
+    held_out: Sequence[Mapping[str, Tensor]],
+    pieces: int,
+    *,
+    mask: int,
+    special: Sequence[int],
+) -> Iterator[Found]:
+    """A masked model: texts one after the other, cut into rows where these are full.
+
+    Args:
+        setting: How it is trained.
+        tokens: Ids of all texts, [tokens].
+        held_out: Batches of `input_ids` and `attention_mask` [rows, tokens], of which places are
+            `masked` [rows, slots], and their `ids`, -100 where a slot has none.
+        pieces: As `trained` has it.
+        mask: The id that hides a token.
+        special: Ids that are never hidden, nor put in the place of another.
+    """
+    torch.manual_seed(setting.seed)
+    random = torch.Generator().manual_seed(setting.seed)
+    rows_RT = tokens[: len(tokens) // setting.context * setting.context].view(-1, setting.context)
+    known = torch.tensor(sorted({*range(setting.vocabulary)} - {*special}))
+
+    def drawn(model: Model) -> Tensor:
+        rows_BT = rows_RT[torch.randint(len(rows_RT), (setting.batch,), generator=random)]
+        hidden_BT = torch.rand(rows_BT.shape, generator=random) < 0.15
+        hidden_BT &= ~torch.isin(rows_BT, torch.tensor(special))
+        coins_BT = torch.rand(rows_BT.shape, generator=random)
+        others_BT = known[torch.randint(len(known), rows_BT.shape, generator=random)]
+        seen_BT = rows_BT.where(~(hidden_BT & (coins_BT < 0.8)), mask)
+        seen_BT = seen_BT.where(~(hidden_BT & (coins_BT >= 0.9)), others_BT)
+        return functional.cross_entropy(model.logits(model(seen_BT)[hidden_BT]), rows_BT[hidden_BT])
+
+    def of_held_out(model: Model) -> float:
+        nats, count = 0.0, 0
+        for each in held_out:
+            hidden = model(each["input_ids"], each["attention_mask"].bool())
+            places = each["masked"][..., None].expand(-1, -1, hidden.shape[-1])
+            logits = model.logits(hidden.gather(1, places))
+            ids = each["ids"].flatten()
+            nats += float(functional.cross_entropy(logits.flatten(0, 1), ids, reduction="sum"))
+            count += int((ids >= 0).sum())
+        return nats / count
 
     return trained(Model(setting), setting, drawn, of_held_out, pieces)

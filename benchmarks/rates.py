@@ -36,10 +36,10 @@ TEXT = """
 ### Speed of writing
 
 Measured with transformers {transformers}, {machine}: tokens per second of a decoder with random
-weights, {layers} layers of {hidden} and {heads} heads, fp32; {prompt} tokens of a prompt and exactly
-{new} new ones, greedy. transformers' `generate` has a GPT-2 of these sizes, with `sdpa` and its
-cache. Medians of {repeats} rounds in which all take turns; ratios are the median of each round's,
-in brackets their lowest and highest.
+weights, {layers} layers of {hidden} and {heads} heads, fp32; {prompt} tokens of a prompt and
+exactly {new} new ones, greedy. transformers' `generate` has a GPT-2 of these sizes, with `sdpa` and
+its cache. Medians of {repeats} rounds in which all take turns; ratios are the median of each
+round's, in brackets their lowest and highest.
 
 {table}
 """

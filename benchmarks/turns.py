@@ -7,14 +7,55 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import nlpkit
+from benchmarks.parts import Found
 from nlpkit.contracts import Observer
 
 RIVALS: list[Iterator[Any]] = []
 """Each trains a piece when it is asked for the next item."""
+OBSERVED = {"plugins": ["benchmarks.turns"], "observers": ["turns"]}
+"""What a config needs."""
+
+
+def taking_turns(
+    rivals: Mapping[str, Iterator[Found]], train: Callable[[], nlpkit.Run]
+) -> tuple[nlpkit.Run, dict[str, list[Found]]]:
+    """A run, and what each rival said of each of its pieces; the run's own have `seconds` alone.
+
+    Args:
+        rivals: By name; each has as many pieces as the run has evaluations.
+        train: Makes the run, with `OBSERVED` in its config.
+    """
+    pieces: dict[str, list[Found]] = {name: [] for name in rivals}
+
+    def taking(name: str) -> Iterator[None]:
+        for piece in rivals[name]:
+            pieces[name].append(piece)
+            yield
+
+    RIVALS[:] = map(taking, rivals)
+    run = train()
+    if failed := run.result["observers"]["turns"]["first_error"]:
+        raise SystemExit(f"a rival failed: {failed}")
+    seconds = json.loads((run.path / "turns.json").read_text())
+    return run, {"nlpkit": [{"seconds": each} for each in seconds], **pieces}
+
+
+def curves(found: Iterable[Found]) -> list[list[str]]:
+    """Lines of a table, a piece each: steps, then of each arm seconds so far and nats."""
+    rows = []
+    for each in found:
+        arms, spent = each["arms"], dict.fromkeys(each["arms"], 0.0)
+        for at, pieces in enumerate(zip(*arms.values(), strict=True), 1):
+            cells = [f"{at * each['steps'] // len(arms['nlpkit']):,} of {each['steps']:,}"]
+            for name, piece in zip(arms, pieces, strict=True):
+                spent[name] += piece["seconds"]
+                cells += [f"{spent[name]:.1f}", f"{piece['nats']:.3f}"]
+            rows.append(cells)
+    return rows
 
 
 class Laps:

@@ -7,7 +7,6 @@ input.txt in the folder that NLPKIT_TEST_DATA names. `--only` takes parts; with
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import zlib
@@ -22,7 +21,7 @@ from benchmarks.page import table
 from benchmarks.parts import Found, Part, Work, machines, main
 from benchmarks.plain import Setting, writer
 from benchmarks.sets import FOLDER
-from benchmarks.turns import RIVALS
+from benchmarks.turns import OBSERVED, curves, taking_turns
 
 TEXT = FOLDER / "tinyshakespeare" / "input.txt"
 PIECES = 4
@@ -100,19 +99,18 @@ def halves(work: Work) -> tuple[Path, Path]:
     return paths
 
 
-def config_of(work: Work, *overrides: str) -> Any:
-    """nlpkit's config with the two files."""
+def run_of(
+    work: Work, name: str, *overrides: str, steps: int, pieces: int = 1, **more: Any
+) -> nlpkit.Run:
+    """A run of so many steps that is evaluated after each piece."""
     train, held_out = map(str, halves(work))
     data = {"train": train, "validation": held_out, "document": "file"}
-    return nlpkit.load_config({**CONFIG, "data": data}, list(overrides))
-
-
-def run_of(work: Work, name: str, *overrides: str, steps: int, pieces: int) -> nlpkit.Run:
-    """A run that is evaluated after each piece."""
+    often = {"eval": {"every": steps // pieces}, "checkpoint": {"every": steps}}
+    config = {**CONFIG, "data": data, **often, **more}
     out = work.path / "runs" / name
     shutil.rmtree(out, ignore_errors=True)
-    every = f"eval.every={steps // pieces}", f"checkpoint.every={steps}"
-    return nlpkit.train(config_of(work, *every, f"train.max_steps={steps}", *overrides), out=out)
+    chosen = [f"train.max_steps={steps}", *overrides]
+    return nlpkit.train(nlpkit.load_config(config, chosen), out=out)
 
 
 def nats_of(run: nlpkit.Run) -> list[float]:
@@ -143,25 +141,14 @@ def duel(work: Work, steps: int) -> Found:
     known = {each: id for id, each in enumerate(sorted(set(train + held_out)))}
     ids = [torch.tensor([known[each] for each in text]) for text in (train, held_out)]
     setting = {"vocabulary": len(known), "steps": steps, "warmup": warmup(steps)}
-    arms: dict[str, list[Found]] = {name: [] for name in ARMS}
-
-    def taking(name: str) -> Any:
-        for piece in writer(Setting(**setting, **ARMS[name]), *ids, PIECES):
-            arms[name].append(piece)
-            yield
-
-    RIVALS[:] = map(taking, ARMS)
-    options = ["plugins=[benchmarks.turns]", "observers=[turns]"]
+    rivals = {name: writer(Setting(**setting, **more), *ids, PIECES) for name, more in ARMS.items()}
     rate = f"train.warmup_ratio={warmup(steps) / steps}"
-    run = run_of(work, "duel", *options, rate, steps=steps, pieces=PIECES)
-    if failed := run.result["observers"]["turns"]["first_error"]:
-        raise SystemExit(f"a plain loop failed: {failed}")
-    seconds = json.loads((run.path / "turns.json").read_text())
-    own = [
-        {"step": (at + 1) * steps // PIECES, "seconds": each, "nats": nats}
-        for at, (each, nats) in enumerate(zip(seconds, nats_of(run), strict=True))
-    ]
-    return {"steps": steps, "parameters": parameters(run), "arms": {"nlpkit": own, **arms}}
+    run, arms = taking_turns(
+        rivals, lambda: run_of(work, "duel", rate, steps=steps, pieces=PIECES, **OBSERVED)
+    )
+    for piece, nats in zip(arms["nlpkit"], nats_of(run), strict=True):
+        piece["nats"] = nats
+    return {"steps": steps, "parameters": parameters(run), "arms": arms}
 
 
 def warmup(steps: int) -> int:
@@ -174,21 +161,12 @@ def duel_text(work: Work) -> str:
     found = work.found("duel-*")
     if not found:
         return ""
-    rows = []
-    for each in found.values():
-        spent = dict.fromkeys(each["arms"], 0.0)
-        for pieces in zip(*each["arms"].values(), strict=True):
-            cells = [f"{pieces[0]['step']:,} of {each['steps']:,}"]
-            for name, piece in zip(each["arms"], pieces, strict=True):
-                spent[name] += piece["seconds"]
-                cells += [f"{spent[name]:.1f}", f"{piece['nats']:.3f}"]
-            rows.append(cells)
     titles = ["steps", *(each for name in ("nlpkit", *ARMS) for each in (f"{name}, s", "nats"))]
     sizes = Setting(vocabulary=1, steps=1)
     shown = {name: getattr(sizes, name) for name in ("layers", "hidden", "heads", "context")}
     return DUEL.format(
         machine=machines(found),
-        table=table(titles, rows),
+        table=table(titles, curves(found.values())),
         batch=sizes.batch,
         warmup=sizes.warmup,
         **shown,
@@ -207,9 +185,9 @@ def timed(work: Work, name: str, minutes: int, kind: str, overrides: list[str]) 
     """A run of as many steps as take the minutes, evaluated once."""
     steps = 4 if work.smoke else CALIBRATION
     if not work.smoke:
-        tried = run_of(work, name, *overrides, steps=steps, pieces=1).result
+        tried = run_of(work, name, *overrides, steps=steps).result
         steps = round(60 * minutes / tried["training_seconds"] * steps)
-    run = run_of(work, name, *overrides, steps=steps, pieces=1)
+    run = run_of(work, name, *overrides, steps=steps)
     model = nlpkit.load(run, device="cpu")
     prompt = len(model.tokenizer.encode(PROMPT, add_special_tokens=False).ids) + 1
     room = model.bundle.vocabulary.max_length - prompt
