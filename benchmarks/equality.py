@@ -104,7 +104,7 @@ def measure(work: Work, run_of: Callable[[Work], nlpkit.Run]) -> None:
 def ways(work: Work, method: str, run_of: Callable[[Work], nlpkit.Run]) -> Found:
     """What differs from torch alone with a cache, by way."""
     run = run_of(work)
-    onnx = work.path / "onnx"
+    onnx = work.path / "onnx" / run.path.name
     if not onnx.exists():
         nlpkit.export(run, "onnx", out=onnx)
     texts = prompts((work.path / "held-out.txt").read_text("ascii"), 5 if work.smoke else PROMPTS)

@@ -92,7 +92,8 @@ def main(
         for part in options.only:
             if part != "page":
                 parts[part].measure(work)
-        text = "\n".join(filter(None, (part.text(work) for part in parts.values())))
+        said = (part.text(work).strip() for part in parts.values())
+        text = "\n\n".join(filter(None, said))
     if options.smoke:
         print(text)
     elif text:
