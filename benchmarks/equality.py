@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import torch
 
 import nlpkit
 from benchmarks.page import table
@@ -32,8 +33,9 @@ METHODS: dict[str, dict[str, Any]] = {
     "beams: 1": {"method": "beam", "beams": 1},
     "beams: 4": {"method": "beam", "beams": 4},
 }
-Trace = list[dict[tuple[int, ...], float]]
-"""Of a prompt, the open texts after each step, with the sums of their log-probabilities."""
+Ids = tuple[int, ...]
+Trace = list[set[Ids]]
+"""Of a prompt, the open texts after each step."""
 TEXT = """
 ### The same text each way
 
@@ -41,7 +43,8 @@ Measured with {machine}: {prompts} prompts of 8 to {longest} characters from hel
 new tokens at most, and the last model above. Each is written alone, in batches of 7 and of 64, with
 a cache and without, with torch and with ONNX Runtime, and is compared with what torch writes of it
 alone with a cache. A tie is a place where the two candidates of the first difference are within
-{near:.0e} of each other, by log-probability, of beams by their sums.
+{near:.0e} of each other, by log-probability, drawn ones with their noise, of beams by their sums;
+all are computed anew by torch alone.
 
 {table}
 {ties}
@@ -69,9 +72,9 @@ class Forgetful:
 
 
 @contextmanager
-def traced() -> Iterator[dict[tuple[int, ...], Trace]]:
+def traced() -> Iterator[dict[Ids, Trace]]:
     """Keeps of each prompt, by its ids, what was open after each step."""
-    traces: dict[tuple[int, ...], Trace] = {}
+    traces: dict[Ids, Trace] = {}
 
     def tracing(kind: Any) -> Any:
         class Traced(kind):
@@ -83,7 +86,7 @@ def traced() -> Iterator[dict[tuple[int, ...], Trace]]:
             def take(self, logits: np.ndarray) -> Any:
                 followed = super().take(logits)
                 grown = self._open if kind is Beam else [self._grown]
-                self._trace.append({tuple(each.ids): each.total for each in grown})
+                self._trace.append({tuple(each.ids) for each in grown})
                 return followed
 
         return Traced
@@ -108,7 +111,7 @@ def ways(work: Work, method: str, run_of: Callable[[Work], nlpkit.Run]) -> Found
     if not onnx.exists():
         nlpkit.export(run, "onnx", out=onnx)
     texts = prompts((work.path / "held-out.txt").read_text("ascii"), 5 if work.smoke else PROMPTS)
-    reference, first = None, {}
+    reference, first, network = None, {}, None
     found: dict[str, list[Found]] = {}
     for engine, model in {"torch": nlpkit.load(run), "ONNX": nlpkit.load(onnx)}.items():
         caching, settings = model.engine, settings_of(model, method)
@@ -119,10 +122,13 @@ def ways(work: Work, method: str, run_of: Callable[[Work], nlpkit.Run]) -> Found
                     said = model.predict(texts, batch_size=batch, generate=settings)
                 written = [each.continuation for each in said]
                 if reference is None:
-                    reference, first = written, traces
+                    reference, first, network = written, traces, caching.model
                     continue
                 found[f"{engine}, {cache}, {batch}"] = [
-                    {"prompt": number, "gap": gap(first[ids], traces[ids], noise(ids, settings))}
+                    {
+                        "prompt": number,
+                        "gap": gap(first[ids], traces[ids], worth(network, ids, settings)),
+                    }
                     for number, ids in enumerate(ids_of(model, texts))
                     if reference[number] != written[number]
                 ]
@@ -142,35 +148,47 @@ def settings_of(model: Any, method: str) -> dict[str, Any]:
     return {**METHODS[method], "max_tokens": min(NEW, room)}
 
 
-def ids_of(model: Any, texts: list[str]) -> list[tuple[int, ...]]:
+def ids_of(model: Any, texts: list[str]) -> list[Ids]:
     """What stands for each prompt among the traces."""
     rows = model.batch(texts).inputs
     pairs = zip(rows["input_ids"], rows["attention_mask"], strict=True)
     return [tuple(ids[mask == 1].tolist()) for ids, mask in pairs]
 
 
-def noise(prompt: tuple[int, ...], settings: dict[str, Any]) -> Callable[[tuple[int, ...]], float]:
-    """What was added to the log-probability of the last of some new ids before it was chosen."""
-    if settings["method"] != "sample":
-        return lambda _: 0.0
+def worth(network: Any, prompt: Ids, settings: dict[str, Any]) -> Callable[[Ids], float]:
+    """By what new ids are chosen: the sum of their log-probabilities, all computed at once and
+    alone, and where they are drawn the noise of the last."""
+    drawn = noise(prompt) if settings["method"] == "sample" else lambda ids: 0.0
+
+    def summed(ids: Ids) -> float:
+        row = torch.tensor([[*prompt, *ids]])[:, :-1]
+        with torch.inference_mode():
+            logits = network(row, torch.ones_like(row)).logits()[0, len(prompt) - 1 :]
+        logs = logits.double().log_softmax(-1)
+        return float(logs[range(len(ids)), ids].sum()) + drawn(ids)
+
+    return summed
+
+
+def noise(prompt: Ids) -> Callable[[Ids], float]:
+    """What is added to the log-probability of the last of some new ids where they are drawn."""
     seed = mix(Settings.seed, *prompt, 0)
 
-    def added(ids: tuple[int, ...]) -> float:
+    def added(ids: Ids) -> float:
         (value,) = hashes(np.array(ids[-1:]), seed, len(ids) - 1)
         return -math.log(-math.log1p(-((int(value) >> 12) + 0.5) * 2.0**-52))
 
     return added
 
 
-def gap(one: Trace, other: Trace, added: Callable[[tuple[int, ...]], float]) -> float | None:
-    """How near the candidates of the first difference are; None: only where texts ended differs."""
+def gap(one: Trace, other: Trace, worth: Callable[[Ids], float]) -> float | None:
+    """How near the candidates of the first difference are; None: only where texts ended differs.
+
+    Both are judged alike, whatever the two ways said of them.
+    """
     for some, others in zip(one, other, strict=False):
-        apart = [
-            [total + added(ids) for ids, total in each.items() if ids not in rest]
-            for each, rest in ((some, others), (others, some))
-        ]
-        if all(apart):
-            return min(abs(a - b) for a in apart[0] for b in apart[1])
+        if (mine := some - others) and (theirs := others - some):
+            return min(abs(worth(a) - worth(b)) for a in mine for b in theirs)
     return None
 
 

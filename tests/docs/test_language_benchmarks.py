@@ -136,25 +136,22 @@ def test_a_plain_reader_hides_no_special_token_and_puts_none_in(monkeypatch):
 
 def test_noise_is_what_a_token_is_drawn_with():
     prompt, logits = (5, 7, 9), np.random.default_rng(0).normal(size=40).astype(np.float32)
-    added = noise(prompt, {"method": "sample"})
+    added = noise(prompt)
     for place in range(20):
         before = tuple(range(place))
         chosen = drawn(logits, Settings(method="sample"), mix(Settings.seed, *prompt, 0), place)
         assert chosen == max(range(40), key=lambda id: logits[id] + added((*before, id)))
-    assert noise(prompt, {"method": "greedy"})((3,)) == 0
 
 
 def test_a_tie_is_where_two_ways_part_first():
-    def nothing(ids: tuple[int, ...]) -> float:
-        return 0.0
-
-    one = [{(1,): -1.0}, {(1, 2): -1.5}, {(1, 2, 3): -9.0}]
-    other = [{(1,): -1.0}, {(1, 4): -1.5001}, {(1, 4, 3): -2.0}]
-    assert gap(one, other, nothing) == pytest.approx(1e-4)
-    assert gap(one, one[:1], nothing) is None
-    assert gap(one, other, lambda ids: float(ids[-1])) == pytest.approx(1.9999)
-    beams = [{(1,): -1.0, (2,): -3.0}], [{(1,): -1.0, (3,): -3.00001}]
-    assert gap(*beams, nothing) == pytest.approx(1e-5)
+    one = [{(1,)}, {(1, 2)}, {(1, 2, 3)}]
+    other = [{(1,)}, {(1, 4)}, {(1, 4, 9)}]
+    worth = {(1, 2): -1.5, (1, 4): -1.5001, (1, 2, 3): -9.0, (1, 4, 9): -2.0}
+    assert gap(one, other, worth.__getitem__) == pytest.approx(1e-4)
+    assert gap(one, one[:1], worth.__getitem__) is None
+    worth = {(2,): -3.0, (3,): -3.00001, (4,): -5.0}
+    assert gap([{(1,), (2,)}], [{(1,), (3,)}], worth.__getitem__) == pytest.approx(1e-5)
+    assert gap([{(4,), (2,)}], [{(1,), (3,)}], {**worth, (1,): 0}.__getitem__) < 1e-4
     assert told(NEAR / 2).startswith("a tie")
     assert told(2 * NEAR).startswith("**no tie**")
 
