@@ -113,7 +113,10 @@ def ways(work: Work, method: str, run_of: Callable[[Work], nlpkit.Run]) -> Found
     texts = prompts((work.path / "held-out.txt").read_text("ascii"), 5 if work.smoke else PROMPTS)
     reference, first, network = None, {}, None
     found: dict[str, list[Found]] = {}
-    for engine, model in {"torch": nlpkit.load(run), "ONNX": nlpkit.load(onnx)}.items():
+    for engine, model in {
+        "torch": nlpkit.load(run, device="cpu"),
+        "ONNX": nlpkit.load(onnx),
+    }.items():
         caching, settings = model.engine, settings_of(model, method)
         for cache in ("cache", "no cache"):
             model.engine = caching if cache == "cache" else Forgetful(caching)
