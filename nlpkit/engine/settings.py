@@ -130,8 +130,9 @@ def _whole(value: Any, least: int = 1, most: float = math.inf) -> bool:
 
 
 def _number(value: Any) -> bool:
-    kinds = isinstance(value, int | float) and not isinstance(value, bool)
-    return kinds and abs(value) <= sys.float_info.max
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return abs(value) <= sys.float_info.max
 
 
 def _words(value: Any) -> bool:
