@@ -20,13 +20,14 @@ from benchmarks.page import processor, put, table
 from tests.docs.test_laws import LAWS, PAGE
 
 HEAD = """
-By `make laws` with torch {torch} and Python {python} on {cores} cores ({processor}), in {minutes}
-minutes. What was skipped needs a GPU, or data that were not there.
+By `make laws` with torch {torch} and Python {python} on {cores} cores ({processor}), two at a
+time, in {minutes} minutes. What was skipped needs a GPU, or data that were not there.
 
 """
 
 
 KINDS = ("passed", "skipped")
+PARALLEL = ("-n", "2", "--dist", "loadfile")
 
 
 class Outcomes:
@@ -47,7 +48,7 @@ def main(chosen: list[str]) -> int:
     files = {f"tests/{name}" for law in chosen or LAWS for name in LAWS[law]}
     jobs = {name for name in files if name.startswith("tests/jobs/")}  # whose slow ones want Ray
     codes = [
-        pytest.main([*sorted(part), "-m", marks], plugins=[outcomes])
+        pytest.main([*sorted(part), *PARALLEL, "-m", marks], plugins=[outcomes])
         for part, marks in ((files - jobs, "not image"), (jobs, "not (slow or smoke or image)"))
         if part
     ]
