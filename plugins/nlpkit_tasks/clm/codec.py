@@ -177,7 +177,9 @@ class ClmCodec(Codec):
         """The bytes of a text without those of the characters that its tokens lose, or else add."""
         text, back = self._text(row), Counter[str]()
         for at in range(0, len(ids), _TOGETHER):
-            back.update(self.vocabulary.text(ids[at : at + _TOGETHER]))
+            if (said := self.vocabulary.text(ids[at : at + _TOGETHER])) == text:
+                return len(text.encode())
+            back.update(said)
         had = Counter(text)
         odd = max(_size(had - back), _size(back - had))
         return max(0, len(text.encode()) - odd)
