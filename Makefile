@@ -20,16 +20,17 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -rs $(PARALLEL)
 
+# What takes minutes, but for jobs and the image.
 test-slow: $(INSTALLED)
-	$(BIN)/python -m pytest -rs -m "slow and not image"
+	$(BIN)/python -m pytest -rs $(PARALLEL) -m "slow and not image" --ignore=tests/jobs
 
-# What needs a Ray cluster, started here; a quarter of an hour.
+# What needs a Ray cluster, started here; half an hour.
 test-jobs: $(INSTALLED)
 	$(BIN)/python -m pytest -rs -m "slow or not slow" tests/jobs
 
 # The oldest torch that is supported, with everything else as tested.
 test-floor: $(INSTALLED_FLOOR)
-	$(FLOOR)/bin/python -m pytest -rs
+	$(FLOOR)/bin/python -m pytest -rs $(PARALLEL)
 
 # What needs a CUDA GPU, or two; fails where there is none.
 test-gpu: $(INSTALLED)
