@@ -193,12 +193,14 @@ class Resolution:
         learning_rate: The default of `train.learning_rate`.
         max_length: The longest input that the model can take, in tokens; None without a limit.
         vocabulary: How many ids of a tokenizer it knows; None: as many as there are.
+        tokenizer: The tokenizer.json whose tokens it knows, while that is there; None: any.
     """
 
     options: Any
     learning_rate: float
     max_length: int | None = None
     vocabulary: int | None = None
+    tokenizer: Path | None = None
 
 
 class Prediction(SimpleNamespace):

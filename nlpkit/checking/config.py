@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     import numpy as np
     from tokenizers import Tokenizer
 
-    from nlpkit.contracts import Source, Task
+    from nlpkit.contracts import Resolution, Source, Task
     from nlpkit.plugin.records import ModelRecord, TokenizerRecord
 
 
@@ -340,10 +340,17 @@ class _Data:
         record = cast("ModelRecord", self.host.entry("model", self.config.model.name).record)
         if not record.resolve:
             return
-        known = called("resolve", self.config.model, "model", self.host).vocabulary
-        size = max(tokenizer.get_vocab().values()) + 1
+        from tokenizers import Tokenizer
+
+        found: Resolution = called("resolve", self.config.model, "model", self.host)
+        known, tokens = found.vocabulary, tokenizer.get_vocab()
+        size, message = max(tokens.values()) + 1, ""
         if known is not None and size > known:
             message = f"the tokenizer gives {size} different ids, the model knows {known}"
+        elif found.tokenizer and found.tokenizer.is_file():
+            if Tokenizer.from_file(str(found.tokenizer)).get_vocab() != tokens:
+                message = f"its tokens are not those of {found.tokenizer}, which the model knows"
+        if message:
             self._complain("tokenizer", message, "take the one that was made for the model")
 
     def _tokenizer(self, rows: Rows) -> Tokenizer | None:

@@ -191,5 +191,5 @@ def build(
     writes = head.level == "next"
     model = Writer(options, vocabulary) if writes else Reader(options, head, vocabulary)
     if weights and options.pretrained is not None:
-        model.notes = load(model, options.pretrained)
+        model.notes = load(model, options, vocabulary)
     return model

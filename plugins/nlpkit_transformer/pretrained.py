@@ -5,14 +5,20 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from tokenizers import Tokenizer
+
 from nlpkit.bundle.format import WEIGHTS, pretrained_bundle
+from nlpkit.bundle.tokenizer import TOKENIZER
 from nlpkit.contracts import Resolution
 from nlpkit.errors import BundleError, ConfigError, Problem
 from nlpkit.pretrained import Pretrained
 from nlpkit_transformer.config import TransformerConfig
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from nlpkit.bundle.format import Bundle
+    from nlpkit.contracts import Vocabulary
     from nlpkit_transformer.model import Reader, Writer
 
 SHAPE = ("layers", "hidden", "heads", "feed_forward", "positions", "norm", "tied")
@@ -33,34 +39,33 @@ def resolve(options: TransformerConfig) -> Resolution:
     Raises:
         ConfigError: There is no such model, or it has other sizes.
     """
-    if options.pretrained is None or options.model_fields_set >= {*SHAPE}:  # it is completed
+    if options.pretrained is None:
         return Resolution(options=options, learning_rate=_RATE)
+    tokenizer = Pretrained(options.pretrained, _KEY).folder / TOKENIZER
+    if options.model_fields_set >= {*SHAPE}:  # it is completed, and that may be gone
+        return Resolution(options=options, learning_rate=_RATE, tokenizer=tokenizer)
     bundle = _bundle(options.pretrained)
-    origin = TransformerConfig(**bundle.model.options).completed(bundle.head.level)
-    sizes = {name: getattr(origin, name) for name in SHAPE}
-    for name in SHAPE:
-        wanted = getattr(options, name)
-        if name in options.model_fields_set and wanted not in (None, sizes[name]):
-            message = f"{options.pretrained} was trained with {name}: {sizes[name]}"
-            problem = Problem(key=f"model.{name}", message=message, remedy="leave it out")
-            raise ConfigError([problem])
+    sizes = _sizes(bundle, options)
     learned = sizes["positions"] == "learned"
     return Resolution(
         options=TransformerConfig(**{**options.model_dump(exclude_unset=True), **sizes}),
         learning_rate=_RATE,
         max_length=bundle.vocabulary.max_length if learned else None,
         vocabulary=bundle.vocabulary.size,
+        tokenizer=tokenizer,
     )
 
 
 def check(options: TransformerConfig) -> list[Problem]:
-    """Whether what it begins with is whole, as far as it is there. Raises ConfigError."""
+    """Whether what it begins with is whole and fits, if it is there. Raises ConfigError."""
     if options.pretrained is not None and Pretrained(options.pretrained, _KEY).folder.is_dir():
-        _bundle(options.pretrained, whole=True)
+        _sizes(_bundle(options.pretrained, whole=True), options)
     return []
 
 
-def load(network: Reader | Writer, name: str) -> tuple[str, ...]:
+def load(
+    network: Reader | Writer, options: TransformerConfig, vocabulary: Vocabulary
+) -> tuple[str, ...]:
     """Puts a trained model's weights into another: those of embedding and blocks, which all fit.
 
     Those of an encoder fit a decoder, and the other way round. A head stays behind, and so does a
@@ -68,21 +73,28 @@ def load(network: Reader | Writer, name: str) -> tuple[str, ...]:
 
     Args:
         network: Takes them.
-        name: A run or a bundle of a transformer.
+        options: Its own; `pretrained` is a run or a bundle of a transformer.
+        vocabulary: Its own.
 
     Returns:
         What became of heads, where that is to be said.
 
     Raises:
-        ConfigError: There are none, they are damaged, or they are not of this model's sizes.
+        ConfigError: There are none, they are damaged, or not of this model's sizes and tokens.
     """
     import torch
     from safetensors.torch import load_file
 
+    name = str(options.pretrained)
+    bundle, own = _bundle(name, whole=True), vocabulary.tokenizer
+    _sizes(bundle, options)
+    stored_tokens = Tokenizer.from_file(str(bundle.path / TOKENIZER)).get_vocab()
+    if own and own.get_vocab() != stored_tokens:
+        raise Pretrained(name, _KEY).unusable(f"the tokens of {name} are others", _OWN)
     stack = "decoder" if hasattr(network, "decoder") else "encoder"
     stored = {
         re.sub(r"^(en|de)coder\.", f"{stack}.", each): tensor
-        for each, tensor in load_file(_bundle(name, whole=True).path / WEIGHTS).items()
+        for each, tensor in load_file(bundle.path / WEIGHTS).items()
     }
     for each, parameter in network.named_parameters():
         if each.startswith("head."):  # its labels are others
@@ -97,6 +109,19 @@ def load(network: Reader | Writer, name: str) -> tuple[str, ...]:
             raise Pretrained(name, _KEY).unusable(message, _OWN)
     heads = sorted({each.partition(".")[0] for each in stored})
     return tuple(f"{_KEY} {name}: its {each} is left behind" for each in heads)
+
+
+def _sizes(bundle: Bundle, options: TransformerConfig) -> dict[str, Any]:
+    """The sizes that weights have. Raises ConfigError where others were chosen."""
+    origin = TransformerConfig(**bundle.model.options).completed(bundle.head.level)
+    sizes = {name: getattr(origin, name) for name in SHAPE}
+    for name in SHAPE:
+        wanted = getattr(options, name)
+        if name in options.model_fields_set and wanted not in (None, sizes[name]):
+            message = f"{options.pretrained} was trained with {name}: {sizes[name]}"
+            problem = Problem(key=f"model.{name}", message=message, remedy="leave it out")
+            raise ConfigError([problem])
+    return sizes
 
 
 def _bundle(name: str, *, whole: bool = False) -> Bundle:

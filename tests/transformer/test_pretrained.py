@@ -101,6 +101,33 @@ def test_what_does_not_fit_is_named(runs, tmp_path):
         check(TransformerConfig(pretrained=str(torn)))
 
 
+def test_sizes_that_are_all_named_are_those_of_the_run(runs):
+    made = resolve(TransformerConfig(pretrained=str(runs["mlm"]))).options.model_dump()
+    heads = TransformerConfig(**{**made, "heads": 4})  # no shape of a weight says how many
+    with pytest.raises(ConfigError, match=r"model.heads: .* was trained with heads: 2"):
+        check(heads)
+    with pytest.raises(ConfigError, match=r"model.heads: .* was trained with heads: 2"):
+        build(heads, HEADS["mlm"], Vocabulary(size=120, max_length=16), weights=True)
+    assert resolve(heads).options.heads == 4  # for a run that goes on without it
+
+
+@pytest.mark.parametrize("size", [120, 60])
+def test_a_tokenizer_with_other_tokens_is_refused(runs, tmp_path, monkeypatch, size):
+    monkeypatch.chdir(tmp_path)
+    texts = [{**row, "text": row["text"].replace("a", "o")} for row in ROWS]
+    rows = {"train": texts, "validation": texts}
+    config = {
+        "name": "others",
+        "model": {"name": "transformer", "pretrained": str(runs["mlm"])},
+        "tokenizer": {"name": "wordpiece", "vocab_size": size},
+        "train": STILL,
+    }
+    (problem,) = (each for each in nlpkit.check(config, data=rows) if each.severity == "error")
+    assert "its tokens are not those of" in str(problem)
+    with pytest.raises(ConfigError, match="the tokens of .* are others; take its tokenizer"):
+        nlpkit.train(config, data=rows)
+
+
 def test_a_run_of_one_task_begins_with_that_of_another(runs, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     config = {
