@@ -102,27 +102,38 @@ class Service:
     async def _streamed(self, request: Request, question: Question) -> Response:
         """Server-sent events (WHATWG HTML, 9.2): what is sure of a text, then the prediction.
 
-        What goes wrong before the first of them is a status.
+        What goes wrong before the first of them is a status; and until then a client that leaves
+        is noticed, though it had closed its half of the connection.
         """
-        said: asyncio.Queue[str | None] = asyncio.Queue()
-        asked = asyncio.create_task(self._outcomes(request, question, said.put_nowait))
-        asked.add_done_callback(lambda _: said.put_nowait(None))
+        text, grew = "", asyncio.Event()
+
+        def told(so_far: str) -> None:
+            nonlocal text  # the last one alone: who reads slowly gets longer pieces
+            text = so_far
+            grew.set()
+
+        asked = asyncio.create_task(self._outcomes(request, question, told))
+        asked.add_done_callback(lambda _: grew.set())
         try:
-            first = await said.get()
-            if first is None:
+            while not (text or asked.done()):
+                grew.clear()
+                await grew.wait()
+            if not text:
                 self._line(asked.result()[0], question)
         except BaseException:
             asked.cancel()
             raise
 
         async def events() -> AsyncIterator[bytes]:
-            text, told = first, ""
+            shown = ""
             try:
-                while text is not None:
-                    if piece := grown(told, text):
-                        told += piece
+                while (piece := grown(shown, text)) or not asked.done():
+                    if piece:
+                        shown += piece
                         yield _event({"piece": piece})
-                    text = await said.get()
+                    else:
+                        grew.clear()
+                        await grew.wait()
                 (outcome,) = asked.result()
                 yield _event({"prediction": self._line(outcome, question)})
                 self._count(1)

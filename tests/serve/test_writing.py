@@ -6,15 +6,17 @@ import asyncio
 import http.client
 import json
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
 import nlpkit
 from nlpkit.bundle.predict import Model
-from nlpkit.contracts import Row
+from nlpkit.contracts import Prediction, Row
 from nlpkit.errors import DataError, InputError
 from nlpkit_serve import batching
+from nlpkit_serve.app import Service
 from nlpkit_serve.batching import Batcher
 from nlpkit_serve.metrics import Metrics
 from tests.serve.serving import JSON, Server
@@ -167,6 +169,48 @@ def test_the_text_of_a_client_that_has_left_is_written_no_further(writer):
     first, second = left
     assert first < 300
     assert second == 12
+
+
+def streamed(model, monkeypatch, said, reads=lambda: asyncio.sleep(0)):
+    """The status and the events of a stream whose model says this, and then writes it or fails."""
+
+    def writing(texts, **options):
+        for text in said:
+            if text is None:
+                raise MemoryError("there is none left")
+            yield 0, partial(str, text), None
+        yield 0, partial(str, text), Prediction(continuation=text, score=-1.0, complete=True)
+
+    monkeypatch.setattr(model, "writing", writing)
+    parts, sent = [{"type": "http.request", "body": b'{"text": "w", "stream": true}'}], []
+
+    async def receive():
+        return parts.pop() if parts else await asyncio.Future()
+
+    async def send(message):
+        sent.append(message)
+        await reads()
+
+    scope = {"type": "http", "method": "POST", "path": "/predict", "headers": []}
+    application = Service(model, batch_size=2, note=lambda line: None).application()
+    asyncio.run(application(scope, receive, send))
+    bodies = filter(None, (each.get("body", b"").strip() for each in sent))
+    return sent[0]["status"], [json.loads(each.removeprefix(b"data: ")) for each in bodies]
+
+
+def test_what_fails_before_the_first_piece_is_a_status(model, monkeypatch):
+    status, (error,) = streamed(model, monkeypatch, ["", "", None])
+    assert status == 500
+    status, (piece, end) = streamed(model, monkeypatch, ["", "a", None])
+    assert (status, piece, end) == (200, {"piece": "a"}, error)
+
+
+def test_who_reads_slowly_gets_longer_pieces(model, monkeypatch):
+    whole = "a" * 50
+    said = [whole[:size] for size in range(51)]
+    _, (*pieces, end) = streamed(model, monkeypatch, said, lambda: asyncio.sleep(0.3))
+    assert len(pieces) < 5
+    assert "".join(each["piece"] for each in pieces) == end["prediction"]["continuation"] == whole
 
 
 def test_pieces_in_python(model):
