@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -17,6 +18,7 @@ _COOLEST = 1e-3
 """The lowest temperature that can be divided by: below it float32 logits overflow."""
 _STEEPEST = 10.0
 """The largest length penalty: its power of a text's length is a number, however long that is."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +138,9 @@ def _number(value: Any) -> bool:
 
 
 def _words(value: Any) -> bool:
-    return isinstance(value, list | tuple) and all(isinstance(each, str) and each for each in value)
+    return isinstance(value, list | tuple) and all(
+        isinstance(each, str) and each and not _SURROGATE.search(each) for each in value
+    )
 
 
 _WANTED: Mapping[str, tuple[Callable[[Any], bool], str]] = {
@@ -156,7 +160,7 @@ _WANTED: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: value is None or (_number(value) and 0 < value <= 1),
         "above 0 and at most 1, or null (for the likeliest token alone use method: greedy)",
     ),
-    "stop": (_words, "a list of texts that are not empty"),
+    "stop": (_words, "a list of texts that are not empty, without half a surrogate pair"),
     "seed": (lambda value: _whole(value, 0, 2**63 - 1), "a whole number from 0 to 2^63 - 1"),
 }
 _METHOD_OF = {

@@ -39,7 +39,7 @@ def test_the_defaults_are_those_that_are_documented() -> None:
         ("temperature", [-1, 1e-9, 10**400, float("nan"), float("inf"), True]),
         ("top_k", [0, -3, 1.0]),
         ("top_p", [0, 0.0, 1.01, -1, float("nan"), "0.9"]),
-        ("stop", ["END", [""], [3], None]),
+        ("stop", ["END", [""], [3], None, ["\ud800"]]),
         ("seed", [-1, 2**63, 1.0, None]),
     ],
 )

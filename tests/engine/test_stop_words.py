@@ -150,5 +150,6 @@ def test_what_may_begin_a_stop_word_is_not_shown_yet() -> None:
     }.items():
         assert settled(text, stop) == shown
     assert settled("one <", []) == "one <"
+    assert settled("abc", ["abcd", "e"]) == ""
     assert before("one </s> two\n\n", stop) == "one "
     assert before("one", stop) == "one"
