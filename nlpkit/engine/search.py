@@ -209,8 +209,7 @@ def before(text: str, stop: Sequence[str]) -> str:
 def settled(text: str, stop: Sequence[str]) -> str:
     """Of a text that goes on, what can be shown: no half character, no beginning of a stop word."""
     text = before(text, stop).rstrip("\ufffd")
-    longest = max(map(len, stop), default=0)
-    places = range(max(0, len(text) + 1 - longest), len(text))
+    places = range(max(0, len(text) + 1 - max(map(len, stop), default=0)), len(text))
     ends = (at for at in places if any(word.startswith(text[at:]) for word in stop))
     return text[: next(ends, len(text))]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -18,7 +17,6 @@ _COOLEST = 1e-3
 """The lowest temperature that can be divided by: below it float32 logits overflow."""
 _STEEPEST = 10.0
 """The largest length penalty: its power of a text's length is a number, however long that is."""
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,9 +136,8 @@ def _number(value: Any) -> bool:
 
 
 def _words(value: Any) -> bool:
-    return isinstance(value, list | tuple) and all(
-        isinstance(each, str) and each and not _SURROGATE.search(each) for each in value
-    )
+    good = isinstance(value, list | tuple) and all(isinstance(each, str) and each for each in value)
+    return good and "".join(value).encode(errors="ignore").decode() == "".join(value)
 
 
 _WANTED: Mapping[str, tuple[Callable[[Any], bool], str]] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer
 
@@ -15,8 +15,6 @@ from nlpkit.pretrained import Pretrained
 from nlpkit_transformer.config import TransformerConfig
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from nlpkit.bundle.format import Bundle
     from nlpkit.contracts import Vocabulary
     from nlpkit_transformer.model import Reader, Writer

@@ -25,14 +25,14 @@ BUDGET = {
     "nlpkit/run": 1_055,
     "nlpkit/testing": 405,
     "nlpkit/training": 850,
-    "plugins": 5_950,
+    "plugins": 5_975,
     "jobs": 2_740,
     "image": 600,
 }
 """Lines by room. A room may grow by what a new capability needs, as its commit says."""
 
 LONGEST_FILE = 400
-LONGER = {"nlpkit/contracts.py": 568}
+LONGER = {"nlpkit/contracts.py": 569}
 """What is to be read on one page."""
 NO_CODE = {
     tokenize.COMMENT,
