@@ -76,8 +76,9 @@ def test_pieces_are_the_prediction_that_follows_them(service, model, generate):
     assert [last["prediction"]] == said([expected])
     assert all([*each] == ["piece"] and each["piece"] for each in pieces)
     assert "".join(each["piece"] for each in pieces) == expected.continuation
-    assert len(pieces) > 3 or "method" in generate or not expected.continuation
-    assert "".join(model.stream("my card", generate=generate)) == expected.continuation
+    told = [*model.stream("my card", generate=generate)]
+    assert "".join(told) == expected.continuation
+    assert len(told) > 3 or "method" in generate or not expected.continuation
 
 
 def test_a_stream_of_what_cannot_be_continued_is_refused(service):
