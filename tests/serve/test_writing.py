@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import threading
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -207,10 +208,16 @@ def test_what_fails_before_the_first_piece_is_a_status(model, monkeypatch):
 
 
 def test_who_reads_slowly_gets_longer_pieces(model, monkeypatch):
-    whole = "a" * 50
-    said = [whole[:size] for size in range(51)]
-    _, (*pieces, end) = streamed(model, monkeypatch, said, lambda: asyncio.sleep(0.3))
-    assert len(pieces) < 5
+    whole, written = "a" * 50, threading.Event()
+
+    def growing():
+        yield from (whole[:size] for size in range(51))
+        written.set()
+
+    _, (*pieces, end) = streamed(
+        model, monkeypatch, growing(), lambda: asyncio.to_thread(written.wait)
+    )
+    assert len(pieces) < 4
     assert "".join(each["piece"] for each in pieces) == end["prediction"]["continuation"] == whole
 
 
