@@ -157,7 +157,7 @@ _WANTED: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: value is None or (_number(value) and 0 < value <= 1),
         "above 0 and at most 1, or null (for the likeliest token alone use method: greedy)",
     ),
-    "stop": (_words, "a list of texts that are not empty, without half a surrogate pair"),
+    "stop": (_words, 'a list of texts that are not empty, such as ["."]'),
     "seed": (lambda value: _whole(value, 0, 2**63 - 1), "a whole number from 0 to 2^63 - 1"),
 }
 _METHOD_OF = {
