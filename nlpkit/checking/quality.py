@@ -110,7 +110,7 @@ class Quality:
         self._cut, self._unknown, self._empty = _Seen(), _Seen(), _Seen()
         self._remarks = defaultdict[tuple[str, str], _Seen](_Seen)
         self._codec, self._windowed = codec, self._encoder.in_windows
-        self._windows, self._several = 0, 0
+        self._windows, self._several, self._read = 0, 0, 0  # windows, rows with several, rows
         self.bytes = 0
 
     def read(self, rows: Rows, bad: BadRows, use: Use) -> None:
@@ -127,7 +127,7 @@ class Quality:
     def facts(self) -> TextFacts:
         """How long the texts are."""
         percentiles = {f"p{percent}": self._counts.percentile(percent) for percent in (50, 95, 99)}
-        rows = max(1, self._counts.lengths.total())
+        rows = max(1, self._read)
         return TextFacts(
             lengths={**percentiles, "max": self._counts.percentile(100)},
             truncated=self._cut.count / rows,
@@ -198,6 +198,7 @@ class Quality:
             stored, lost = self._fitted(part, length, special)
             total, kept = total + length, kept + stored
             cut, unknown, empty = cut or lost, unknown or lacking > 0, empty or length == special
+        self._read += 1
         self.bytes += size * kept // total if total else size
         for found, seen in ((cut, self._cut), (unknown, self._unknown), (empty, self._empty)):
             if found:
@@ -222,7 +223,7 @@ class Quality:
         return length + (kept - 1) * (special + overlap(part.long, longest)), windows > kept
 
     def _rows(self, seen: _Seen) -> str:
-        return f"{seen.count:,} of {self._counts.lengths.total():,} rows"
+        return f"{seen.count:,} of {self._read:,} rows"
 
     def _repeated(self, repeat: Repeat, first: Row, second: Row) -> Problem:
         here, there = second.address, first.address

@@ -223,3 +223,12 @@ def test_check_says_which_texts_do_not_come_back(tmp_path, monkeypatch):
     (tmp_path / "train.txt").write_text("The cat\n" + "\n".join(texts(60)) + "\nThe cat sat\n")
     (warning,) = [str(each) for each in check(settings) if "give back" in str(each)]
     assert "train.txt:1: 2 of 82 rows have a text that its tokens do not give back" in warning
+
+
+def test_check_counts_a_row_with_a_prompt_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("NLPKIT_CACHE", str(tmp_path / "cache"))
+    rows = [{"text": f" {text}", "before": text} for text in texts(20)]
+    task = {"name": "clm", "prompt": "before"}
+    found = nlpkit.check(config(tmp_path, task), {"train": rows, "validation": rows[:5]})
+    (warning,) = [str(each) for each in found if "give back" in str(each)]
+    assert "25 of 25 rows have a text that its tokens do not give back" in warning

@@ -162,7 +162,8 @@ class ClmCodec(Codec):
         if not (text.startswith(kept.rstrip("\ufffd")) if part else text == kept):
             yield (
                 "have a text that its tokens do not give back",
-                "bits_per_byte leaves out the bytes that are lost; tokenizer: bpe loses least",
+                "bits_per_byte leaves out the bytes that are lost; tokenizer: bpe loses least, "
+                "but a blank that a text begins with",
             )
 
     def _text(self, row: Row) -> str:
