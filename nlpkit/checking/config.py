@@ -29,7 +29,7 @@ from nlpkit.contracts import Row
 from nlpkit.data.encode import fitted
 from nlpkit.data.memory import on_files, write_splits
 from nlpkit.data.prepare import Texts, locations, roles_of
-from nlpkit.data.rows import BadRows, Rows, remarks, scan, split_off
+from nlpkit.data.rows import BadRows, Rows, remarks, scan, split_off, undivided
 from nlpkit.data.vocabulary import USUAL, vocabulary_of
 from nlpkit.environment import runs_folder
 from nlpkit.errors import ConfigError, DataError, InputError, NlpkitError, Problem
@@ -301,8 +301,7 @@ class _Data:
         train, validation = split_off(rows, strata, fraction=fraction, seed=self.config.seed)
         if len(validation):
             return {"train": train, "validation": validation}
-        message = f"{fraction} of {len(rows):,} training rows is no row"
-        self._complain("data.validation", message, "give a larger fraction, a file, or null")
+        self._complain("data.validation", *undivided(fraction, len(rows)))
         return {"train": train}
 
     def _check_labels(self, splits: Mapping[str, Rows]) -> None:

@@ -21,7 +21,7 @@ from nlpkit.config.schema import revealed
 from nlpkit.data import recipe
 from nlpkit.data.encode import Encoder, fitted
 from nlpkit.data.longtext import parted
-from nlpkit.data.rows import BadRows, Rows, remarks, scan, split_off
+from nlpkit.data.rows import BadRows, Rows, remarks, scan, split_off, undivided
 from nlpkit.data.store import StoreWriter, TokenStore, write_synced
 from nlpkit.data.vocabulary import unusual, vocabulary_of
 from nlpkit.environment import cache_folder
@@ -269,10 +269,7 @@ class _Preparation:
             return splits
         train, validation = split_off(*scans["train"], fraction=fraction, seed=self.config.seed)
         if not validation:
-            raise InputError(
-                f"data.validation: {fraction} of {len(train)} training rows is no row (a label "
-                "keeps at least one row for training); give a larger fraction, a file, or null"
-            )
+            raise InputError(f"data.validation: {'; '.join(undivided(fraction, len(train)))}")
         tests = {"test": splits["test"]} if "test" in splits else {}
         return {"train": train, "validation": validation, **tests}
 

@@ -169,6 +169,14 @@ def scan(source: Source, location: str, task: Task, bad: BadRows) -> tuple[Rows,
     return Rows(source, location, np.array(good, bool)), np.array(strata)
 
 
+def undivided(fraction: float, count: int) -> tuple[str, str]:
+    """What is wrong, and what to do, where `split_off` holds none of `count` rows out."""
+    if count == 1:
+        return "the one training row cannot be divided", "give a file, or null"
+    message = f"{fraction} of {count:,} training rows is no row (a label keeps at least one row)"
+    return message, "give a larger fraction, a file, or null"
+
+
 def split_off(rows: Rows, strata: np.ndarray, *, fraction: float, seed: int) -> tuple[Rows, Rows]:
     """Splits validation rows off the training rows, in proportion in every stratum.
 

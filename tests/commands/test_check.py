@@ -153,8 +153,8 @@ class TestProblems:
 
     def test_a_fraction_that_leaves_no_validation_row_is_an_error(self) -> None:
         assert texts(data={"validation": 0.01}) == [
-            "data.validation: 0.01 of 10 training rows is no row; give a larger fraction, a file, "
-            "or null"
+            "data.validation: 0.01 of 10 training rows is no row (a label keeps at least one "
+            "row); give a larger fraction, a file, or null"
         ]
 
     def test_a_tokenizer_says_what_it_finds_in_its_files(self, folder: Path) -> None:

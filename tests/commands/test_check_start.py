@@ -75,6 +75,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "train.csv").write_text(ROWS)
     (tmp_path / "alone.csv").write_text("text,label\ngood,yes\nbad,no\n")
+    (tmp_path / "one.csv").write_text("text,label\ngood,yes\n")
     (tmp_path / "empty.csv").write_text("text,label\n")
     (tmp_path / "wrong.csv").write_text("text,label\ngood,maybe\n")
     (tmp_path / "file").write_text("no folder")
@@ -182,6 +183,10 @@ CONFIGS: list[tuple[dict[str, Any], str]] = [
     ({"data": {"train": "none.csv"}}, "none.csv: there is no such file"),
     ({"data": {"train": "empty.csv"}}, "there are no train rows"),
     ({"data": {"train": "alone.csv"}}, "training rows is no row"),
+    (
+        {"data": {"train": "one.csv"}},
+        "the one training row cannot be divided; give a file, or null",
+    ),
     ({"data": {"test": "wrong.csv"}}, '"maybe" is not one of the 2 labels'),
     ({"eval": {"monitor": "bleu"}}, "eval.monitor"),
     ({"tokenizer": {"name": "pretrained", "pretrained": "./none"}}, "there is no folder"),
