@@ -72,7 +72,7 @@ _TABLE_ROWS = 1000
     "--generate",
     metavar="KEY=VALUE",
     multiple=True,
-    help="How texts are written: max_tokens=20, method=beam, …",
+    help="How texts are written: max_tokens=20, method=beam, …; once for each.",
 )
 @click.option("--resume", is_flag=True, help="Go on with an interrupted output file.")
 @click.option(
