@@ -107,7 +107,7 @@ BAD = {
     "top_p must be above 0 and at most 1, or null (": {"method": "sample", "top_p": 0},
     "use method: greedy), not 1.5": {"method": "sample", "top_p": 1.5},
     "length_penalty must be a number from 0 to 10, not 1e+308": {"length_penalty": 1e308},
-    'stop must be a list of texts that are not empty, such as ["."], not \'.\'': {"stop": "."},
+    "stop must be a list of texts that are not empty, such as [\".\"], not '.'": {"stop": "."},
     """such as ["."], not ['']""": {"stop": [""]},
 }
 
