@@ -108,7 +108,6 @@ BAD = {
     "use method: greedy), not 1.5": {"method": "sample", "top_p": 1.5},
     "length_penalty must be a number from 0 to 10, not 1e+308": {"length_penalty": 1e308},
     "stop must be a list of texts that are not empty, such as [\".\"], not '.'": {"stop": "."},
-    """such as ["."], not ['']""": {"stop": [""]},
 }
 
 
