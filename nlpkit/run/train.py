@@ -157,8 +157,9 @@ def train(
             with stop.deferred():
                 finished = work(stop)
             if not finished:
-                number = signal.Signals(stop.signal or signal.SIGINT)
-                message = f"{folder}: ended by {number.name}, and saved; resume=True goes on"
+                number = int(stop.signal or signal.SIGINT)
+                name = signal.Signals(number).name
+                message = f"{folder}: ended by {name}, and saved; resume=True goes on"
                 raise Interrupted(message, signal=number, run=Run(folder))
     publish(folder, terminal.note)
     return Run(folder)
