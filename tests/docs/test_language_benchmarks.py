@@ -21,6 +21,15 @@ from nlpkit.data.plan import mix
 from nlpkit.engine.choose import drawn
 from nlpkit.engine.settings import Settings
 
+
+@pytest.fixture(autouse=True)
+def threads():
+    """A benchmark takes all cores for itself; the tests after it do not."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
 SMALL = Setting(vocabulary=11, steps=8, layers=2, hidden=16, heads=2, context=6, warmup=2)
 
 
