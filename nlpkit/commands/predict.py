@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from functools import partial
 from itertools import islice
@@ -37,7 +38,19 @@ if TYPE_CHECKING:
 _TABLE_ROWS = 1000
 
 
-@click.command("predict")
+class _Command(click.Command):
+    """One whose `--generate` takes several settings."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Puts the option in front of each setting behind its first."""
+        told = list[str]()
+        for word in args:
+            behind = told[-2:-1] == ["--generate"] and re.match("[a-z_]+=", word)
+            told += ["--generate", word] if behind else [word]
+        return super().parse_args(ctx, told)
+
+
+@click.command("predict", cls=_Command)
 @click.argument("run", shell_complete=runs)
 @click.argument("texts", metavar="[TEXT]...", nargs=-1)
 @click.option(
@@ -70,9 +83,9 @@ _TABLE_ROWS = 1000
 @click.option("--top-k", type=click.IntRange(min=1), metavar="N", help="The N likeliest labels.")
 @click.option(
     "--generate",
-    metavar="KEY=VALUE",
+    metavar="KEY=VALUE...",
     multiple=True,
-    help="How texts are written: max_tokens=20, method=beam, …; once for each.",
+    help="How texts are written: max_tokens=20 method=beam …",
 )
 @click.option("--resume", is_flag=True, help="Go on with an interrupted output file.")
 @click.option(

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 import nlpkit
 from nlpkit.checking.config import check
+from nlpkit.cli.main import main
 from nlpkit.errors import BundleError, ConfigError, InputError
 from tests.tasks.language import texts
 
@@ -130,6 +131,18 @@ def test_a_writer_says_what_comes_next(writer):
     assert one.score < 0
     assert one.complete is other.complete is False
     assert vars(model.predict(["the cat sat on"])[0]) == pytest.approx(vars(one))
+
+
+def test_settings_of_the_command_stand_behind_one_another(writer, capsys):
+    asked, said = ["predict", str(writer.path), "--trust-plugins"], []
+    for between in ([], ["--generate"]):
+        given = ["method=sample", *between, "max_tokens=2", *between, "seed=4"]
+        assert main([*asked, "--generate", *given, "the cat"]) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1]
+    assert '"text": "the cat"' in said[0]
+    assert main([*asked, "--generate", "max_tokens=2", "--", "seed=1"]) == 0
+    assert '"text": "seed=1"' in capsys.readouterr().out
 
 
 def test_a_reader_fills_each_mask_where_it_stands(reader):
