@@ -117,7 +117,7 @@ def draft_path(run: Path, output: Path, top_k: int | None = None) -> Path:
         ("pairs", "csv"),
         ("pairs", "jsonl.gz"),
         ("multilabel", "csv"),
-        ("words", "conll"),
+        pytest.param("words", "conll", marks=pytest.mark.slow),
         ("words", "jsonl"),
     ],
 )
@@ -206,7 +206,7 @@ def test_a_signal_says_how_to_go_on(
     ("task", "kind"),
     [
         ("class", "csv"),
-        ("words", "conll"),
+        pytest.param("words", "conll", marks=pytest.mark.slow),
         pytest.param("words", "jsonl", marks=pytest.mark.slow),
     ],
 )

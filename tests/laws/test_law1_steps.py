@@ -13,7 +13,9 @@ from tests.laws.cases import DTYPES
 from tests.laws.experiment import on_one, run_ranks
 from tests.laws.trajectory import OBJECTIVES, STEPS, trajectories
 
-TOGETHER = (2, pytest.param(3, marks=pytest.mark.slow))
+pytestmark = pytest.mark.slow
+
+TOGETHER = (2, 3)
 NORMS_AND_LOSSES = {"float64": 1e-10, "float32": 1e-5}
 WEIGHTS = {"float64": 1e-10, "float32": 1e-4}  # AdamW turns the noise of a zero gradient into steps
 

@@ -29,10 +29,12 @@ def test_a_run_of_each_task_that_was_stopped_and_resumed_is_the_run_that_was_not
     assert same(weights(resumed(tmp_path / "run", rows, **changes)), weights(whole))
 
 
-@pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize(
-    ("kills", "settings"),
-    [(1, 1), pytest.param(20, len(SETTINGS), marks=pytest.mark.slow)],
+    ("kills", "settings", "task"),
+    [
+        (1, 1, "sequence"),
+        *(pytest.param(20, len(SETTINGS), task, marks=pytest.mark.slow) for task in TASKS),
+    ],
 )
 def test_killed_runs_end_with_the_weights_of_those_that_were_not(kills, settings, task):
     done = subprocess.run(

@@ -51,7 +51,8 @@ def train(tmp_path: Path, out: str, *, stop: bool = False, **changes: Any) -> nl
     return nlpkit.train(settings, data=DATA, out=tmp_path / out, resume=(tmp_path / out).exists())
 
 
-@pytest.mark.parametrize("ranks", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [2, 3])
 def test_ranks_that_were_stopped_end_as_those_that_were_not(tmp_path, ranks):
     strategy = {"name": "ddp", "devices": ranks}
     whole = train(tmp_path, "whole", strategy=strategy, dropout=0.3)
