@@ -133,15 +133,15 @@ class HeadSpec:
     """What a model's head gives.
 
     Attributes:
-        size: Values for each place; at the levels "vocabulary" and "next" the vocabulary's size.
+        size: Values for each place; where they are words the vocabulary's size.
         level: "sequence": [rows, size]; "token": [rows, tokens, size]; "next", the token that
-            follows each: the same; "vocabulary", the tokens at the places that the input `over`
-            names: [rows, places, size].
+            follows each, and "target", that of a text written by a source: the same; "vocabulary",
+            the tokens at the places that the input `over` names: [rows, places, size].
         over: The input whose rows and tokens (or places) these are.
     """
 
     size: int
-    level: Literal["sequence", "token", "vocabulary", "next"] = "sequence"
+    level: Literal["sequence", "token", "vocabulary", "next", "target"] = "sequence"
     over: str = "input_ids"
 
     def shape(self, inputs: Mapping[str, Any]) -> tuple[int, ...]:

@@ -138,7 +138,7 @@ def graphs_of(model: nn.Module, codec: Codec) -> dict[str, Graph]:
         return dict(named())
     inputs = {name: codec.inputs.get(name, ("rows", "tokens")) for name in input_names(model)}
     spec = GraphSpec(inputs=inputs, outputs={"logits": codec.head.axes(codec.inputs)})
-    module = WorkedOut(model) if codec.head.level in ("vocabulary", "next") else model
+    module = WorkedOut(model) if codec.head.level in ("vocabulary", "next", "target") else model
     return {"model": Graph(module=module, spec=spec)}
 
 

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 class Projection:
     """Logits before they are worked out: hidden states times a table of a row for each word.
 
-    What a model's forward gives at the levels "vocabulary" and "next": the logits of all places of
-    a batch may be larger than all else in training, and so never are in memory together. The table
-    is a tensor of the forward pass, so its gradient goes the way of all others.
+    What a model's forward gives where its outputs are words: the logits of all places of a batch
+    may be larger than all else in training, and so never are in memory together. The table is a
+    tensor of the forward pass, so its gradient goes the way of all others.
 
     Attributes:
         hidden: [rows, places, hidden].

@@ -39,7 +39,13 @@ class Steps:
         self._spec, self._graph = engine.graphs[graph], graph
         self._run = getattr(engine, "step", engine.run)
         self._pasts: dict[str, Any] = {}
+        self._sources: dict[str, Any] = {}
+        self._owners = np.zeros(0, np.int64)
         self._seen: np.ndarray | None = None
+
+    def read(self, source: Arrays) -> None:
+        """Keeps what the graph "encoder" makes of the source of each row: it runs once."""
+        self._sources = _kept(self._run(source, "encoder"))
 
     def start(self, inputs: Arrays) -> dict[str, np.ndarray]:
         """The first step of new rows: their pasts have the length 0."""
@@ -48,9 +54,9 @@ class Steps:
         self._pasts = {
             name: np.zeros(shape_of(axes, {"rows": rows}, other=0), np.float32)
             for name, axes in spec.items()
-            if name.startswith(_PAST)
+            if "past" in axes
         }
-        self._seen = None
+        self._owners, self._seen = np.arange(rows), None
         return self.step(inputs)
 
     def step(self, inputs: Arrays) -> dict[str, np.ndarray]:
@@ -64,16 +70,27 @@ class Steps:
             seen = [] if self._seen is None else [self._seen]
             self._seen = np.concatenate([*seen, inputs[_IDS]], axis=1)
             inputs = {**inputs, _IDS: self._seen}
-        found = self._run({**inputs, **self._pasts}, self._graph)
-        presents = [name for name in found if name.startswith(_PRESENT)]
-        self._pasts = {_PAST + name.removeprefix(_PRESENT): found.pop(name) for name in presents}
-        return found
+        found = self._run({**inputs, **self._sources, **self._pasts}, self._graph)
+        self._pasts = _kept(found)
+        return {name: each for name, each in found.items() if not name.startswith(_PRESENT)}
 
     def reorder(self, places: Sequence[int] | np.ndarray) -> None:
         """Goes on with the rows at these places, in this order; what is not named has left."""
         rows = np.asarray(places)
+        owners, self._owners = self._owners, self._owners[rows]
+        if not np.array_equal(owners, self._owners):  # texts of one source may change places
+            self._sources = {name: each[rows] for name, each in self._sources.items()}
         self._pasts = {name: past[rows] for name, past in self._pasts.items()}
         self._seen = None if self._seen is None else self._seen[rows]
+
+
+def _kept(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What becomes of `present_*`: `past_*`."""
+    return {
+        _PAST + name.removeprefix(_PRESENT): each
+        for name, each in found.items()
+        if name.startswith(_PRESENT)
+    }
 
 
 class Progress(NamedTuple):
@@ -105,6 +122,7 @@ def generating(
     prompts: Sequence[np.ndarray],
     settings: Settings,
     *,
+    source: Arrays | None = None,
     end: Collection[int] = (),
     vocabulary: int | None = None,
     text: Callable[[list[int]], str] | None = None,
@@ -119,6 +137,7 @@ def generating(
         engine: Runs the graph.
         prompts: Ids, at least one each, 1-D.
         settings: How texts are generated.
+        source: What the graph "encoder" takes, a row a prompt, of a model that has one.
         end: The ids that end a text.
         vocabulary: Ids from here on are never chosen; None: all of the graph's are.
         text: What ids say; without it there are neither texts nor stop words. What is written is
@@ -136,6 +155,8 @@ def generating(
     kind = Beam if settings.searching else Line
     going = [(row, kind(prompt, rules), 1) for row, prompt in enumerate(prompts)]
     steps, inputs = Steps(engine, graph), _padded(prompts)
+    if source is not None:
+        steps.read(source)
     mask, logits = inputs[_MASK], steps.start(inputs)[_LOGITS]
     while True:
         searches, at = going, 0

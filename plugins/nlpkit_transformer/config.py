@@ -16,6 +16,9 @@ class TransformerConfig(ComponentConfig):
         None, description="The run of a transformer, whose weights and sizes it begins with."
     )
     layers: PositiveInt = Field(4, description="Blocks, one on top of the other.")
+    decoder_layers: PositiveInt | None = Field(
+        None, description="Those of a decoder beside an encoder; null: as many as layers."
+    )
     hidden: PositiveInt = Field(
         256, description="Width of the residual stream; a multiple of heads."
     )

@@ -1,6 +1,6 @@
 """The decoder (section 3.1): no token looks ahead, so each place can learn what comes next.
 
-It has no source text here, and so no third sublayer between the two of a block.
+Where it writes by a source text, each block looks at that too.
 
 Shape suffixes: B batch, T tokens, S tokens that are looked at (earlier ones and T), H hidden.
 """
@@ -48,16 +48,27 @@ def earlier_in_document(document_ids_BT: Tensor) -> Tensor:
 class Decoder(nn.Module):
     """A stack of blocks (section 3.1); with "pre" a last norm, since no block normed its sum."""
 
-    def __init__(self, options: TransformerConfig) -> None:
+    def __init__(self, options: TransformerConfig, *, cross: bool = False) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(Block(options) for _ in range(options.layers))
+        layers = (options.decoder_layers if cross else None) or options.layers
+        self.layers = nn.ModuleList(Block(options, cross=cross) for _ in range(layers))
         self.norm = nn.LayerNorm(options.hidden) if options.norm == "pre" else nn.Identity()
         start(self)
 
+    def sources(self, source_BSH: Tensor) -> list[Memory]:
+        """What each layer takes from a source text, once for all that is written by it."""
+        return [cast("Block", layer).cross_attention.memory(source_BSH) for layer in self.layers]
+
     def forward(
-        self, hidden_BTH: Tensor, view: View, memories: Sequence[Memory] | None = None
+        self,
+        hidden_BTH: Tensor,
+        view: View,
+        memories: Sequence[Memory] | None = None,
+        sources: Sequence[Memory] | None = None,
     ) -> Tensor:
-        """[batch, tokens, hidden] to the same shape; each layer has its own memory."""
-        for layer, memory in zip(self.layers, memories or repeat(None), strict=False):
-            hidden_BTH = layer(hidden_BTH, view, memory)
+        """[batch, tokens, hidden] to the same shape; each layer has its own memory and source."""
+        for layer, memory, source in zip(
+            self.layers, memories or repeat(None), sources or repeat(None), strict=False
+        ):
+            hidden_BTH = layer(hidden_BTH, view, memory, source)
         return cast("Tensor", self.norm(hidden_BTH))

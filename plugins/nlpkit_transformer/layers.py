@@ -6,8 +6,8 @@ newer: the layer norm may stand before each sublayer ("pre", Xiong et al. 2020,
 https://arxiv.org/abs/2002.04745), which trains stably at higher rates, and positions may be
 rotations (Su et al. 2021, https://arxiv.org/abs/2104.09864).
 
-Shape suffixes: B batch, T tokens, S tokens that are looked at, H hidden, N heads, D = H / N,
-R = 2 × D.
+Shape suffixes: B batch, T tokens, S tokens that are looked at, P places, H hidden, N heads,
+D = H / N, R = 2 × D.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from nlpkit.dropout import Dropout, attention
+from nlpkit.nn import Projection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from nlpkit.contracts import Vocabulary
     from nlpkit_transformer.config import TransformerConfig
@@ -117,6 +118,25 @@ class Embedding(nn.Module):
         return self.positions[positions_BT]
 
 
+class Output(nn.Module):
+    """What the words of the vocabulary score, from one table of a row for each (section 3.4).
+
+    It is the embedding's own table where that is tied (Press and Wolf 2017): a word is near to
+    what is written where it would stand.
+    """
+
+    def __init__(self, embedding: Embedding, *, tied: bool) -> None:
+        super().__init__()
+        tokens = embedding.tokens.weight
+        self.table = tokens if tied else nn.Parameter(torch.empty_like(tokens))
+        if not tied:
+            nn.init.normal_(self.table, std=0.02)
+
+    def forward(self, hidden_BPH: Tensor) -> Projection:
+        """[batch, places, hidden] to what gives logits [batch, places, vocabulary]."""
+        return Projection(hidden_BPH, self.table)
+
+
 @dataclass(frozen=True, kw_only=True)
 class View:
     """What a token looks at, the same in each layer.
@@ -125,16 +145,21 @@ class View:
         mask_BTS: True where it looks, [batch, 1 or tokens, looked at]; None: everywhere.
         causal: Whether it looks no further than its own place; without a mask.
         rotation_BTR: By which queries and keys are turned, where positions are rotary.
+        source_B1S: True where it looks in a source text, [batch, 1, source tokens].
     """
 
     mask_BTS: Tensor | None = None
     causal: bool = False
     rotation_BTR: Tensor | None = None
+    source_B1S: Tensor | None = None
 
 
 @dataclass
 class Memory:
-    """Keys and values of a layer, of all tokens so far: what was computed once stays (a cache)."""
+    """Keys and values of a layer, of all tokens so far: what was computed once stays (a cache).
+
+    Those of a source text are another one, to which nothing is added.
+    """
 
     keys_BNSD: Tensor
     values_BNSD: Tensor
@@ -145,17 +170,44 @@ class Memory:
         self.values_BNSD = torch.cat([self.values_BNSD, value_BNTD], dim=2)
 
 
-class MultiHeadAttention(nn.Module):
+class Heads(nn.Module):
     """Attention(Q, K, V) = softmax(QKᵀ / √D) V in N subspaces (section 3.2).
 
-    Each token asks (query), every token offers (key), and what matches is mixed (value). N heads do
-    so side by side in D dimensions each, for the cost of one head in H.
+    A token asks (query), every token offers (key), and what matches is mixed (value). N heads do so
+    side by side in D dimensions each, for the cost of one head in H.
     """
 
-    def __init__(self, hidden: int, heads: int, *, dropout: float) -> None:
+    out: nn.Linear
+
+    def __init__(self, heads: int, *, dropout: float) -> None:
         super().__init__()
-        self.heads = heads
-        self.dropout = dropout
+        self.heads, self.dropout = heads, dropout
+
+    def mixed(
+        self, query_BNTD: Tensor, memory: Memory, mask_BTS: Tensor | None, *, causal: bool = False
+    ) -> Tensor:
+        """What each query finds among keys and values, [batch, tokens, hidden]."""
+        mixed_BNTD = attention(
+            query_BNTD,
+            memory.keys_BNSD,
+            memory.values_BNSD,
+            None if mask_BTS is None else mask_BTS[:, None],
+            causal=causal,
+            dropout=self.dropout if self.training else 0.0,
+        )
+        return cast("Tensor", self.out(mixed_BNTD.transpose(1, 2).flatten(2)))
+
+    def split(self, parts_BTH: Tensor, count: int) -> Iterator[Tensor]:
+        """[batch, tokens, count × H] to each of the parts, [batch, heads, tokens, D]."""
+        for part_BTH in parts_BTH.chunk(count, dim=-1):
+            yield part_BTH.reshape(*part_BTH.shape[:2], self.heads, -1).transpose(1, 2)
+
+
+class MultiHeadAttention(Heads):
+    """The tokens of a text look at each other."""
+
+    def __init__(self, hidden: int, heads: int, *, dropout: float) -> None:
+        super().__init__(heads, dropout=dropout)
         self.qkv = nn.Linear(hidden, 3 * hidden)
         self.out = nn.Linear(hidden, hidden)
 
@@ -164,29 +216,37 @@ class MultiHeadAttention(nn.Module):
 
         Earlier tokens are those of `memory`, which the new ones join.
         """
-        parts = self.qkv(hidden_BTH).chunk(3, dim=-1)
-        query_BNTD, key_BNTD, value_BNTD = (self._split(part_BTH) for part_BTH in parts)
+        query_BNTD, key_BNTD, value_BNTD = self.split(self.qkv(hidden_BTH), 3)
         if view.rotation_BTR is not None:
             query_BNTD = rotated(query_BNTD, view.rotation_BTR)
             key_BNTD = rotated(key_BNTD, view.rotation_BTR)
         if memory:
             memory.add(key_BNTD, value_BNTD)
-            key_BNTD, value_BNTD = memory.keys_BNSD, memory.values_BNSD
-        mixed_BNTD = attention(
-            query_BNTD,
-            key_BNTD,
-            value_BNTD,
-            None if view.mask_BTS is None else view.mask_BTS[:, None],
-            causal=view.causal,
-            dropout=self.dropout if self.training else 0.0,
-        )
-        return cast("Tensor", self.out(self._join(mixed_BNTD)))
+        else:
+            memory = Memory(key_BNTD, value_BNTD)
+        return self.mixed(query_BNTD, memory, view.mask_BTS, causal=view.causal)
 
-    def _split(self, part_BTH: Tensor) -> Tensor:
-        return part_BTH.reshape(*part_BTH.shape[:2], self.heads, -1).transpose(1, 2)
 
-    def _join(self, part_BNTD: Tensor) -> Tensor:
-        return part_BNTD.transpose(1, 2).flatten(2)
+class CrossAttention(Heads):
+    """What is written looks at the source text (section 3.2.3): queries of one, keys of the other.
+
+    There are no rotations: how far a token of one text is from one of the other says nothing.
+    """
+
+    def __init__(self, hidden: int, heads: int, *, dropout: float) -> None:
+        super().__init__(heads, dropout=dropout)
+        self.query = nn.Linear(hidden, hidden)
+        self.keys_and_values = nn.Linear(hidden, 2 * hidden)
+        self.out = nn.Linear(hidden, hidden)
+
+    def memory(self, source_BSH: Tensor) -> Memory:
+        """Keys and values of a source, which are the same for each token that is written."""
+        return Memory(*self.split(self.keys_and_values(source_BSH), 2))
+
+    def forward(self, hidden_BTH: Tensor, view: View, memory: Memory) -> Tensor:
+        """Every token's mixture of the source; the shape stays."""
+        (query_BNTD,) = self.split(self.query(hidden_BTH), 1)
+        return self.mixed(query_BNTD, memory, view.source_B1S)
 
 
 class FeedForward(nn.Sequential):
@@ -226,23 +286,36 @@ class Residual(nn.Module):
 class Block(nn.Module):
     """Tokens look at each other, then each thinks for itself (section 3.1).
 
-    The decoder's block is the same, but for what a token looks at, where there is no source text.
+    In the decoder of a source text they look at that in between (`cross`).
     """
 
-    def __init__(self, options: TransformerConfig) -> None:
+    def __init__(self, options: TransformerConfig, *, cross: bool = False) -> None:
         super().__init__()
         hidden, dropout = options.hidden, options.dropout
         self.attention = MultiHeadAttention(hidden, options.heads, dropout=dropout)
         self.attention_residual = Residual(hidden, norm=options.norm, dropout=dropout)
+        if cross:
+            self.cross_attention = CrossAttention(hidden, options.heads, dropout=dropout)
+            self.cross_residual = Residual(hidden, norm=options.norm, dropout=dropout)
         inner = options.feed_forward or 4 * hidden
         self.feed_forward = FeedForward(hidden, inner, dropout=dropout)
         self.feed_forward_residual = Residual(hidden, norm=options.norm, dropout=dropout)
 
-    def forward(self, hidden_BTH: Tensor, view: View, memory: Memory | None = None) -> Tensor:
+    def forward(
+        self,
+        hidden_BTH: Tensor,
+        view: View,
+        memory: Memory | None = None,
+        source: Memory | None = None,
+    ) -> Tensor:
         """[batch, tokens, hidden] to the same shape."""
         hidden_BTH = self.attention_residual(
             hidden_BTH, lambda each_BTH: self.attention(each_BTH, view, memory)
         )
+        if source:
+            hidden_BTH = self.cross_residual(
+                hidden_BTH, lambda each_BTH: self.cross_attention(each_BTH, view, source)
+            )
         return cast("Tensor", self.feed_forward_residual(hidden_BTH, self.feed_forward))
 
 
@@ -252,3 +325,8 @@ def start(stack: nn.Module) -> None:
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
             nn.init.zeros_(module.bias)
+
+
+def at_places(places_BP: Tensor, hidden_BTH: Tensor) -> Tensor:
+    """The hidden states at some places of each row, [batch, places, hidden]."""
+    return hidden_BTH.gather(1, places_BP[:, :, None].expand(-1, -1, hidden_BTH.shape[2]))

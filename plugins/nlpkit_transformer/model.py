@@ -2,47 +2,30 @@
 
 A reader is an encoder: it sees a whole text and says something of it, of each token, or of the
 tokens that were hidden. A writer is a decoder: of each token it sees what came before, and says
-what comes next. layers.py has what both are made of; section numbers are the paper's.
+what comes next. A translator is both (encoder_decoder.py). layers.py has what they are made of;
+section numbers are the paper's.
 
-Shape suffixes: B batch, T tokens, S tokens before and now, P places, H hidden, V vocabulary.
+Shape suffixes: B batch, T tokens, H hidden.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-import torch
 from torch import Tensor, nn
 
-from nlpkit.contracts import Graph, GraphSpec
-from nlpkit.nn import Head, Projection
-from nlpkit_transformer.decoder import Decoder, earlier, earlier_in_document
+from nlpkit.nn import Head
+from nlpkit_transformer.decoder import Decoder, earlier_in_document
 from nlpkit_transformer.encoder import Encoder, whole_text
-from nlpkit_transformer.layers import Embedding, Memory, View
+from nlpkit_transformer.encoder_decoder import Translator
+from nlpkit_transformer.layers import Embedding, Output, View, at_places
 from nlpkit_transformer.pretrained import load
+from nlpkit_transformer.step import Step
 
 if TYPE_CHECKING:
-    from nlpkit.contracts import Axes, HeadSpec, Vocabulary
+    from nlpkit.contracts import Graph, HeadSpec, Vocabulary
+    from nlpkit.nn import Projection
     from nlpkit_transformer.config import TransformerConfig
-
-
-class Output(nn.Module):
-    """What the words of the vocabulary score, from one table of a row for each (section 3.4).
-
-    It is the embedding's own table where that is tied (Press and Wolf 2017): a word is near to
-    what is written where it would stand.
-    """
-
-    def __init__(self, embedding: Embedding, *, tied: bool) -> None:
-        super().__init__()
-        tokens = embedding.tokens.weight
-        self.table = tokens if tied else nn.Parameter(torch.empty_like(tokens))
-        if not tied:
-            nn.init.normal_(self.table, std=0.02)
-
-    def forward(self, hidden_BPH: Tensor) -> Projection:
-        """[batch, places, hidden] to what gives logits [batch, places, vocabulary]."""
-        return Projection(hidden_BPH, self.table)
 
 
 class Reader(nn.Module):
@@ -88,12 +71,7 @@ class Reader(nn.Module):
         hidden_BTH = self.encoder(hidden_BTH, view)
         if masked is None:
             return cast("Tensor", self.head(hidden_BTH, attention_mask.bool()))
-        return cast("Projection", self.output(_at(masked, hidden_BTH)))
-
-
-def _at(places_BP: Tensor, hidden_BTH: Tensor) -> Tensor:
-    """The hidden states at some places of each row, [batch, places, hidden]."""
-    return hidden_BTH.gather(1, places_BP[:, :, None].expand(-1, -1, hidden_BTH.shape[2]))
+        return cast("Projection", self.output(at_places(masked, hidden_BTH)))
 
 
 class Writer(nn.Module):
@@ -106,7 +84,6 @@ class Writer(nn.Module):
         self.embedding = Embedding(vocabulary, options)
         self.decoder = Decoder(options)
         self.output = Output(self.embedding, tied=options.tied)
-        self.memory = options.heads, options.hidden // options.heads
 
     def forward(
         self,
@@ -131,65 +108,21 @@ class Writer(nn.Module):
 
     def graphs(self) -> dict[str, Graph]:
         """One graph, `Step`: for the first step of a text the pasts have no token."""
-        heads, width = self.memory
-        inputs: dict[str, Axes] = {
-            "input_ids": ("rows", "tokens"),
-            "attention_mask": ("rows", "present"),
-        }
-        outputs: dict[str, Axes] = {"logits": ("rows", 1, len(self.output.table))}
-        for layer in range(len(self.decoder.layers)):
-            for each in ("keys", "values"):
-                inputs[f"past_{each}_{layer}"] = ("rows", heads, "past", width)
-                outputs[f"present_{each}_{layer}"] = ("rows", heads, "present", width)
-        return {"model": Graph(module=Step(self), spec=GraphSpec(inputs=inputs, outputs=outputs))}
-
-
-class Step(nn.Module):
-    """A writer that goes on from what it remembers, so that no token passes it twice.
-
-    Positions are counted by the mask, so padding may stand on either side, and between old tokens
-    and new ones.
-    """
-
-    def __init__(self, writer: Writer) -> None:
-        super().__init__()
-        self.writer = writer
-
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, *pasts: Tensor
-    ) -> tuple[Tensor, ...]:
-        """What follows the last real token of each row, and keys and values of all so far.
-
-        Args:
-            input_ids: New tokens, [batch, tokens].
-            attention_mask: 1 at real tokens, of those before and the new ones, [batch, S].
-            pasts: Keys and values of each layer in turn, [batch, heads, before, D].
-
-        Returns:
-            Logits [batch, 1, vocabulary], then `pasts` with the new tokens.
-        """
-        embedding, past = self.writer.embedding, pasts[0].shape[2]
-        real_BS = attention_mask.bool()
-        positions_BT = (attention_mask.cumsum(dim=1) - 1).clamp(min=0)[:, past:]
-        memories = [Memory(*both) for both in zip(pasts[::2], pasts[1::2], strict=True)]
-        view = View(
-            mask_BTS=earlier(real_BS, past),
-            rotation_BTR=embedding.rotation(input_ids, positions_BT),
-        )
-        hidden_BTH = self.writer.decoder(embedding(input_ids, positions_BT), view, memories)
-        last_B = (attention_mask[:, past:] * torch.ones_like(input_ids).cumsum(dim=1)).argmax(dim=1)
-        logits_B1V = self.writer.output(_at(last_B[:, None], hidden_BTH)).logits()
-        presents = (each for memory in memories for each in (memory.keys_BNSD, memory.values_BNSD))
-        return (logits_B1V, *presents)
+        return {"model": Step(self).graph()}
 
 
 def build(
     options: TransformerConfig, head: HeadSpec, vocabulary: Vocabulary, *, weights: bool
-) -> Reader | Writer:
+) -> Reader | Writer | Translator:
     """The model, with random weights, or with those of `pretrained` where there is one."""
     options = options.completed(head.level)
-    writes = head.level == "next"
-    model = Writer(options, vocabulary) if writes else Reader(options, head, vocabulary)
+    model: Reader | Writer | Translator
+    if head.level == "target":
+        model = Translator(options, vocabulary)
+    elif head.level == "next":
+        model = Writer(options, vocabulary)
+    else:
+        model = Reader(options, head, vocabulary)
     if weights and options.pretrained is not None:
         model.notes = load(model, options, vocabulary)
     return model

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer
@@ -17,14 +16,19 @@ from nlpkit_transformer.config import TransformerConfig
 if TYPE_CHECKING:
     from nlpkit.bundle.format import Bundle
     from nlpkit.contracts import Vocabulary
+    from nlpkit_transformer.encoder_decoder import Translator
     from nlpkit_transformer.model import Reader, Writer
 
-SHAPE = ("layers", "hidden", "heads", "feed_forward", "positions", "norm", "tied")
+SHAPE = (
+    *("layers", "decoder_layers", "hidden", "heads", "feed_forward"),
+    *("positions", "norm", "tied"),
+)
 """The options that weights belong to."""
 
 _KEY = "model.pretrained"
 _OWN = "take its tokenizer (tokenizer: pretrained)"
 _RATE = 5e-4
+_STACKS = ("encoder", "decoder")
 _POSITIONS = "embedding.positions"
 _TABLE = "output.table"  # of words that are said, where it is not that of the embedding
 
@@ -62,12 +66,12 @@ def check(options: TransformerConfig) -> list[Problem]:
 
 
 def load(
-    network: Reader | Writer, options: TransformerConfig, vocabulary: Vocabulary
+    network: Reader | Writer | Translator, options: TransformerConfig, vocabulary: Vocabulary
 ) -> tuple[str, ...]:
     """Puts a trained model's weights into another: those of embedding and blocks, which all fit.
 
-    Those of an encoder fit a decoder, and the other way round. A head stays behind, and so does a
-    table of words where none are said.
+    Those of an encoder fit a decoder, and the other way round; of a model that has both one begins
+    with them. A head stays behind, and so does a table of words where none are said.
 
     Args:
         network: Takes them.
@@ -89,24 +93,31 @@ def load(
     stored_tokens = Tokenizer.from_file(str(bundle.path / TOKENIZER)).get_vocab()
     if own and own.get_vocab() != stored_tokens:
         raise Pretrained(name, _KEY).unusable(f"the tokens of {name} are others", _OWN)
-    stack = "decoder" if hasattr(network, "decoder") else "encoder"
-    stored = {
-        re.sub(r"^(en|de)coder\.", f"{stack}.", each): tensor
-        for each, tensor in load_file(bundle.path / WEIGHTS).items()
-    }
+    stored = load_file(bundle.path / WEIGHTS)
+    there = [stack for stack in _STACKS if any(each.startswith(stack) for each in stored)]
+    wanted = [stack for stack in _STACKS if hasattr(network, stack)]
+    if not {*wanted} & {*there}:
+        stored = {each.replace(f"{there[0]}.", f"{wanted[0]}.", 1): stored[each] for each in stored}
+        there = wanted
+    new = [f"{stack}." for stack in wanted if stack not in there]
     for each, parameter in network.named_parameters():
-        if each.startswith("head."):  # its labels are others
+        if each.startswith(("head.", *new)) or (".cross_" in each and each not in stored):
             continue
         found = stored.pop(each, torch.empty(0))
         if each == _POSITIONS:  # shorter texts have the first of them
             found = found[: len(parameter)]
         if found.shape == parameter.shape:
             parameter.data.copy_(found)
-        elif each != _TABLE:
+        elif each == _TABLE:
+            new.append("output.")
+        else:
             message = f"{name}: its {each} is {[*found.shape]}, and {[*parameter.shape]} here"
             raise Pretrained(name, _KEY).unusable(message, _OWN)
     heads = sorted({each.partition(".")[0] for each in stored})
-    return tuple(f"{_KEY} {name}: its {each} is left behind" for each in heads)
+    return (
+        *(f"{_KEY} {name}: its {each} is left behind" for each in heads),
+        *(f"{_KEY} {name}: has no {each[:-1]}, which is new" for each in new),
+    )
 
 
 def _sizes(bundle: Bundle, options: TransformerConfig) -> dict[str, Any]:

@@ -24,6 +24,7 @@ HEADS = {
     "clm": HeadSpec(level="next", size=120),
     "sequence": HeadSpec(size=3),
 }
+TRANSLATED = HeadSpec(level="target", size=120)
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +44,8 @@ def runs(tmp_path_factory) -> dict[str, Path]:
 def begun(run, task, **options):
     """A model for a task that begins with a run's weights, and these."""
     found = resolve(TransformerConfig(pretrained=str(run), **options))
-    size = found.vocabulary
-    model = build(found.options, HEADS[task], Vocabulary(size=size, max_length=12), weights=True)
+    size, head = found.vocabulary, HEADS.get(task, TRANSLATED)
+    model = build(found.options, head, Vocabulary(size=size, max_length=12), weights=True)
     return model, load_file(run / "bundle" / "model.safetensors")
 
 
@@ -62,6 +63,17 @@ def test_embedding_and_blocks_are_those_of_the_run(runs, origin, task):
     assert blocks > 20
     left = ["its head is left behind"] * (origin == "sequence")
     assert [note.partition(": ")[2] for note in model.notes] == left
+
+
+@pytest.mark.parametrize(("origin", "own", "new"), [("mlm", "en", "de"), ("clm", "de", "en")])
+def test_one_of_encoder_and_decoder_begins_with_it_and_the_other_is_new(runs, origin, own, new):
+    model, stored = begun(runs[origin], "seq2seq")
+    weights = model.state_dict()
+    for name, tensor in stored.items():
+        assert weights[name].equal(tensor)
+    blocks = [each for each in weights if each.startswith(f"{own}coder.") and ".cross" not in each]
+    assert {*blocks} == {each for each in stored if each.startswith(f"{own}coder.")}
+    assert [note.partition(": ")[2] for note in model.notes] == [f"has no {new}coder, which is new"]
 
 
 def test_sizes_and_positions_are_those_of_the_run(runs):
