@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -43,9 +44,17 @@ class TorchExportExporter(Exporter):
 
     def open(self, path: Path) -> dict[str, Callable[[Arrays], Any]]:
         """Loads model.pt2; the model's code is not needed."""
-        with quiet():  # of a sum of two axes torch guesses that it is 4 at least
-            module = torch.export.load(path / MODEL).module(check_guards=False)
+        with quiet():
+            module = loaded(path / MODEL)
         return {"model": runner(module, read_bundle(path).graphs["model"])}
+
+
+def loaded(path: Path) -> Any:
+    """The module of a file. Of a sum of two axes newer versions of torch guess that it is 4 at
+    least, and would check that."""
+    program = torch.export.load(path)
+    known = {"check_guards"} & signature(program.module).parameters.keys()
+    return program.module(**dict.fromkeys(known, False))
 
 
 def build(options: None) -> TorchExportExporter:

@@ -56,7 +56,7 @@ def rotations(length: int, width: int) -> Tensor:
     return torch.cat([cos_TI, cos_TI, -sin_TI, sin_TI], dim=1)
 
 
-def rotated(part_BNTD: Tensor, rotation_BTR: Tensor) -> Tensor:
+def rotated(part_BNTD: Tensor, rotation_BTR: Tensor, width: int) -> Tensor:
     """Queries or keys turned by an angle for each position (Su et al. 2021, equation 34).
 
         x'(i)         = x(i) cos(position θᵢ) - x(i + D / 2) sin(position θᵢ)
@@ -68,9 +68,10 @@ def rotated(part_BNTD: Tensor, rotation_BTR: Tensor) -> Tensor:
     Args:
         part_BNTD: [batch, heads, tokens, D].
         rotation_BTR: Rows of `rotations`: [batch, tokens, 2 × D], or [tokens, 2 × D] for all.
+        width: D; a graph that is traced has to know it as a number.
     """
     cos_B1TD, sin_B1TD = rotation_BTR.unsqueeze(-3).chunk(2, dim=-1)
-    swapped_BNTD = part_BNTD.roll(part_BNTD.shape[-1] // 2, dims=-1)
+    swapped_BNTD = part_BNTD.roll(width // 2, dims=-1)
     return part_BNTD * cos_B1TD + swapped_BNTD * sin_B1TD
 
 
@@ -218,8 +219,9 @@ class MultiHeadAttention(Heads):
         """
         query_BNTD, key_BNTD, value_BNTD = self.split(self.qkv(hidden_BTH), 3)
         if view.rotation_BTR is not None:
-            query_BNTD = rotated(query_BNTD, view.rotation_BTR)
-            key_BNTD = rotated(key_BNTD, view.rotation_BTR)
+            width = self.qkv.in_features // self.heads
+            query_BNTD = rotated(query_BNTD, view.rotation_BTR, width)
+            key_BNTD = rotated(key_BNTD, view.rotation_BTR, width)
         if memory:
             memory.add(key_BNTD, value_BNTD)
         else:

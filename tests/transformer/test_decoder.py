@@ -88,7 +88,7 @@ def turned(vector, position):
 
 def test_a_rotation_is_its_definition():
     part = torch.randn(2, 3, 7, 10)
-    found = rotated(part, rotations(7, 10))
+    found = rotated(part, rotations(7, 10), 10)
     for position in range(7):
         expected = turned(part[:, :, position], position)
         assert (found[:, :, position] - expected).abs().max() < 1e-12
@@ -98,7 +98,7 @@ def test_rotated_queries_and_keys_meet_by_their_distance_alone():
     query, key = torch.randn(2, 1, 1, 1, 8)
     turns = rotations(30, 8)
     meet = [
-        (rotated(query, turns[at : at + 1]) * rotated(key, turns[at - 4 : at - 3])).sum()
+        (rotated(query, turns[at : at + 1], 8) * rotated(key, turns[at - 4 : at - 3], 8)).sum()
         for at in (4, 11, 29)
     ]
     assert torch.stack(meet).std() < 1e-12

@@ -148,9 +148,7 @@ FORMATS = {
     ),
     "torch_export": (
         torch_export.build(None),
-        lambda path, spec: runner(
-            torch.export.load(path / "model.pt2").module(check_guards=False), spec
-        ),
+        lambda path, spec: runner(torch_export.loaded(path / "model.pt2"), spec),
     ),
 }
 
