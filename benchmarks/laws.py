@@ -27,7 +27,7 @@ time, in {minutes} minutes. What was skipped needs a GPU, or data that were not 
 
 
 KINDS = ("passed", "skipped")
-PARALLEL = ("-n", "2", "--dist", "loadfile")
+PARALLEL = ("-n", "2", "--dist", "worksteal")
 
 
 class Outcomes:
@@ -49,7 +49,7 @@ def main(chosen: list[str]) -> int:
     jobs = {name for name in files if name.startswith("tests/jobs/")}  # whose slow ones want Ray
     codes = [
         pytest.main([*sorted(part), *PARALLEL, "-m", marks], plugins=[outcomes])
-        for part, marks in ((files - jobs, "not image"), (jobs, "not (slow or smoke or image)"))
+        for part, marks in ((files - jobs, "not image"), (jobs, "not (slow or image)"))
         if part
     ]
     if {*codes} - {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:

@@ -160,6 +160,7 @@ def test_rounded_weights_are_judged_by_the_metric_of_what_is_generated(
     assert judged["metric"] is None
 
 
+@pytest.mark.slow
 def test_rounded_weights_may_write_more_or_fewer_tokens_for_labels_tell(
     run: Path, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,6 +56,7 @@ nlpkit.train({
 """
 
 
+@pytest.mark.slow
 def test_a_batch_that_does_not_fit_ends_the_run_and_does_not_make_it_wait(tmp_path: Path):
     """On a /dev/shm of 8 MB, which is seen by this run alone."""
     alone = ["unshare", "--mount"]

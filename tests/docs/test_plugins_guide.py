@@ -75,6 +75,7 @@ def test_every_file_is_a_plugin_whose_import_strings_lead_somewhere(name, folder
         load(entry.record, target)
 
 
+@pytest.mark.slow
 def test_they_train_together_in_another_process(folder, capfd):
     assert main(["train", "strange.yaml"]) == 0, capfd.readouterr().err
     run = nlpkit.Run(folder / "runs" / "strange")

@@ -31,7 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """A cluster takes seconds to start, and more for everything it does: `make test-jobs`."""
-    if not item.get_closest_marker("smoke") and {"pool", "token_pool"} & set(item.fixturenames):
+    if {"pool", "token_pool"} & set(item.fixturenames):
         item.add_marker("slow")
 
 

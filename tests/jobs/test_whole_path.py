@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from tests.jobs.cluster import Cluster
 
 
-@pytest.mark.smoke
 def test_what_a_user_types_from_submitting_to_predicting(
     pool: Cluster,
     config: Path,

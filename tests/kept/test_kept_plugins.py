@@ -59,6 +59,7 @@ def folder(tmp_path, monkeypatch) -> Path:
         del sys.modules[name]
 
 
+@pytest.mark.slow
 def test_all_others_train_together(folder, capfd):
     rows = [(f"please {'refund' if n % 2 else 'track'} number {n}", str(n % 2)) for n in range(40)]
     with closing(sqlite3.connect(folder / "messages.db")) as database:

@@ -52,6 +52,7 @@ def test_a_rank_that_raises_is_named_with_its_step(tmp_path):
     assert not left(tmp_path / "cache")
 
 
+@pytest.mark.slow
 def test_a_killed_rank_is_named_with_its_step_though_the_other_is_stuck(tmp_path):
     started = time.monotonic()
     with pytest.raises(nlpkit.RunError, match=r"^rank 1, step 3: it was killed by signal 9"):
