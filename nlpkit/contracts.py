@@ -247,8 +247,11 @@ class Metric(Protocol):
         States of the second form add up by standing one after the other, so a place may come twice.
         """
 
-    def update(self, output: np.ndarray, batch: Batch) -> None:
-        """Adds a batch: `output` is what the objective's `output` gave."""
+    def update(self, output: Any, batch: Batch) -> None:
+        """Adds a batch: `output` is the array that the objective's `output` gave.
+
+        To a metric whose attribute `of` is "predictions" they are what it gets, a list.
+        """
 
     def compute(self, state: np.ndarray) -> dict[str, float]:
         """The values named in `better`, from a summed state."""

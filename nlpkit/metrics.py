@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from nlpkit.contracts import Batch
+    from nlpkit.contracts import Batch, Metric
 
 Way = Literal["higher", "lower"]
 
@@ -169,6 +169,11 @@ class RegressionMoments:
     def details(self, state: np.ndarray) -> dict[str, Any]:
         """Nothing more."""
         return {}
+
+
+def of_predictions(metrics: Iterable[Metric]) -> list[Metric]:
+    """Those that measure what is predicted, and not what the objective gives."""
+    return [metric for metric in metrics if getattr(metric, "of", "") == "predictions"]
 
 
 def ratio(part: Any, whole: Any) -> Any:

@@ -89,7 +89,7 @@ class Filling:
         if name.endswith("input_ids"):
             ids = islice(self._ids, math.prod(shape))
             return np.fromiter(ids, kind).reshape(shape)
-        if name.endswith("attention_mask"):
+        if name.endswith("_mask"):
             mask = np.ones(shape, kind)
             mask[1::2, (shape[1] + 1) // 2 :] = 0
             return mask

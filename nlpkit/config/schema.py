@@ -276,6 +276,11 @@ class EvalConfig(Frame):
     predictions: bool = Field(
         True, description="Whether the run folder gets what was predicted of each held-out row."
     )
+    generated_rows: PositiveInt = Field(
+        200,
+        description="Rows that are written for, in an evaluation during training, where that is "
+        "measured; in the last one all are.",
+    )
 
 
 class LoaderConfig(Frame):

@@ -177,10 +177,26 @@ class _Evaluation(Dataset[StepBatches]):
 
 
 def evaluation_batches(
-    store: TokenStore, codec: Codec, batch_size: int, loading: Loading
+    store: TokenStore,
+    codec: Codec,
+    batch_size: int,
+    loading: Loading,
+    *,
+    ids: np.ndarray | None = None,
 ) -> Iterator[Batch]:
-    """This rank's batches of an evaluation: every size-th of one plan, which has each row once."""
-    batches = evaluation_plan(store.lengths, batch_size=batch_size, rows=store.rows)
+    """This rank's batches of an evaluation: every size-th of one plan, which has each row once.
+
+    Args:
+        store: The split.
+        codec: Makes batches of its rows.
+        batch_size: Rows that go through the model together.
+        loading: Whose batches these are.
+        ids: The samples; None: all.
+    """
+    chosen = np.arange(len(store)) if ids is None else ids
+    rows = None if store.rows is None else store.rows[chosen]
+    plan_ = evaluation_plan(store.lengths[chosen], batch_size=batch_size, rows=rows)
+    batches = [chosen[places] for places in plan_]
     own = batches[loading.rank :: loading.size]
     for step in _load(_Evaluation(store, codec, own), range(len(own)), loading):
         yield from step.batches

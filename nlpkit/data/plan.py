@@ -42,6 +42,13 @@ def sample_seeds(ids: np.ndarray, *, seed: int, epoch: int) -> np.ndarray:
     return hashes(ids, seed, epoch)
 
 
+def first_ids(samples: int, count: int, seed: int) -> np.ndarray:
+    """The ids of so many samples, those with the smallest hash of seed and id; in order."""
+    ids = np.arange(samples)
+    order = np.argsort(hashes(ids, seed, 0), kind="stable")
+    return np.sort(order[:count])
+
+
 def plan(
     lengths: np.ndarray, *, seed: int, epoch: int, batch_size: int, bucketing: bool
 ) -> list[np.ndarray]:

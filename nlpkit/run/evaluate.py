@@ -25,7 +25,7 @@ from nlpkit.errors import DataError, InputError
 from nlpkit.files import replacing
 from nlpkit.nn import StepModule
 from nlpkit.training import evaluation
-from nlpkit.training.predictions import put_in_order, recorded
+from nlpkit.training.predictions import put_in_order, recorded, said
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -116,13 +116,15 @@ def _values(
 ) -> dict[str, float]:
     engine = cast("TorchEngine", model.engine)
     objective = build_objective(model.bundle.task, model.host, model.bundle.schema)
+    batches = partial(evaluation_batches, store, model.codec, batch_size, Loading())
     found = evaluation.evaluate(
         StepModule(engine.model, objective, model.bundle.head).to(engine.device),
-        evaluation_batches(store, model.codec, batch_size, Loading()),
+        batches(),
         model.codec.metrics(),
         strategy=build(Component(name="single"), "strategy", model.host, engine.device),
         precision=engine.precision,
-        record=record,
+        record=record or partial(said, model.codec, engine),
+        predicted=batches(),
     )
     return cast("evaluation.Evaluation", found).values  # never None, for nothing stops it
 

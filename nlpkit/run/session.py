@@ -18,7 +18,7 @@ from nlpkit.config.load import load_config
 from nlpkit.config.resolve import build, build_objective, monitor_of
 from nlpkit.data.encode import in_pieces
 from nlpkit.data.loader import Batching, Loading, TrainingSteps, evaluation_batches
-from nlpkit.data.plan import mix
+from nlpkit.data.plan import first_ids, mix
 from nlpkit.data.prepare import Prepared, stores
 from nlpkit.engine.precision import Precision, device_name, resolve_precision
 from nlpkit.engine.torch import TorchEngine
@@ -26,6 +26,7 @@ from nlpkit.engine.weights import load_weights
 from nlpkit.errors import NlpkitError, PluginError
 from nlpkit.events import Evaluated, RunEnded, RunStarted
 from nlpkit.files import as_json, replacing, write_json
+from nlpkit.metrics import of_predictions
 from nlpkit.nn import StepModule, graphs_of
 from nlpkit.plugin.host import Host
 from nlpkit.plugin.imports import named
@@ -224,18 +225,42 @@ class Session:
                 file.write(json.dumps(as_json(line)) + "\n")
         self.watchers.tell(method, event)
 
-    def evaluate(self, split: str, record: Record | None = None) -> Evaluation | None:
-        """Evaluates a split with the weights as they are; None once it is asked to stop."""
-        store, size = self.prepared.stores[split], self.config.eval.batch_size
+    def evaluate(
+        self, split: str, record: Record | None = None, *, whole: bool = False
+    ) -> Evaluation | None:
+        """Evaluates a split with the weights as they are; None once it is asked to stop.
+
+        Args:
+            split: Its name.
+            record: Takes what is predicted of each row.
+            whole: Whether metrics of predictions see all rows, and not `eval.generated_rows`.
+        """
+        store, settings, metrics = (
+            self.prepared.stores[split],
+            self.config.eval,
+            self.codec.metrics(),
+        )
+        batches = partial(
+            evaluation_batches, store, self.codec, settings.batch_size, self._loading()
+        )
+        if written := bool(of_predictions(metrics)):
+            record = record or partial(predictions.said, self.codec, self._engine())
+        some = None if whole else first_ids(len(store), settings.generated_rows, self.config.seed)
         return evaluate(
             self.module,
-            evaluation_batches(store, self.codec, size, self._loading()),
-            self.codec.metrics(),
+            batches(),
+            metrics,
             strategy=self.strategy,
             precision=self.precision,
             stop=self.stop,
             record=record,
+            predicted=batches(ids=some) if written else (),
         )
+
+    def _engine(self) -> TorchEngine:
+        """Runs the graphs of the model as it is."""
+        model, device = self.module.model, self.strategy.device
+        return TorchEngine(model, self.codec, device=device, precision=self.precision)
 
     def _trainer(self) -> Trainer:
         validate = partial(self.evaluate, "validation")
@@ -290,11 +315,12 @@ class Session:
     def _final_evaluations(self, trainer: Trainer) -> dict[str, Evaluation] | None:
         """The best model's: its validation, and the test rows; None once it is asked to stop."""
         evaluations: dict[str, Evaluation] = {}
+        written = of_predictions(self.codec.metrics())  # of some rows alone until now
         for split in ("validation", "test"):
             if split not in self.prepared.stores:
                 continue
             # None: it was lost; without details: it was resumed
-            best = trainer.best if split == "validation" else None
+            best = trainer.best if split == "validation" and not written else None
             if best is None or best.details is None or self._predicts:
                 found = self._evaluate_best(split)
                 if found is None:
@@ -310,12 +336,10 @@ class Session:
     def _evaluate_best(self, split: str) -> Evaluation | None:
         load_weights(self.bundle / WEIGHTS, self.module.model)
         if not self._predicts:
-            return self.evaluate(split)
+            return self.evaluate(split, whole=True)
         path, store = predictions.place(self.run_dir, split), self.prepared.stores[split]
-        model, device = self.module.model, self.strategy.device
-        engine = TorchEngine(model, self.codec, device=device, precision=self.precision)
-        with predictions.written(path, self.codec, engine, store, self.strategy) as record:
-            return self.evaluate(split, record)
+        with predictions.written(path, self.codec, self._engine(), store, self.strategy) as record:
+            return self.evaluate(split, record, whole=True)
 
     @property
     def _predicts(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 def check_metric(
-    fresh: Callable[[], Metric], outputs: Sequence[np.ndarray], batches: Sequence[Batch]
+    fresh: Callable[[], Metric], outputs: Sequence[Any], batches: Sequence[Batch]
 ) -> None:
     """Feeds batches to one metric, and one by one to metrics of their own, whose states are added.
 
     Args:
         fresh: Makes a metric that has seen nothing.
-        outputs: What the objective gave for each batch.
+        outputs: What the objective gave for each batch, or its predictions, for a metric of these.
         batches: The batches.
 
     Raises:

@@ -18,6 +18,7 @@ from nlpkit.contracts import GraphSpec, Pieces, Row, Windows
 from nlpkit.data.encode import Encoder, in_pieces, packed
 from nlpkit.data.vocabulary import vocabulary_of
 from nlpkit.errors import DataError, PluginError
+from nlpkit.metrics import of_predictions
 from nlpkit.testing.batches import check_batch
 from nlpkit.testing.expect import expect
 from nlpkit.testing.metrics import check_metric
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         Batch,
         Codec,
         Example,
+        HeadSpec,
         Objective,
         Schema,
         Task,
@@ -77,9 +79,11 @@ def check_task(
     if objective is not None:
         for use in ("train", "evaluate"):
             outputs = _outputs(objective(schema), codec, *batches[use])
-        for place in range(len(codec.metrics())):
+        told: list[Any] = [codec.gold(part) for part in batches["evaluate"][1]]
+        for place, metric in enumerate(codec.metrics()):
             fresh = lambda place=place: codec.metrics()[place]  # noqa: E731
-            check_metric(fresh, outputs, batches["evaluate"][1])
+            given = told if of_predictions([metric]) else outputs
+            check_metric(fresh, given, batches["evaluate"][1])
     whole, _ = batches["evaluate"]
     _check_predictions(name, codec, whole, batches["predict"][0], len(rows))
     return codec, whole
@@ -195,7 +199,7 @@ def _outputs(
         rows = None if of.rows is None else torch.as_tensor(of.rows)
         return {key: torch.as_tensor(value) for key, value in of.targets.items()}, rows
 
-    logits = _noise(codec, batch.inputs)
+    logits = _noise(codec.head, batch.inputs)
     whole = objective.total(torch.as_tensor(logits), *tensors(batch))
     calls = [
         (torch.as_tensor(own), *tensors(part))
@@ -222,8 +226,8 @@ def _own(codec: Codec, logits: np.ndarray, parts: Sequence[Batch]) -> Iterator[n
         start += rows
 
 
-def _noise(codec: Codec, inputs: Mapping[str, Any]) -> np.ndarray:
-    return np.random.default_rng(0).normal(size=codec.head.shape(inputs))
+def _noise(head: HeadSpec, inputs: Mapping[str, Any]) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=head.shape(inputs))
 
 
 class _Engine:
@@ -231,15 +235,18 @@ class _Engine:
 
     def __init__(self, name: str, codec: Codec) -> None:
         logits = codec.head.axes(codec.inputs)
-        self.graphs: Mapping[str, GraphSpec] = {
-            "model": GraphSpec(inputs=codec.inputs, outputs={"logits": logits})
-        }
+        spec = GraphSpec(inputs=codec.inputs, outputs={"logits": logits})
+        self.graphs: Mapping[str, GraphSpec] = {"model": spec, "encoder": spec}
         self._name, self._codec = name, codec
 
     def run(self, inputs: Arrays, graph: str = "model") -> dict[str, np.ndarray]:
-        missing = sorted(self._codec.inputs.keys() - inputs.keys())
+        head, wanted = self._codec.head, {*self._codec.inputs}
+        if head.level == "target":  # what is written goes in as that of a task without a source
+            wanted.discard(head.over)
+            head = replace(head, over="input_ids")
+        missing = sorted(wanted - inputs.keys())
         expect(self._name, not missing, f"predict gives no {_list(missing)}")
-        return {"logits": _noise(self._codec, inputs).astype(np.float32)}
+        return {"logits": _noise(head, inputs).astype(np.float32)}
 
 
 def _check_predictions(name: str, codec: Codec, whole: Batch, batch: Batch, samples: int) -> None:

@@ -9,15 +9,17 @@ import numpy as np
 import torch
 
 from nlpkit.engine.precision import widest
+from nlpkit.metrics import of_predictions
 from nlpkit.training.diagnostics import explained
 from nlpkit.training.step import to_arrays, to_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from nlpkit.contracts import Arrays, Batch, Metric, Strategy
+    from nlpkit.contracts import Batch, Metric, Strategy
     from nlpkit.engine.precision import Precision
     from nlpkit.nn import StepModule
+    from nlpkit.training.predictions import Record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +46,8 @@ def evaluate(
     strategy: Strategy,
     precision: Precision,
     stop: Callable[[], bool] = lambda: False,
-    record: Callable[[Arrays, Batch], None] | None = None,
+    record: Record | None = None,
+    predicted: Iterable[Batch] = (),
 ) -> Evaluation | None:
     """Runs the bare module over this rank's batches; everything adds up, and is reduced at the end.
 
@@ -56,13 +59,16 @@ def evaluate(
         precision: Of the forward pass; losses are float32 or float64, sums as wide as can be.
         stop: Polled once a batch.
         record: Takes the outputs of each batch, logits in float32 (none of a projection), and the
-            batch in numpy.
+            batch in numpy, and gives its predictions.
+        predicted: This rank's share of what metrics of predictions see; where there are such ones,
+            `record` is asked for these batches alone, without outputs.
 
     Returns:
         What it came to; None on every rank as soon as one was asked to stop.
     """
     total = torch.zeros((), dtype=widest(strategy.device), device=strategy.device)
     count, samples, stopping = 0.0, 0, False
+    told = of_predictions(metrics)
     training = module.training
     module.eval()
     with torch.inference_mode():
@@ -76,12 +82,20 @@ def evaluate(
                 output = module.objective.output(logits, moved.targets, moved.rows)
             host, known = output.cpu().numpy(), to_arrays(batch)
             for metric in metrics:
-                metric.update(host, known)
-            if record:
+                if metric not in told:
+                    metric.update(host, known)
+            if record and not told:
                 whole = isinstance(logits, torch.Tensor)
                 record({"logits": logits.float().cpu().numpy()} if whole else {}, known)
             count += batch.count
             samples += len(batch.ids)
+    if record and told:
+        for known in map(to_arrays, predicted):
+            if stopping := stopping or stop():
+                break
+            predictions = record({}, known)
+            for metric in told:
+                metric.update(predictions, known)
     module.train(training)
     sums = strategy.sum(np.array([total.item(), count, samples, float(stopping)]))
     if sums[3]:

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from nlpkit.contracts import Arrays, Batch, Engine, Strategy
+    from nlpkit.contracts import Arrays, Batch, Engine, Prediction, Strategy
     from nlpkit.data.store import TokenStore
 
-    Record = Callable[[Arrays, Batch], None]
+    Record = Callable[[Arrays, Batch], list[Prediction]]
 
 
 def place(run_dir: Path, split: str) -> Path:
@@ -60,18 +60,24 @@ def recorded(
     path.parent.mkdir(exist_ok=True)
     with _part(path, rank).open("wb") as file:
 
-        def record(outputs: Arrays, batch: Batch) -> None:
-            if not outputs or type(codec).predict is not Codec.predict:
-                outputs = codec.predict(engine, batch, codec.settings({}))
-            gold = codec.gold(batch)
-            for at, prediction in enumerate(codec.decode(outputs, batch)):
+        def record(outputs: Arrays, batch: Batch) -> list[Prediction]:
+            predictions, gold = said(codec, engine, outputs, batch), codec.gold(batch)
+            for at, prediction in enumerate(predictions):
                 row, fields = int(batch.ids[at]), prediction.row()
                 line = {"address": store.address(row)}
                 line |= {"target": next(iter(gold[at].row().values()))} if gold else {}
                 line |= {"prediction": fields.pop(next(iter(fields), ""), None), **fields}
                 file.write(f"{row} {json_text(line)}\n".encode(errors="backslashreplace"))
+            return predictions
 
         yield record
+
+
+def said(codec: Codec, engine: Engine, outputs: Arrays, batch: Batch) -> list[Prediction]:
+    """What is predicted of a batch, by the model's outputs where these are all that it takes."""
+    if not outputs or type(codec).predict is not Codec.predict:
+        outputs = codec.predict(engine, batch, codec.settings({}))
+    return codec.decode(outputs, batch)
 
 
 def put_in_order(path: Path, *, ranks: int, rows: int) -> None:

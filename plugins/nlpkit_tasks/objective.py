@@ -18,7 +18,7 @@ class VocabularyObjective:
     """Cross-entropy of the tokens that are targets, summed."""
 
     def __init__(self, options: Any, schema: Mapping[str, Any]) -> None:
-        pass
+        self._smoothing = getattr(options, "label_smoothing", 0.0)
 
     def total(
         self, logits: Tensor | Projection, targets: Mapping[str, Tensor], rows: Tensor | None
@@ -30,7 +30,7 @@ class VocabularyObjective:
             targets: `ids`, [rows, places]; -100 for a place that has no target.
             rows: None: each sample is a row.
         """
-        return summed_cross_entropy(logits, targets["ids"])
+        return summed_cross_entropy(logits, targets["ids"], smoothing=self._smoothing)
 
     def output(
         self, logits: Tensor | Projection, targets: Mapping[str, Tensor], rows: Tensor | None

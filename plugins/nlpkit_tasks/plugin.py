@@ -42,3 +42,11 @@ def nlpkit_tasks() -> Iterator[nlpkit.TaskRecord]:
         summary="The next token of a text, from all before it",
         writes=True,
     )
+    yield nlpkit.TaskRecord(
+        name="seq2seq",
+        target="nlpkit_tasks.seq2seq.task:Seq2SeqTask",
+        objective="nlpkit_tasks.objective:VocabularyObjective",
+        config="nlpkit_tasks.seq2seq.config:Seq2SeqConfig",
+        summary="A text that is written by another: translation",
+        writes=True,
+    )

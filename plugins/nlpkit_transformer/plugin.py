@@ -19,8 +19,8 @@ def nlpkit_models() -> Iterator[nlpkit.ModelRecord]:
         config="nlpkit_transformer.config:TransformerConfig",
         resolve="nlpkit_transformer.pretrained:resolve",
         check="nlpkit_transformer.pretrained:check",
-        summary="An encoder or a decoder, trained from scratch",
-        levels=("sequence", "token", "vocabulary", "next"),
+        summary="An encoder, a decoder or both, trained from scratch",
+        levels=("sequence", "token", "vocabulary", "next", "target"),
         documents=True,
         extra="train",
     )

@@ -19,20 +19,20 @@ BUDGET = {
     "nlpkit/commands": 1_065,
     "nlpkit/config": 1_255,
     "nlpkit/cpu": 235,
-    "nlpkit/data": 1_660,
+    "nlpkit/data": 1_675,
     "nlpkit/engine": 710,
     "nlpkit/plugin": 500,
-    "nlpkit/run": 1_055,
+    "nlpkit/run": 1_060,
     "nlpkit/testing": 405,
-    "nlpkit/training": 850,
-    "plugins": 6_130,
+    "nlpkit/training": 865,
+    "plugins": 6_360,
     "jobs": 2_740,
     "image": 600,
 }
 """Lines by room. A room may grow by what a new capability needs, as its commit says."""
 
 LONGEST_FILE = 400
-LONGER = {"nlpkit/contracts.py": 569}
+LONGER = {"nlpkit/contracts.py": 572}
 """What is to be read on one page."""
 NO_CODE = {
     tokenize.COMMENT,

@@ -12,15 +12,16 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nlpkit.contracts import Batch, Codec, HeadSpec, Objective, Use, Vocabulary
+from nlpkit.contracts import Batch, Codec, HeadSpec, Objective, Row, Use, Vocabulary
 from nlpkit.data.encode import Encoder
 from nlpkit.data.loader import to_tensors
 from nlpkit.data.plan import sample_seeds
 from nlpkit.data.store import StoreWriter, TokenStore
-from nlpkit.nn import StepModule, call
+from nlpkit.nn import StepModule, call, worked_out
 from nlpkit_tasks.clm.config import ClmConfig
 from nlpkit_tasks.mlm.config import MlmConfig
 from nlpkit_tasks.objective import VocabularyObjective
+from nlpkit_tasks.seq2seq.config import Seq2SeqConfig
 from nlpkit_tasks.sequence.config import SequenceConfig
 from nlpkit_tasks.sequence.objective import SequenceObjective
 from nlpkit_tasks.sequence.task import SequenceTask
@@ -30,6 +31,7 @@ from nlpkit_transformer.config import TransformerConfig
 from nlpkit_transformer.model import build as build_transformer
 from tests.tasks import language, tokens
 
+Told = ClmConfig | MlmConfig | Seq2SeqConfig
 LABELS = ["a", "b", "c"]
 WEIGHTS = {"a": 0.25, "b": 1.0, "c": 3.5}
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
@@ -52,7 +54,7 @@ class WeightedTokens:
 class Case:
     """An objective under test, and the same loss written plainly: a mean over the whole batch."""
 
-    options: SequenceConfig | TokenConfig | ClmConfig | MlmConfig | None
+    options: SequenceConfig | TokenConfig | Told | None
     plain: Any
 
 
@@ -94,11 +96,11 @@ def _plain_words(logits: Any, batch: Batch) -> torch.Tensor:
     return torch.stack(losses).mean()
 
 
-def _plain_told(logits: Any, batch: Batch) -> torch.Tensor:
+def _plain_told(logits: Any, batch: Batch, *, smoothing: float = 0.0) -> torch.Tensor:
     """Place after place."""
     rows = zip(logits, batch.targets["ids"].tolist(), strict=True)
     losses = [
-        -of_place.log_softmax(-1)[token]
+        (smoothing - 1) * (logs := of_place.log_softmax(-1))[token] - smoothing * logs.mean()
         for of_row, ids in rows
         for of_place, token in zip(of_row, ids, strict=True)
         if token != -100
@@ -138,6 +140,13 @@ CLM = {
 MLM = {
     "mlm": Case(MlmConfig(pack=False), _plain_told),
     "mlm packed": Case(MlmConfig(whole_words=True), _plain_told),
+}
+SEQ2SEQ = {
+    "seq2seq": Case(Seq2SeqConfig(max_target_length=24), _plain_told),
+    "seq2seq smoothed": Case(
+        Seq2SeqConfig(max_target_length=24, label_smoothing=0.1),
+        lambda logits, batch: _plain_told(logits, batch, smoothing=0.1),
+    ),
 }
 TAGS = {"EU": "B-org", "Köln": "B-loc", "New": "B-loc", "York": "I-loc", "Peter": "B-per"}
 _OTHERS = ("rejects", "call", "lamb", "boycott")
@@ -190,6 +199,12 @@ TASKS = {
     "token": OfTask(gradients=TOKEN, batches="token", evaluations=("token",), rows=sentences(60)),
     "clm": OfTask(gradients=CLM, batches="clm packed", evaluations=("clm",), rows=documents(60)),
     "mlm": OfTask(gradients=MLM, batches="mlm packed", evaluations=("mlm",), rows=documents(60)),
+    "seq2seq": OfTask(
+        gradients=SEQ2SEQ,
+        batches="seq2seq",
+        evaluations=("seq2seq smoothed",),
+        rows=language.pairs(60),
+    ),
 }
 TOYS = {"token-weighted": Case(None, _plain_weighted_tokens)}
 CASES = {name: case for task in TASKS.values() for name, case in task.gradients.items()} | TOYS
@@ -200,10 +215,13 @@ def examples(case: Case, samples: int) -> list[dict[str, Any]]:
     if isinstance(case.options, TokenConfig):
         rows = [tokens.row(**row) for row in sentences(samples)]
         return tokens.examples(_of_words()[1], rows, "evaluate")
-    if isinstance(case.options, ClmConfig | MlmConfig):
-        use: Use = "train" if case.options.pack else "evaluate"
-        texts = language.rows_of(language.texts(3 * samples))
-        found = language.samples(_of_documents(case.options), texts, use)[:samples]
+    if isinstance(case.options, Told):
+        use: Use = "train" if getattr(case.options, "pack", False) else "evaluate"
+        texts = documents(3 * samples)
+        if isinstance(case.options, Seq2SeqConfig):
+            texts = language.pairs(samples)
+        rows_of = [Row(each, f"a.txt:{at}") for at, each in enumerate(texts, 1)]
+        found = language.samples(_of_documents(case.options), rows_of, use)[:samples]
         return [dict(example) for example, _ in found]
     generator = np.random.default_rng(7)
     rows = []
@@ -241,12 +259,12 @@ def _of_words() -> tuple[Codec, Encoder]:
     return tokens.codec_of([tokens.row(**row) for row in sentences(20)], "wordpiece", 16)
 
 
-def _of_documents(options: ClmConfig | MlmConfig) -> Encoder:
+def _of_documents(options: Told) -> Encoder:
     return _encoder(type(options), options.model_dump_json())
 
 
 @cache
-def _encoder(kind: type[ClmConfig | MlmConfig], options: str) -> Encoder:
+def _encoder(kind: type[Told], options: str) -> Encoder:
     return language.encoder_of(kind.model_validate_json(options), 40)
 
 
@@ -254,7 +272,7 @@ def codec_of(case: Case) -> Codec:
     """The codec of a case that is no toy."""
     if isinstance(case.options, TokenConfig):
         return _of_words()[0]
-    if isinstance(case.options, ClmConfig | MlmConfig):
+    if isinstance(case.options, Told):
         return _of_documents(case.options).codec
     options = case.options or SequenceConfig()
     labels = [] if options.target == "regression" else LABELS
@@ -304,7 +322,9 @@ def build_module(case: Case, dtype: torch.dtype) -> StepModule:
         codec.vocabulary,
         weights=True,
     )
-    if isinstance(case.options, SequenceConfig):
+    if isinstance(case.options, Seq2SeqConfig):
+        objective = VocabularyObjective(case.options, codec.schema)
+    elif isinstance(case.options, SequenceConfig):
         objective = SequenceObjective(case.options, codec.schema)
     else:
         objective = TokenObjective(case.options, codec.schema) if case.options else WeightedTokens()
@@ -313,7 +333,7 @@ def build_module(case: Case, dtype: torch.dtype) -> StepModule:
 
 def plain_logits(model: nn.Module, batch: Batch) -> torch.Tensor:
     """The model's logits; those of a text's windows averaged one sample after the other."""
-    logits = call(model, batch.inputs)
+    logits = worked_out(call(model, batch.inputs))
     if batch.rows is None or logits.ndim > 2:
         return logits
     parts = logits.split(batch.rows.tolist())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ import torch
 
 from nlpkit.data.loader import Loading, evaluation_batches
 from nlpkit.engine.precision import Precision
+from nlpkit.engine.torch import TorchEngine
+from nlpkit.metrics import of_predictions
 from nlpkit.training.evaluation import evaluate
+from nlpkit.training.predictions import said
 from tests.laws.cases import CASES, DTYPES, TASKS, build_module, codec_of, stored
 from tests.laws.experiment import join_ranks, leave_ranks
 
@@ -27,18 +31,26 @@ def evaluations(strategy: Any) -> list[dict[str, Any]]:
         for samples in SAMPLES:
             with tempfile.TemporaryDirectory() as folder:
                 store = stored(Path(folder) / "store", CASES[name], samples)
+                share = Loading(rank=strategy.rank, size=strategy.size)
+                batches = partial(evaluation_batches, store, codec, 4, share)
                 for dtype in DTYPES:
+                    module = build_module(CASES[name], DTYPES[dtype]).to(strategy.device)
+                    options = {
+                        "device": strategy.device,
+                        "precision": Precision("fp32", strategy.device.type),
+                    }
+                    record = None
+                    if of_predictions(codec.metrics()):
+                        engine = TorchEngine(module.model, codec, **options)
+                        record = partial(said, codec, engine)
                     evaluation = evaluate(
-                        build_module(CASES[name], DTYPES[dtype]).to(strategy.device),
-                        evaluation_batches(
-                            store,
-                            codec,
-                            4,
-                            Loading(rank=strategy.rank, size=strategy.size),
-                        ),
+                        module,
+                        batches(),
                         codec.metrics(),
                         strategy=strategy,
-                        precision=Precision("fp32", strategy.device.type),
+                        precision=options["precision"],
+                        record=record,
+                        predicted=batches(),
                     )
                     found.append(
                         {

@@ -1,4 +1,4 @@
-"""Texts, tokenizers and a tiny model for the tests of `clm` and `mlm`."""
+"""Texts, tokenizers and a tiny model for the tests of `clm`, `mlm` and `seq2seq`."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ from nlpkit_tasks.clm.config import ClmConfig
 from nlpkit_tasks.clm.task import ClmTask
 from nlpkit_tasks.mlm.config import MlmConfig
 from nlpkit_tasks.mlm.task import MlmTask
+from nlpkit_tasks.seq2seq.config import Seq2SeqConfig
+from nlpkit_tasks.seq2seq.task import Seq2SeqTask
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+Options = ClmConfig | MlmConfig | Seq2SeqConfig
 WORDS = "the cat sat on a mat and then it went home to eat some fish with her friends".split()
 
 
@@ -43,11 +46,23 @@ def tokenizer(kind: str = "bpe") -> Tokenizer:
     return train(options, [*texts(30), "Éa! 我们 [x]"])
 
 
-def task_of(options: ClmConfig | MlmConfig) -> Task:
+def pairs(count: int, seed: int = 7) -> list[dict[str, Any]]:
+    """Texts, and their words from the last to the first; every third one has half of them."""
+    found = []
+    for at, text in enumerate(texts(count, seed)):
+        words = text.split()[::-1]
+        target = words[: len(words) // 2 + 1] if at % 3 == 0 else words
+        found.append({"source": text, "target": " ".join(target)})
+    return found
+
+
+def task_of(options: Options) -> Task:
+    if isinstance(options, Seq2SeqConfig):
+        return Seq2SeqTask(options)
     return ClmTask(options) if isinstance(options, ClmConfig) else MlmTask(options)
 
 
-def encoder_of(options: ClmConfig | MlmConfig, length: int, kind: str = "bpe") -> Encoder:
+def encoder_of(options: Options, length: int, kind: str = "bpe") -> Encoder:
     task = task_of(options)
     return Encoder(task, task.codec({}, vocabulary_of(tokenizer(kind), length)), tokenizer(kind))
 

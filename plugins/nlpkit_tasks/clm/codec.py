@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nlpkit.contracts import Batch, Codec, HeadSpec, Part, Pieces, Prediction, pad
-from nlpkit.engine.generate import generate, generating
+from nlpkit.contracts import Batch, HeadSpec, Part, Pieces, pad
 from nlpkit.engine.settings import Settings
 from nlpkit.errors import ConfigError, DataError, Problem
 from nlpkit_tasks import inputs
 from nlpkit_tasks.inputs import IGNORED
 from nlpkit_tasks.metrics import BitsPerByte, Perplexity
+from nlpkit_tasks.written import WritingCodec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from nlpkit.contracts import Arrays, Engine, Example, Metric, Row, Schema, Use, Vocabulary
+    from nlpkit.contracts import Example, Metric, Row, Schema, Use, Vocabulary
     from nlpkit_tasks.clm.task import ClmTask
 
 _LOOKED_AT = 4096  # tokens of a text, of which it is tried whether they give it back
@@ -26,17 +26,19 @@ _TOGETHER = 1 << 20  # tokens that are made text together
 _NOTHING = "holds nothing that the tokenizer keeps"
 
 
-class ClmCodec(Codec):
+class ClmCodec(WritingCodec):
     """The second half of `clm`.
 
     A document is bos, its tokens and eos, and each but bos is a target once. What a piece of it
     begins with is context alone: bos, the last target of the piece before, a prompt.
     """
 
+    field = "continuation"
+
     def __init__(self, task: ClmTask, schema: Schema, vocabulary: Vocabulary) -> None:
         super().__init__(schema, vocabulary)
         self._task, self.pack = task, task.options.pack
-        self._bos, self._eos = (inputs.needed(vocabulary, role, "clm") for role in ("bos", "eos"))
+        self._bos, self.eos = (inputs.needed(vocabulary, role, "clm") for role in ("bos", "eos"))
         room = vocabulary.max_length - 1
         part = Part(max_length=room, long=Pieces(), special=False, needs="ids")
         self.parts = dict.fromkeys([*task.columns, "text"], part)
@@ -64,7 +66,7 @@ class ClmCodec(Codec):
         prompt, text = parts.get("prompt", np.zeros(0, np.int32)), parts["text"]
         if not len(text):
             raise DataError(row.address, problem=_NOTHING)
-        tokens = np.concatenate([[self._bos], prompt, text, [self._eos]], dtype=np.int32)
+        tokens = np.concatenate([[self._bos], prompt, text, [self.eos]], dtype=np.int32)
         example: dict[str, Any] = {"tokens": tokens, "context": np.int32(1 + len(prompt))}
         if use == "evaluate":
             example["bytes"] = np.int64(self._given_back(row, encodings["text"].ids))
@@ -110,7 +112,7 @@ class ClmCodec(Codec):
 
     def metrics(self) -> Sequence[Metric]:
         """Perplexity, which counts eos, and bits per byte, which does not."""
-        return [Perplexity(), BitsPerByte(self._eos)]
+        return [Perplexity(), BitsPerByte(self.eos)]
 
     def settings(self, generate: Mapping[str, Any]) -> Settings:
         """The config's, with what is asked here; of a short context half is left for prompts."""
@@ -122,37 +124,10 @@ class ClmCodec(Codec):
         """A prompt and what follows it have to fit together: nothing is cut off."""
         return settings.misfit(int(example["size"]), self.vocabulary.max_length)
 
-    def predict(self, engine: Engine, batch: Batch, settings: Settings) -> Arrays:
-        """What follows each prompt: its `text` [rows, bytes] as UTF-8, how many `bytes` that are,
-        its `score`, and whether it is `complete`."""
-        written = generate(engine, _prompts(batch), settings, **self._known)
-        texts = [each.text.encode() for each in written]
-        return {
-            "text": pad([np.frombuffer(text, np.uint8) for text in texts]),
-            "bytes": np.array([*map(len, texts)]),
-            "score": np.array([each.score for each in written]),
-            "complete": np.array([each.complete for each in written]),
-        }
-
-    def decode(self, outputs: Arrays, batch: Batch) -> list[Prediction]:
-        """`continuation`, `score`, the mean log-probability of its tokens, and `complete`."""
-        texts = zip(outputs["text"], outputs["bytes"], strict=True)
-        written = [text[:size].tobytes().decode() for text, size in texts]
-        rest = (outputs[name].tolist() for name in ("score", "complete"))
-        return [
-            Prediction(continuation=text, score=score, complete=complete)
-            for text, score, complete in zip(written, *rest, strict=True)
-        ]
-
-    def writing(
-        self, engine: Engine, batch: Batch, settings: Settings, stopped: Callable[[int], bool]
-    ) -> Iterator[tuple[int, Callable[[], str], Prediction | None]]:
-        """As the contract has it."""
-        for row, said, written in generating(
-            engine, _prompts(batch), settings, stopped=stopped, **self._known
-        ):
-            rest = written and {"score": written.score, "complete": written.complete}
-            yield row, said, Prediction(continuation=said(), **rest) if rest else None
+    def begun(self, batch: Batch) -> tuple[Sequence[np.ndarray], None]:
+        """Prompts, of a row each."""
+        ids, mask = batch.inputs["input_ids"], batch.inputs["attention_mask"]
+        return [row[real == 1] for row, real in zip(ids, mask, strict=True)], None
 
     def remarks(self, row: Row, encodings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """Texts that their tokens do not give back."""
@@ -169,11 +144,6 @@ class ClmCodec(Codec):
     def _text(self, row: Row) -> str:
         return str(self._task.texts(row, targets=True)["text"])
 
-    @property
-    def _known(self) -> dict[str, Any]:
-        size, text = self.vocabulary.size, self.vocabulary.text
-        return {"end": [self._eos], "vocabulary": size, "text": text}
-
     def _given_back(self, row: Row, ids: Sequence[int]) -> int:
         """The bytes of a text without those of the characters that its tokens lose, or else add."""
         text, back = self._text(row), Counter[str]()
@@ -184,11 +154,6 @@ class ClmCodec(Codec):
         had = Counter(text)
         odd = max(_size(had - back), _size(back - had))
         return max(0, len(text.encode()) - odd)
-
-
-def _prompts(batch: Batch) -> list[np.ndarray]:
-    ids, mask = batch.inputs["input_ids"], batch.inputs["attention_mask"]
-    return [row[real == 1] for row, real in zip(ids, mask, strict=True)]
 
 
 def _size(characters: Mapping[str, int]) -> int:
