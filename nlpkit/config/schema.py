@@ -228,6 +228,9 @@ class TokenizerConfig(Component):
     )
 
 
+_Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
 class TrainConfig(Frame):
     """The loop: every number of steps counts optimizer steps."""
 
@@ -245,11 +248,21 @@ class TrainConfig(Frame):
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         0.01, description="Of matrices; not of embeddings, biases and norms."
     )
+    betas: Annotated[list[_Beta], Field(min_length=2, max_length=2)] = Field(
+        [0.9, 0.999], description="AdamW's: how slowly its mean and its square of gradients move."
+    )
+    epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        1e-8, description="AdamW's: what is added to the root of the square."
+    )
     warmup_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
         0.1, description="The share of all steps in which the rate rises from 0."
     )
-    schedule: Literal["linear", "cosine", "constant"] = Field(
-        "linear", description="How the rate goes on after it: down to 0, or constant."
+    warmup_steps: NonNegativeInt | None = Field(
+        None, description="So many steps instead; null: by warmup_ratio."
+    )
+    schedule: Literal["linear", "cosine", "constant", "inverse_sqrt"] = Field(
+        "linear",
+        description="How the rate goes on after it: down to 0, constant, or as 1 / √step.",
     )
     max_grad_norm: PositiveFloat = Field(1.0, description="A longer gradient is shortened to this.")
     nonfinite: Literal["stop", "skip"] = Field(

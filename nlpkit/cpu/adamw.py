@@ -33,8 +33,8 @@ class AdamW(torch.optim.AdamW):
 
     grad_scale: Tensor | None = None
 
-    def __init__(self, groups: Iterable[dict[str, Any]]) -> None:
-        super().__init__(groups, fused=True)
+    def __init__(self, groups: Iterable[dict[str, Any]], **options: Any) -> None:
+        super().__init__(groups, fused=True, **options)
         self._rows: dict[Tensor, Tensor] = {}
 
     @torch.no_grad()

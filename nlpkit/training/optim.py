@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 _TABLES = (nn.Embedding, nn.EmbeddingBag)
 
 
-def adamw(model: nn.Module, *, weight_decay: float) -> AdamW:
+def adamw(model: nn.Module, train: TrainConfig) -> AdamW:
     """The optimizer of a model: matrices are decayed; tables, biases and norms are not.
 
     Args:
         model: On its device already; frozen parameters are left out.
-        weight_decay: Decoupled decay of matrices, times the learning rate per step.
+        train: Says betas, epsilon, and the decoupled decay, times the learning rate per step.
 
     Raises:
         PluginError: There is nothing to train.
@@ -34,22 +34,28 @@ def adamw(model: nn.Module, *, weight_decay: float) -> AdamW:
     decayed = [p for p in trainable if p.dim() > 1 and p not in tables]
     others = [p for p in trainable if p.dim() <= 1 or p in tables]
     groups = [
-        {"params": decayed, "weight_decay": weight_decay},
+        {"params": decayed, "weight_decay": train.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    return AdamW(group for group in groups if group["params"])
+    used = (group for group in groups if group["params"])
+    return AdamW(used, betas=tuple(train.betas), eps=train.epsilon)
 
 
 def learning_rate(taken: int, *, total: int, peak: float, train: TrainConfig) -> float:
-    """The rate of the next step, after `taken` of `total` steps: warm-up, then down to 0.
+    """The rate of the next step, after `taken` of `total` steps: warm-up, then the schedule.
 
     A function of one integer: resuming needs nothing else, and a skipped step does not advance it.
+    "inverse_sqrt" is that of Vaswani et al. 2017 (section 5.3), whose highest rate is `peak` here.
     """
-    warmup = math.ceil(train.warmup_ratio * total)
+    warmup = train.warmup_steps
+    if warmup is None:
+        warmup = math.ceil(train.warmup_ratio * total)
     if taken < warmup:
         return peak * (taken + 1) / warmup
     if train.schedule == "constant":
         return peak
+    if train.schedule == "inverse_sqrt":
+        return peak * math.sqrt(max(1, warmup) / (taken + 1))
     left = (total - taken) / max(1, total - warmup)
     return peak * (left if train.schedule == "linear" else 0.5 * (1 - math.cos(math.pi * left)))
 

@@ -120,7 +120,7 @@ class Trainer:
     interval: list[float] = field(default_factory=lambda: [0.0, 0.0])
 
     def __post_init__(self) -> None:
-        self.optimizer = adamw(self.module, weight_decay=self.config.train.weight_decay)
+        self.optimizer = adamw(self.module, self.config.train)
         self._wrapped = self.strategy.wrap(self.module)
         if self._wrapped is self.module and self.strategy.device.type == "cpu":
             use_sparse_gradients(self.module)

@@ -33,7 +33,7 @@ def trajectory(
     rows, module = examples(case, SAMPLES), build_module(case, dtype)
     lengths = np.array([len(row["input_ids"]) for row in rows])
     wrapped, train = strategy.wrap(module), TrainConfig()
-    optimizer = adamw(module, weight_decay=train.weight_decay)
+    optimizer = adamw(module, train)
     epochs = (
         plan(lengths, seed=13, epoch=epoch, batch_size=BATCH, bucketing=True)
         for epoch in range(STEPS)

@@ -36,6 +36,28 @@ def test_constant_schedule_stays_at_the_peak_after_warm_up():
     assert rates(10, warmup_ratio=0.1, schedule="constant") == [1.0] * 10
 
 
+def test_inverse_sqrt_is_the_papers_schedule_with_a_peak_of_ones_own():
+    steps = range(1, 101)
+    paper = [512**-0.5 * min(step**-0.5, step * 25**-1.5) for step in steps]  # section 5.3
+    found = rates(100, warmup_steps=25, schedule="inverse_sqrt")
+    assert found == pytest.approx([rate / max(paper) for rate in paper])
+    assert rates(4, warmup_ratio=0, schedule="inverse_sqrt")[:2] == [1.0, pytest.approx(0.5**0.5)]
+
+
+def test_steps_of_warm_up_win_over_their_share():
+    found = rates(20, warmup_steps=2, warmup_ratio=0.5)
+    assert found[:3] == [0.5, 1.0, 1.0]
+    assert rates(20, warmup_steps=0)[0] == 1.0
+
+
+def test_betas_and_epsilon_are_the_optimizers():
+    (group,) = adamw(torch.nn.Linear(2, 1, bias=False), TrainConfig()).param_groups
+    assert (group["betas"], group["eps"]) == ((0.9, 0.999), 1e-8)
+    train = TrainConfig(betas=[0.5, 0.9], epsilon=1e-6)
+    (group,) = adamw(torch.nn.Linear(2, 1, bias=False), train).param_groups
+    assert (group["betas"], group["eps"]) == ((0.5, 0.9), 1e-6)
+
+
 def test_warm_up_may_take_the_whole_run():
     assert rates(4, warmup_ratio=1.0) == [0.25, 0.5, 0.75, 1.0]
 
@@ -45,7 +67,7 @@ def test_vectors_embeddings_and_frozen_parameters_are_not_decayed():
         torch.nn.Linear(2, 3), torch.nn.Linear(3, 1), torch.nn.Embedding(5, 2)
     )
     model[1].weight.requires_grad_(False)
-    decayed, plain = adamw(model, weight_decay=0.1).param_groups
+    decayed, plain = adamw(model, TrainConfig(weight_decay=0.1)).param_groups
     assert [p.shape for p in decayed["params"]] == [(3, 2)]
     assert [p.shape for p in plain["params"]] == [(3,), (1,), (5, 2)]
     assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
@@ -77,7 +99,7 @@ def trained(sparse: bool, steps=STEPS, optimizer_state=None, weights=None) -> tu
     table = Table(sparse=sparse)
     if weights:
         table.load_state_dict(weights)
-    optimizer = adamw(table, weight_decay=0.1)
+    optimizer = adamw(table, TrainConfig(weight_decay=0.1))
     if optimizer_state:
         for parameter, moments in zip(table.parameters(), optimizer_state, strict=True):
             optimizer.state[parameter] = {key: value.clone() for key, value in moments.items()}
