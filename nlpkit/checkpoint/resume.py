@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 _FIXED = ("seed", "task", "data", "tokenizer", "model", "train", "precision")
 _FREE = ("train.micro_batch_size",)
-_ALSO_FIXED = ("loader.bucketing", "eval.every", "eval.monitor")
+_ALSO_FIXED = ("loader.bucketing", "eval.every", "eval.monitor", "eval.generated_rows")
+_BEFORE = {"train.betas": [0.9, 0.999], "train.epsilon": 1e-8, "eval.generated_rows": 200}
+"""What held before there were such keys, whatever their defaults are now."""
 _REMEDY = "set it back, or start a new run with another out=DIR"
 
 
@@ -52,7 +54,8 @@ def differences(
         recipe: Of the data as they are now; {}: they are not read, and their files' names count.
         manifest: The checkpoint's.
     """
-    old, new = _fixed(manifest["config"]), _fixed(config.model_dump(mode="json"))
+    old = {**_BEFORE, **_fixed(manifest["config"])}
+    new = _fixed(config.model_dump(mode="json"))
     for key in {*manifest["data"], *recipe}:  # rows, code and versions that the config does not say
         if key not in {*old, *new} and not key.startswith(("data.", "task.", "tokenizer.")):
             old[key], new[key] = manifest["data"].get(key), recipe.get(key)
