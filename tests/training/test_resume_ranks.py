@@ -10,6 +10,7 @@ import pytest
 
 import nlpkit
 from tests.laws.kills import OBSERVER
+from tests.tasks.language import WORDS
 from tests.training.test_trainer import ROWS, config, same, weights
 
 STOPPER = """
@@ -123,3 +124,25 @@ def test_ranks_evaluate_one_model_whatever_its_buffers_and_write_each_row_once(t
     for line, row, alone in zip(lines, rows, found, strict=True):
         assert (line["target"], line["prediction"]) == (row["label"], alone.label)
         assert line["score"] == pytest.approx(alone.score, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_what_ranks_write_is_measured_as_one_would(tmp_path):
+    settings = config(
+        task={"name": "seq2seq", "generate": {"max_tokens": 24}},
+        tokenizer={"name": "bpe", "lowercase": False, "max_length": 128},
+        strategy={"name": "ddp", "devices": 3},
+        device="cpu",
+        eval={"batch_size": 4, "generated_rows": 7},
+        train={"epochs": 4, "batch_size": 8, "learning_rate": 5e-3},
+    )
+    rows = [{"source": word, "target": f"{word} or {word} or {word}"} for word in WORDS * 3]
+    data = {"train": rows, "validation": rows[:13]}
+    run = nlpkit.train(settings, data=data, out=tmp_path / "run")
+    again = nlpkit.evaluate(run.path, rows[:13])
+    found = run.metrics["validation"]
+    for name in ("bleu", "chrf", "exact_match"):
+        assert found[name] == again[name]
+    assert 0 < found["chrf"]
+    lines = run.predictions("validation")
+    assert [line["address"] for line in lines] == [f"validation row {at}" for at in range(13)]
