@@ -295,15 +295,19 @@ def test_all_built_in_components_can_be_imported(capsys):
 
 
 @pytest.mark.slow
-def test_help_and_plugins_take_less_than_a_fifth_of_a_second():
+def test_help_and_plugins_take_less_than_twice_what_their_two_libraries_take():
     import statistics
     import time
 
+    libraries = [sys.executable, "-c", "import click, pydantic.main"]  # a machine may be slow
+    nlpkit = os.path.join(os.path.dirname(sys.executable), "nlpkit")
     for arguments in (["--help"], ["plugins"]):
-        command = [os.path.join(os.path.dirname(sys.executable), "nlpkit"), *arguments]
-        seconds = []
+        ratios = []
         for _ in range(10):
-            started = time.perf_counter()
-            subprocess.run(command, capture_output=True, check=True)
-            seconds.append(time.perf_counter() - started)
-        assert statistics.median(seconds) < 0.2
+            seconds = []
+            for command in (libraries, [nlpkit, *arguments]):
+                started = time.perf_counter()
+                subprocess.run(command, capture_output=True, check=True)
+                seconds.append(time.perf_counter() - started)
+            ratios.append(seconds[1] / seconds[0])
+        assert statistics.median(ratios) < 2
