@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 import nlpkit
-from nlpkit.checkpoint.resume import differences
 from nlpkit.cli.render import Terminal
 from nlpkit.engine.precision import Precision
 from nlpkit.files import locked
@@ -199,17 +198,6 @@ def test_what_would_change_the_result_is_an_error_that_lists_it(tmp_path, change
     ]
     assert "is 0.001, and the run was started with 0.003" in str(caught.value)
     assert (tmp_path / "run" / "config.yaml").read_bytes() == before
-
-
-@pytest.mark.parametrize(("betas", "said"), [([0.9, 0.999], []), ([0.9, 0.98], ["train.betas"])])
-def test_a_key_that_there_was_not_yet_counts_as_what_was_so(betas, said):
-    now = nlpkit.load_config(config(train={"betas": betas}))
-    stored = now.model_dump(mode="json")
-    for name in ("betas", "epsilon", "warmup_steps"):
-        del stored["train"][name]
-    del stored["eval"]["generated_rows"]
-    found = differences(now, {}, {"config": stored, "data": {}})
-    assert [problem.key for problem in found] == said
 
 
 def test_a_run_on_windows_is_resumed_as_exactly_and_evaluated_as_its_bundle(tmp_path, changes):
