@@ -45,7 +45,7 @@ def test_dotted_keys_are_completed_with_the_options_of_every_component(command):
     values = {value for _, value in completed(command, "config.yaml", "")}
     assert {"train.epochs=", "model.layers=", "launch.storage=", "seed=", "model="} <= values
     assert not {"train=", "plugins.name=", "loader="} & values
-    assert completed(command, "config.yaml", "train.ep") == [("plain", "train.epochs=")]
+    assert completed(command, "config.yaml", "train.epo") == [("plain", "train.epochs=")]
 
 
 @pytest.mark.parametrize(
