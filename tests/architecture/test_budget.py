@@ -25,7 +25,7 @@ BUDGET = {
     "nlpkit/run": 1_060,
     "nlpkit/testing": 405,
     "nlpkit/training": 870,
-    "plugins": 6_360,
+    "plugins": 6_365,
     "jobs": 2_740,
     "image": 600,
 }

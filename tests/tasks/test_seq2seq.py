@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import sys
 from typing import Any
 
 import numpy as np
@@ -120,6 +121,12 @@ def test_without_sacrebleu_there_is_a_remedy(monkeypatch):
     with pytest.raises(InputError, match=r"pip install 'nlpkit-sdk\[translation\]'"):
         encoder_of(Seq2SeqConfig(), 40).codec.metrics()
     assert len(encoder_of(Seq2SeqConfig(bleu=None), 40).codec.metrics()) == 2
+
+
+def test_without_what_divides_japanese_there_is_a_remedy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "MeCab", None)
+    with pytest.raises(InputError, match=r"what ja-mecab needs: pip install 'sacrebleu\[ja\]'"):
+        overlaps("ja-mecab")
 
 
 def test_it_is_a_task_as_the_contract_has_it():

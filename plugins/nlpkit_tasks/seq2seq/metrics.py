@@ -39,7 +39,7 @@ class Overlap:
         options: sacrebleu's.
 
     Raises:
-        InputError: sacrebleu is not installed.
+        InputError: sacrebleu is not installed, or not what it divides words with.
     """
 
     of = "predictions"
@@ -53,7 +53,13 @@ class Overlap:
                 f"BLEU and chrF need {error.name}, which is not here: pip install "
                 "'nlpkit-sdk[translation]', or set task.bleu to null"
             ) from error
-        self._name, self._scorer = name, {"bleu": BLEU, "chrf": CHRF}[name](**options)
+        try:
+            self._name, self._scorer = name, {"bleu": BLEU, "chrf": CHRF}[name](**options)
+        except RuntimeError as error:  # a package of its own divides Japanese
+            raise InputError(
+                f"task.bleu: sacrebleu lacks what {options['tokenize']} needs: "
+                "pip install 'sacrebleu[ja]'"
+            ) from error
         self.better: Mapping[str, Way] = {name: "higher"}
         self.state = np.array(self._counted([""], [""]), np.float64)
 
