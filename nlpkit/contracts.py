@@ -398,6 +398,11 @@ class Codec:
         """
         return None
 
+    def faultless(self, example: Example) -> Prediction | None:
+        """What a model without fault would write of an evaluated row: what its target's tokens
+        give back. None for others, and for a task that writes nothing."""
+        return None
+
     def remarks(self, row: Row, encodings: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         """What `nlpkit check` should warn of in a row that can be used: what it has, and a remedy.
 

@@ -240,7 +240,7 @@ class _Data:
         if splits.get("train"):
             try:
                 self._check_labels(splits)
-            except ConfigError as error:
+            except InputError as error:
                 self.findings.problems += map(self.config.origin.placed, error.problems)
         for split, bad in self.bad.items():
             good = self.findings.rows.get(split, 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from itertools import islice
 from string import ascii_lowercase, ascii_uppercase
 from typing import TYPE_CHECKING
@@ -23,24 +23,24 @@ class TokenCounts:
     """Adds up what a tokenizer that does not truncate makes of texts.
 
     Attributes:
-        lengths: How many texts have so many tokens.
+        lengths: By part how many texts have so many tokens.
         tokens: All tokens but the special ones.
         unknown: How many of these are unknown.
         words: What the unknown ones stand for, and how often.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        self.lengths: Counter[int] = Counter()
+        self.lengths = defaultdict[str, Counter[int]](Counter)
         self.words: Counter[str] = Counter()
         self.tokens, self.unknown = 0, 0
         self._tokenizer, self._id = tokenizer, unknown_id(tokenizer)
         self._special = [tokenizer.num_special_tokens_to_add(pair) for pair in (False, True)]
 
-    def add(self, text: TextInput, encoding: Encoding, special: int) -> tuple[int, int]:
+    def add(self, part: str, text: TextInput, encoding: Encoding, special: int) -> tuple[int, int]:
         """Counts a text with so many special tokens; its length, and how many are unknown."""
         ids = encoding.ids
         unknown = ids.count(self._id) if self._id is not None else 0
-        self.lengths[len(ids)] += 1
+        self.lengths[part][len(ids)] += 1
         self.tokens += len(ids) - special
         self.unknown += unknown
         if unknown:
@@ -49,11 +49,12 @@ class TokenCounts:
                     self.words[word] += 1
         return len(ids), unknown
 
-    def percentile(self, percent: float) -> int:
-        """The least length that so many percent of the texts do not exceed."""
-        missing, total = self.lengths.total() * percent / 100, 0
-        for length in sorted(self.lengths):
-            total += self.lengths[length]
+    def percentile(self, part: str, percent: float) -> int:
+        """The least length that so many percent of the texts of a part do not exceed."""
+        lengths = self.lengths[part]
+        missing, total = lengths.total() * percent / 100, 0
+        for length in sorted(lengths):
+            total += lengths[length]
             if total >= missing:
                 return length
         return 0

@@ -11,8 +11,9 @@ import unicodedata
 from collections import defaultdict
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from nlpkit.checking.ceiling import Ceiling
 from nlpkit.checking.copies import Copies
 from nlpkit.checking.counts import TokenCounts, lacks_capitals
 from nlpkit.contracts import Pieces, Windows
@@ -46,19 +47,22 @@ class TextFacts:
     """How long the texts of all splits are, in tokens.
 
     Attributes:
-        lengths: p50, p95, p99 (so many percent are at most so long), and max.
+        lengths: By part p50, p95, p99 (so many percent are at most so long), and max.
         truncated: The share of the rows that are longer than `tokenizer.max_length`; for a windowed
             task, than so many windows as a row has at most.
         unknown: The share of the tokens that the vocabulary lacks.
         windows: For a windowed task, how many a row has in the mean.
         windowed: And the share of the rows that have more than one.
+        ceiling: Of a task that writes, the metrics of a model without fault, whose tokens give back
+            no more, and their details.
     """
 
-    lengths: Mapping[str, int]
+    lengths: Mapping[str, Mapping[str, int]]
     truncated: float
     unknown: float
     windows: float | None = None
     windowed: float | None = None
+    ceiling: tuple[Mapping[str, float], Mapping[str, Any]] = ({}, {})
 
 
 @dataclass
@@ -111,6 +115,7 @@ class Quality:
         self._remarks = defaultdict[tuple[str, str], _Seen](_Seen)
         self._codec, self._windowed = codec, self._encoder.in_windows
         self._windows, self._several, self._read = 0, 0, 0  # windows, rows with several, rows
+        self._ceiling = Ceiling(codec)
         self.bytes = 0
 
     def read(self, rows: Rows, bad: BadRows, use: Use) -> None:
@@ -126,14 +131,18 @@ class Quality:
 
     def facts(self) -> TextFacts:
         """How long the texts are."""
-        percentiles = {f"p{percent}": self._counts.percentile(percent) for percent in (50, 95, 99)}
+        percents = {**{f"p{percent}": percent for percent in (50, 95, 99)}, "max": 100}
         rows = max(1, self._read)
         return TextFacts(
-            lengths={**percentiles, "max": self._counts.percentile(100)},
+            lengths={
+                part: {name: self._counts.percentile(part, each) for name, each in percents.items()}
+                for part in [*self._counts.lengths]
+            },
             truncated=self._cut.count / rows,
             unknown=self._counts.unknown / max(1, self._counts.tokens),
             windows=self._windows / rows if self._windowed else None,
             windowed=self._several / rows if self._windowed else None,
+            ceiling=self._ceiling.found(),
         )
 
     def problems_of_rows(self) -> Iterator[Problem]:
@@ -152,7 +161,8 @@ class Quality:
         the task has to say of rows and their tokens."""
         facts, longest = self.facts(), self._config.tokenizer.max_length
         if facts.truncated >= _CUT:
-            most, remedy = f"{longest} tokens", f"99% fit into {_KEY}: {facts.lengths['p99']}"
+            fitting = max(lengths["p99"] for lengths in facts.lengths.values())
+            most, remedy = f"{longest} tokens", f"99% fit into {_KEY}: {fitting}"
             if self._windowed:
                 windows = (part.long for part in self._codec.parts.values())
                 (count, *_) = (each.most for each in windows if isinstance(each, Windows))
@@ -194,11 +204,12 @@ class Quality:
             whole = encoding[0] if isinstance(encoding, list) else encoding
             text, part = each.texts[name], self._codec.parts[name]
             special = self._counts.special(text) if part.special else 0
-            length, lacking = self._counts.add(text, whole, special)
+            length, lacking = self._counts.add(name, text, whole, special)
             stored, lost = self._fitted(part, length, special)
             total, kept = total + length, kept + stored
             cut, unknown, empty = cut or lost, unknown or lacking > 0, empty or length == special
         self._read += 1
+        self._ceiling.add(example)
         self.bytes += size * kept // total if total else size
         for found, seen in ((cut, self._cut), (unknown, self._unknown), (empty, self._empty)):
             if found:

@@ -63,13 +63,21 @@ def _texts(findings: Findings) -> dict[str, str]:
     texts = findings.texts
     if texts is None:
         return {}
-    lengths = ", ".join(f"{name} {length:,}" for name, length in texts.lengths.items())
+    several = len(texts.lengths) > 1
+    lengths = {
+        f"tokens of {f'a {part}' if several else 'a row'}": ", ".join(
+            f"{name} {length:,}" for name, length in found.items()
+        )
+        for part, found in texts.lengths.items()
+    }
+    lengths[list(lengths)[-1]] += f"; {texts.truncated:.1%} of the rows are cut"
     windows = {}
     if texts.windows is not None:
-        several = f"{texts.windowed:.1%} of the rows have more than one"
-        windows["windows of a row"] = f"{texts.windows:.2f}; {several}"
-    return {
-        "tokens of a row": f"{lengths}; {texts.truncated:.1%} of the rows are cut",
-        **windows,
-        "unknown tokens": f"{texts.unknown:.2%}",
-    }
+        more = f"{texts.windowed:.1%} of the rows have more than one"
+        windows["windows of a row"] = f"{texts.windows:.2f}; {more}"
+    found = {**lengths, **windows, "unknown tokens": f"{texts.unknown:.2%}"}
+    values, details = texts.ceiling
+    if values:
+        said = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+        found["at best"] = f"{said}: what the tokens of the targets give back"
+    return {**found, **{name.replace("_", " "): str(each) for name, each in details.items()}}

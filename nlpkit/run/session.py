@@ -88,6 +88,7 @@ class Session:
         self.saving = Saving(run_dir, self.config, self.prepared, self.strategy, terminal)
         self.module = self._module()
         observers = self.config.observers if self.strategy.rank == 0 else ()
+        self._pace = predictions.Pace()
         self.watchers = Watchers(
             [(each.name, build_observer(each, self.host, terminal)) for each in observers]
         )
@@ -244,7 +245,9 @@ class Session:
             evaluation_batches, store, self.codec, settings.batch_size, self._loading()
         )
         if written := bool(of_predictions(metrics)):
-            record = record or partial(predictions.said, self.codec, self._engine())
+            record = self._pace.timed(
+                record or partial(predictions.said, self.codec, self._engine())
+            )
         some = None if whole else first_ids(len(store), settings.generated_rows, self.config.seed)
         return evaluate(
             self.module,
@@ -315,10 +318,12 @@ class Session:
     def _final_evaluations(self, trainer: Trainer) -> dict[str, Evaluation] | None:
         """The best model's: its validation, and the test rows; None once it is asked to stop."""
         evaluations: dict[str, Evaluation] = {}
+        held_out = [split for split in ("validation", "test") if split in self.prepared.stores]
         written = of_predictions(self.codec.metrics())  # of some rows alone until now
-        for split in ("validation", "test"):
-            if split not in self.prepared.stores:
-                continue
+        if written and self.strategy.rank == 0:
+            rows = sum(len(self.prepared.stores[split]) for split in held_out)
+            self.saving.terminal.note(self._pace.told(rows, self.strategy.size))
+        for split in held_out:
             # None: it was lost; without details: it was resumed
             best = trainer.best if split == "validation" and not written else None
             if best is None or best.details is None or self._predicts:

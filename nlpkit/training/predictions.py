@@ -6,11 +6,13 @@ their rows, into a part beside the file; then one puts them in order. It remembe
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nlpkit.cli.render import duration
 from nlpkit.contracts import Codec
 from nlpkit.files import json_text, replacing
 
@@ -78,6 +80,31 @@ def said(codec: Codec, engine: Engine, outputs: Arrays, batch: Batch) -> list[Pr
     if not outputs or type(codec).predict is not Codec.predict:
         outputs = codec.predict(engine, batch, codec.settings({}))
     return codec.decode(outputs, batch)
+
+
+class Pace:
+    """How long texts take that are written, to be told of others beforehand."""
+
+    def __init__(self) -> None:
+        self._seconds, self._rows = 0.0, 0
+
+    def timed(self, record: Record) -> Record:
+        """The same, with an eye on the clock."""
+
+        def timed(outputs: Arrays, batch: Batch) -> list[Prediction]:
+            began = time.monotonic()
+            predictions = record(outputs, batch)
+            self._seconds += time.monotonic() - began
+            self._rows += len(predictions)
+            return predictions
+
+        return timed
+
+    def told(self, rows: int, ranks: int) -> str:
+        """What is to come, and how long it takes by what has been written so far."""
+        seconds = self._seconds * rows / ranks / max(1, self._rows)
+        about = f", about {duration(seconds)}" if self._rows else ""
+        return f"writing for {rows:,} rows with the best model{about}"
 
 
 def put_in_order(path: Path, *, ranks: int, rows: int) -> None:

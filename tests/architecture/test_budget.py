@@ -13,26 +13,26 @@ REPOSITORY = Path(__file__).parents[2]
 BUDGET = {
     "nlpkit": 1_325,  # the modules beside its rooms
     "nlpkit/bundle": 1_505,
-    "nlpkit/checking": 805,
+    "nlpkit/checking": 845,
     "nlpkit/checkpoint": 590,
     "nlpkit/cli": 395,
-    "nlpkit/commands": 1_065,
+    "nlpkit/commands": 1_075,
     "nlpkit/config": 1_260,
     "nlpkit/cpu": 235,
     "nlpkit/data": 1_675,
     "nlpkit/engine": 710,
     "nlpkit/plugin": 500,
-    "nlpkit/run": 1_060,
+    "nlpkit/run": 1_065,
     "nlpkit/testing": 405,
-    "nlpkit/training": 870,
-    "plugins": 6_365,
+    "nlpkit/training": 890,
+    "plugins": 6_380,
     "jobs": 2_740,
     "image": 600,
 }
 """Lines by room. A room may grow by what a new capability needs, as its commit says."""
 
 LONGEST_FILE = 400
-LONGER = {"nlpkit/contracts.py": 572}
+LONGER = {"nlpkit/contracts.py": 577}
 """What is to be read on one page."""
 NO_CODE = {
     tokenize.COMMENT,

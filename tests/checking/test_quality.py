@@ -107,7 +107,7 @@ def test_what_the_task_cannot_encode_is_bad_and_counts_nowhere():
     reading = Reading(sequence(), length=32, train=train, test=other)
     assert reading.bad.count == 2
     assert '"c" is not one of the 2 labels' in str(reading.bad.first)
-    assert reading.quality.facts().lengths["max"] == len(TEXTS[-1]) + 2
+    assert reading.quality.facts().lengths["text"]["max"] == len(TEXTS[-1]) + 2
     assert reading.said() == []  # a bad row is no copy
 
 

@@ -186,7 +186,7 @@ class TestTokens:
         rows = [f"{'x' * length},{'ab'[length % 2]}" for length in range(1, 101)]
         facts = found(rows, tokenizer={"name": "char", "max_length": 100}).texts
         assert facts is not None
-        assert facts.lengths == {"p50": 52, "p95": 97, "p99": 101, "max": 102}
+        assert facts.lengths == {"text": {"p50": 52, "p95": 97, "p99": 101, "max": 102}}
         assert facts.truncated == 0.02
         assert facts.unknown == 0
 
@@ -352,5 +352,5 @@ def test_a_long_text_of_unknown_words_is_counted_in_time_of_its_length() -> None
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     text = "word " * 100_000
     counts, started = TokenCounts(tokenizer), time.process_time()
-    counts.add(text, tokenizer.encode(text), 0)
+    counts.add("text", text, tokenizer.encode(text), 0)
     assert time.process_time() - started < 5

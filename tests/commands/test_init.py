@@ -81,7 +81,7 @@ def test_a_starter_project_passes_its_check(
     assert findings.config.name == "support-mail"
     assert findings.rows["train"] > 500
     assert findings.texts is not None
-    longest = findings.texts.lengths["max"]
+    longest = findings.texts.lengths["text"]["max"]
     assert longest <= findings.config.tokenizer.max_length < 1.5 * longest
     assert "runs/support-mail" in (folder / "README.md").read_text()
     assert "nlpkit train config.yaml" in capsys.readouterr().out.splitlines()[-1]

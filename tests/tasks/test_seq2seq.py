@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import json
 import sys
 from typing import Any
 
@@ -13,15 +14,17 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
 import nlpkit
+from nlpkit.checking.config import examine
 from nlpkit.contracts import Batch, Prediction, Row
 from nlpkit.data.plan import first_ids
+from nlpkit.data.vocabulary import vocabulary_of
 from nlpkit.errors import ConfigError, DataError, InputError
 from nlpkit.testing import check_task
 from nlpkit_tasks.objective import VocabularyObjective
 from nlpkit_tasks.seq2seq.config import Seq2SeqConfig
 from nlpkit_tasks.seq2seq.metrics import ExactMatch, overlaps
 from nlpkit_tasks.seq2seq.task import Seq2SeqTask
-from tests.tasks.language import WORDS, encoder_of, pairs, samples
+from tests.tasks.language import WORDS, encoder_of, pairs, samples, tokenizer
 
 GENERATOR = np.random.default_rng(3)
 
@@ -177,3 +180,48 @@ def test_some_rows_are_written_for_in_training_and_all_in_the_end(tmp_path, monk
     assert values == pytest.approx(nlpkit.evaluate(run.path, rows["validation"]), rel=1e-6)
     assert set(values) > {"perplexity", "bleu", "chrf", "exact_match"}
     assert "13a" in run.result["details"]["validation"]["bleu_signature"]
+
+
+def test_check_tells_the_lengths_of_both_and_what_tokens_give_back(tmp_path):
+    rows = [{"source": "ein Hund rennt", "target": f"A dog runs, {word} ."} for word in WORDS[:8]]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    config = {
+        "name": "pairs",
+        "task": "seq2seq",
+        "data": {"train": str(path), "validation": str(path)},
+        "tokenizer": {"name": "wordpiece", "lowercase": False, "max_length": 16},
+        "model": "transformer",
+    }
+    texts = examine(config).texts
+    assert texts is not None
+    assert texts.lengths["source"]["max"] == 5
+    assert texts.lengths["target"]["max"] > 5
+    values, details = texts.ceiling
+    back = [row["target"].replace(" .", ".") for row in rows]  # as wordpiece decodes
+    told = [row["target"] for row in rows]
+    assert values["bleu"] == pytest.approx(BLEU().corpus_score(back, [told]).score, abs=1e-9)
+    assert values["exact_match"] == 0
+    assert "tok:13a" in details["bleu_signature"]
+    whole = examine({**config, "tokenizer": {"max_length": 16}}).texts
+    assert whole is not None
+    assert whole.ceiling[0] == {"bleu": pytest.approx(100), "chrf": 100, "exact_match": 1}
+
+
+@pytest.mark.parametrize(
+    ("targets", "words"),
+    [
+        (["我们去看电影", "她在看一本书 (book)"], "zh"),
+        (["we see 电影", "a book"], "13a"),
+        (["映画を見に行きましょう", "これは本です"], "13a"),
+    ],
+)
+def test_bleu_divides_chinese_as_such_where_nothing_else_is_asked(targets, words):
+    rows = [Row({"source": "x", "target": target}, "a:1") for target in targets]
+    task = Seq2SeqTask(Seq2SeqConfig())
+    codec = task.codec(task.fit(rows), vocabulary_of(tokenizer("bpe"), 16))
+    bleu = codec.metrics()[1]
+    assert f"tok:{words}" in bleu.details(bleu.state)["bleu_signature"]
+    asked = Seq2SeqTask(Seq2SeqConfig(bleu="char"))
+    bleu = asked.codec(asked.fit(rows), codec.vocabulary).metrics()[1]
+    assert "tok:char" in bleu.details(bleu.state)["bleu_signature"]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from nlpkit.config.schema import ComponentConfig
-from nlpkit.engine.settings import Settings
+from nlpkit_tasks.options import Generate
 
 
 class ClmConfig(ComponentConfig):
@@ -24,15 +22,4 @@ class ClmConfig(ComponentConfig):
         description="Whether training texts that follow each other share a row where they fit; "
         "none of them sees another.",
     )
-    generate: dict[str, Any] = Field(
-        {},
-        description="How texts are written where nothing else is asked: {max_tokens: 128, method: "
-        "greedy | sample | beam, beams: 4, length_penalty: 0.6, temperature: 1.0, top_k: null, "
-        "top_p: null, stop: [], seed: 13}.",
-    )
-
-    @field_validator("generate")
-    @classmethod
-    def _can_be_had(cls, values: dict[str, Any]) -> dict[str, Any]:
-        Settings.of(values)
-        return values
+    generate: Generate = Field({})

@@ -99,7 +99,9 @@ class Seq2SeqCodec(WritingCodec):
 
     def metrics(self) -> Sequence[Metric]:
         """Perplexity; of what is written exact match and, where they are wanted, BLEU and chrF."""
-        return [Perplexity(), *overlaps(self._options.bleu), ExactMatch()]
+        words = self._options.bleu
+        words = self.schema.get("words", "13a") if words == "auto" else words
+        return [Perplexity(), *overlaps(words), ExactMatch()]
 
     def settings(self, generate: Mapping[str, Any]) -> Settings:
         """The config's, with what is asked here."""
@@ -120,6 +122,13 @@ class Seq2SeqCodec(WritingCodec):
         if "reference" not in batch.about:
             return None
         return [Prediction(output=text_of(each)) for each in batch.about["reference"]]
+
+    def faultless(self, example: Example) -> Prediction | None:
+        """The text of as many tokens as a target may have."""
+        if "reference" not in example:
+            return None
+        most = self.parts["target"].max_length
+        return Prediction(output=self.vocabulary.text(example["target_ids"][:-1][:most].tolist()))
 
     def remarks(self, row: Row, encodings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """Targets that their tokens do not give back."""

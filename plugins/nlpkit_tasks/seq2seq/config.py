@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from nlpkit.config.schema import ComponentConfig
-from nlpkit.engine.settings import Settings
+from nlpkit_tasks.options import Generate
 
 
 class Seq2SeqConfig(ComponentConfig):
@@ -23,21 +23,12 @@ class Seq2SeqConfig(ComponentConfig):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0, description="Share of a target that is spread over all tokens of the vocabulary."
     )
-    bleu: Literal["13a", "zh", "ja-mecab", "char"] | None = Field(
-        "13a", description="How sacrebleu divides texts into words; null: without BLEU and chrF."
+    bleu: Literal["auto", "13a", "zh", "ja-mecab", "char"] | None = Field(
+        "auto",
+        description="How sacrebleu divides texts into words; auto: zh where training targets are "
+        "mostly Han, else 13a; null: without BLEU and chrF.",
     )
-    generate: dict[str, Any] = Field(
-        {},
-        description="How texts are written where nothing else is asked: {max_tokens: 128, method: "
-        "greedy | sample | beam, beams: 4, length_penalty: 0.6, temperature: 1.0, top_k: null, "
-        "top_p: null, stop: [], seed: 13}.",
-    )
-
-    @field_validator("generate")
-    @classmethod
-    def _can_be_had(cls, values: dict[str, Any]) -> dict[str, Any]:
-        Settings.of(values)
-        return values
+    generate: Generate = Field({})
 
     @model_validator(mode="after")
     def _two_columns(self) -> Self:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from nlpkit.contracts import Row, Schema, Task, Vocabulary
 from nlpkit_tasks import cells
 from nlpkit_tasks.seq2seq.codec import Seq2SeqCodec
+
+_LOOKED_AT = 1_000  # targets
+_LETTERS, _HAN = re.compile(r"\w"), re.compile("[\u3400-\u4dbf\u4e00-\u9fff]")
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -29,8 +34,12 @@ class Seq2SeqTask(Task):
         return found | ({"target": cells.text(row, self.options.target)} if targets else {})
 
     def fit(self, rows: Iterable[Row]) -> Schema:
-        """Nothing: a text is its own target."""
-        return {}
+        """How BLEU divides the targets into `words`, where that is left to be found out."""
+        if self.options.bleu != "auto":
+            return {}
+        targets = "".join(str(row.values[self.options.target]) for row in islice(rows, _LOOKED_AT))
+        han = len(_HAN.findall(targets)) > len(_LETTERS.findall(targets)) / 2
+        return {"words": "zh" if han else "13a"}
 
     def codec(self, schema: Schema, vocabulary: Vocabulary) -> Seq2SeqCodec:
         """The other half."""
