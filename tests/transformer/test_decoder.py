@@ -15,7 +15,8 @@ from nlpkit_transformer.config import TransformerConfig
 from nlpkit_transformer.layers import MultiHeadAttention, View, rotated, rotations
 from nlpkit_transformer.model import Writer, build
 from tests.strategies.test_data_parallel import replicate
-from tests.transformer.test_transformer_model import perturb, torchs_own
+from tests.transformer.test_transformer_model import perturb
+from tests.transformer.torchs import stack_of
 
 POSITIONS = pytest.mark.parametrize("positions", ["sinusoidal", "learned", "rotary"])
 NORMS = pytest.mark.parametrize("norm", ["pre", "post"])
@@ -46,9 +47,9 @@ def ids_of(rows=3, tokens=9, seed=1):
 @NORMS
 def test_the_decoder_is_torchs_encoder_that_does_not_look_ahead(norm):
     model = writer(norm=norm)
-    torchs, hidden = torchs_own(model.decoder, norm), torch.randn(3, 9, 16)
+    torchs, hidden = stack_of(model.decoder), torch.randn(3, 9, 16)
     ahead = torch.ones(9, 9, dtype=torch.bool).triu(1)
-    expected = torchs.train()(hidden, mask=ahead)  # train: no fused fast path
+    expected = torchs(hidden, mask=ahead)
     assert (model.decoder(hidden, View(causal=True)) - expected).abs().max() < 1e-12
     narrow = [each.float() for each in (model.decoder, torchs, hidden)]
     found, expected = narrow[0](narrow[2], View(causal=True)), narrow[1](narrow[2], mask=ahead)

@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from nlpkit.contracts import HeadSpec, Vocabulary
 from nlpkit.engine.generate import Steps
@@ -17,6 +16,7 @@ from nlpkit_transformer.encoder_decoder import Translator
 from nlpkit_transformer.layers import CrossAttention, View
 from nlpkit_transformer.model import build
 from tests.transformer.test_transformer_model import perturb
+from tests.transformer.torchs import transformer_of
 
 POSITIONS = pytest.mark.parametrize("positions", ["sinusoidal", "learned", "rotary"])
 NORMS = pytest.mark.parametrize("norm", ["pre", "post"])
@@ -54,50 +54,11 @@ def texts():
     return *padded(SOURCES, 1), *padded(TARGETS, 2)
 
 
-def torchs_own(model, norm):
-    """torch.nn.Transformer with the weights of ours."""
-    options = {"dropout": 0.0, "batch_first": True, "norm_first": norm == "pre"}
-    last = [nn.LayerNorm(16) if norm == "pre" else None for _ in range(2)]
-    encoder = nn.TransformerEncoder(
-        nn.TransformerEncoderLayer(16, 4, 64, **options), 2, last[0], enable_nested_tensor=False
-    )
-    decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(16, 4, 64, **options), 3, last[1])
-    whole = nn.Transformer(16, 4, custom_encoder=encoder, custom_decoder=decoder, batch_first=True)
-    for mine, theirs in zip(
-        (*model.encoder.layers, *model.decoder.layers),
-        (*encoder.layers, *decoder.layers),
-        strict=True,
-    ):
-        copy(theirs.self_attn, mine.attention.qkv, mine.attention.out)
-        residuals = [mine.attention_residual, mine.feed_forward_residual]
-        if hasattr(mine, "cross_attention"):
-            cross, both = mine.cross_attention, nn.Linear(16, 48)
-            for part in ("weight", "bias"):
-                pair = [getattr(each, part) for each in (cross.query, cross.keys_and_values)]
-                getattr(both, part).data.copy_(torch.cat(pair))
-            copy(theirs.multihead_attn, both, cross.out)
-            residuals.insert(1, mine.cross_residual)
-        theirs.linear1.load_state_dict(mine.feed_forward[0].state_dict())
-        theirs.linear2.load_state_dict(mine.feed_forward[3].state_dict())
-        for at, residual in enumerate(residuals, 1):
-            getattr(theirs, f"norm{at}").load_state_dict(residual.norm.state_dict())
-    for mine, theirs in ((model.encoder, encoder), (model.decoder, decoder)):
-        if norm == "pre":
-            theirs.norm.load_state_dict(mine.norm.state_dict())
-    return whole.train()  # no fused fast path
-
-
-def copy(attention, qkv, out):
-    attention.in_proj_weight.data.copy_(qkv.weight)
-    attention.in_proj_bias.data.copy_(qkv.bias)
-    attention.out_proj.load_state_dict(out.state_dict())
-
-
 @NORMS
 @pytest.mark.parametrize(("dtype", "least"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
 def test_the_whole_is_torchs_transformer_with_padding_on_both_sides(norm, dtype, least):
     model = translator(norm=norm)
-    torchs = torchs_own(model, norm).to(dtype)
+    torchs = transformer_of(model).to(dtype)
     model, (source, source_mask, target, target_mask) = model.to(dtype), texts()
     ahead = torch.ones(6, 6, dtype=torch.bool).triu(1)
     real = target_mask.bool()

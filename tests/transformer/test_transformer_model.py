@@ -5,7 +5,6 @@ from itertools import product
 
 import pytest
 import torch
-from torch import nn
 from torch.export import Dim
 from torch.nn.functional import cross_entropy
 
@@ -13,6 +12,7 @@ from nlpkit.contracts import HeadSpec, Vocabulary
 from nlpkit_transformer.config import TransformerConfig
 from nlpkit_transformer.layers import MultiHeadAttention, View, sinusoids
 from nlpkit_transformer.model import Reader, build
+from tests.transformer.torchs import stack_of
 
 SMALL = {"layers": 2, "hidden": 16, "heads": 4, "dropout": 0.0}
 VOCABULARY = Vocabulary(size=50, max_length=12)
@@ -56,32 +56,11 @@ def test_attention_is_the_papers_formula():
 @pytest.mark.parametrize("norm", ["pre", "post"])
 def test_the_encoder_is_torchs_transformer_encoder(norm):
     model = small(norm=norm)
-    torchs = torchs_own(model.encoder, norm)
+    perturb(model.encoder)
     hidden, mask = torch.randn(3, 7, 16, dtype=torch.float64), texts()[1].bool()
-    expected = torchs.train()(hidden, src_key_padding_mask=~mask)  # train: no fused fast path
+    expected = stack_of(model.encoder)(hidden, src_key_padding_mask=~mask)
     given = model.encoder(hidden, View(mask_BTS=mask[:, None]))
     assert (given - expected)[mask].abs().max() < 1e-10
-
-
-def torchs_own(stack, norm):
-    """torch's encoder with the weights of one of ours."""
-    block = nn.TransformerEncoderLayer(
-        16, 4, 64, dropout=0.0, batch_first=True, norm_first=norm == "pre"
-    )
-    last = nn.LayerNorm(16) if norm == "pre" else None
-    torchs = nn.TransformerEncoder(block, 2, norm=last, enable_nested_tensor=False).double()
-    perturb(stack)
-    for mine, theirs in zip(stack.layers, torchs.layers, strict=True):
-        theirs.self_attn.in_proj_weight.data.copy_(mine.attention.qkv.weight)
-        theirs.self_attn.in_proj_bias.data.copy_(mine.attention.qkv.bias)
-        theirs.self_attn.out_proj.load_state_dict(mine.attention.out.state_dict())
-        theirs.linear1.load_state_dict(mine.feed_forward[0].state_dict())
-        theirs.linear2.load_state_dict(mine.feed_forward[3].state_dict())
-        theirs.norm1.load_state_dict(mine.attention_residual.norm.state_dict())
-        theirs.norm2.load_state_dict(mine.feed_forward_residual.norm.state_dict())
-    if last:
-        torchs.norm.load_state_dict(stack.norm.state_dict())
-    return torchs
 
 
 def perturb(module):
