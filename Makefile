@@ -13,7 +13,7 @@ OUTSIDE := --ignore=tests/architecture  # which `make check` runs
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' nlpkit/__init__.py)
 CODE := nlpkit plugins jobs image tests benchmarks examples
 
-.PHONY: exports demo test wheel laws test-slow test-jobs test-floor test-gpu check format exactness accuracy bench bench-gpu bench-checkpoints bench-predictions bench-preparing bench-entities bench-writing bench-masked bench-projection bench-serving bench-inference bench-pool bench-jobs image image-test hashes clean
+.PHONY: exports demo test wheel laws test-slow test-jobs test-floor test-gpu check format exactness accuracy bench bench-gpu bench-checkpoints bench-predictions bench-preparing bench-entities bench-writing bench-translation bench-masked bench-projection bench-serving bench-inference bench-pool bench-jobs image image-test hashes clean
 
 demo: $(INSTALLED)
 	$(BIN)/nlpkit demo
@@ -98,9 +98,14 @@ bench-entities: $(INSTALLED_BENCH)
 	$(BIN)/python -m benchmarks.entities
 
 # Language models of characters beside a plain loop, and texts written beside transformers; two hours.
-# These three go on where they were stopped; BENCH="--only rates" chooses, "--smoke" tries.
+# These four go on where they were stopped; BENCH="--only rates" chooses, "--smoke" tries.
 bench-writing: $(INSTALLED_BENCH)
 	$(BIN)/python -m benchmarks.writing $(BENCH)
+
+# What the whole Transformer learns, German to English beside a plain loop, and how fast it writes;
+# three hours.
+bench-translation: $(INSTALLED_BENCH)
+	$(BIN)/python -m benchmarks.translation $(BENCH)
 
 # Masked models: classifiers of few rows after them, and beside a plain loop; three hours.
 bench-masked: $(INSTALLED_BENCH)

@@ -1,14 +1,14 @@
-"""How fast texts are written beside transformers' `generate`: a part of benchmarks/writing.py."""
+"""How fast texts are written beside transformers' `generate`: a part of two benchmarks."""
 
 from __future__ import annotations
 
 import json
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,15 +29,44 @@ from nlpkit_transformer.config import TransformerConfig
 from nlpkit_transformer.model import build
 
 PEER = "transformers"
-VOCABULARIES, BATCHES = (50_257, 8_000), (1, 16)
-PROMPT, NEW, REPEATS = 32, 128, 5
-SIZES = {"layers": 6, "hidden": 384, "heads": 6}
+BATCHES, PROMPT, NEW, REPEATS = (1, 16), 32, 128, 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """What writes, and its peer.
+
+    Attributes:
+        level: Of the head.
+        vocabularies: Sizes that are tried.
+        sizes: Of the model: of a translator those of each half.
+        about: What it is, what it begins with, and what its peer is.
+    """
+
+    level: Literal["next", "target"]
+    vocabularies: tuple[int, ...]
+    sizes: dict[str, int]
+    about: tuple[str, str, str]
+
+
+WRITER = Kind(
+    level="next",
+    vocabularies=(50_257, 8_000),
+    sizes={"layers": 6, "hidden": 384, "heads": 6},
+    about=("a decoder", "of a prompt", "a GPT-2"),
+)
+TRANSLATOR = Kind(
+    level="target",
+    vocabularies=(32_000, 8_000),
+    sizes={"layers": 6, "hidden": 512, "heads": 8},
+    about=("an encoder and a decoder", "of a source", "a Marian"),
+)
 TEXT = """
 ### Speed of writing
 
-Measured with transformers {transformers}, {machine}: tokens per second of a decoder with random
-weights, {layers} layers of {hidden} and {heads} heads, fp32; {prompt} tokens of a prompt and
-exactly {new} new ones, greedy. transformers' `generate` has a GPT-2 of these sizes, with `sdpa` and
+Measured with transformers {transformers}, {machine}: tokens per second of {what} with random
+weights, {layers} layers of {hidden} and {heads} heads, fp32; {prompt} tokens {given} and
+exactly {new} new ones, greedy. transformers' `generate` has {peer} of these sizes, with `sdpa` and
 its cache. Medians of {repeats} rounds in which all take turns; ratios are the median of each
 round's, in brackets their lowest and highest.
 
@@ -46,34 +75,40 @@ round's, in brackets their lowest and highest.
 
 
 class OnnxEngine:
-    """An engine of one file."""
+    """An engine of files."""
 
-    def __init__(self, path: Path, graphs: Any) -> None:
-        self.graphs, self._session = graphs, OnnxSession(path)
+    def __init__(self, folder: Path, graphs: Any) -> None:
+        self.graphs = graphs
+        self._sessions = {name: OnnxSession(folder / f"{name}.onnx") for name in graphs}
 
     def run(self, inputs: Any, graph: str = "model") -> dict[str, np.ndarray]:
         """The outputs by name."""
-        return dict(zip(self.graphs[graph].outputs, self._session.run(inputs), strict=True))
+        found = self._sessions[graph].run(inputs)
+        return dict(zip(self.graphs[graph].outputs, found, strict=True))
 
 
-def measure(work: Work) -> None:
+def measure(work: Work, kind: Kind) -> None:
     """Each vocabulary and batch."""
-    sizes = {"layers": 2, "hidden": 16, "heads": 2} if work.smoke else SIZES
-    for words in (50,) if work.smoke else VOCABULARIES:
+    if work.smoke:
+        small = {"layers": 2, "hidden": 16, "heads": 2}
+        kind = replace(kind, vocabularies=(50,), sizes=small)
+    for words in kind.vocabularies:
         for rows in BATCHES:
             work.kept(
                 f"rates-{words:06}-{rows:02}",
-                lambda words=words, rows=rows: rates(words, rows, sizes, work.smoke),
+                lambda words=words, rows=rows: rates(kind, words, rows, work.smoke),
             )
 
 
-def rates(words: int, rows: int, sizes: dict[str, int], smoke: bool) -> Found:
+def rates(kind: Kind, words: int, rows: int, smoke: bool) -> Found:
     """Tokens per second of each way, round by round."""
     new, repeats = (8, 2) if smoke else (NEW, REPEATS)
-    ids = np.random.default_rng(0).integers(0, words, (rows, PROMPT))
+    ids = np.random.default_rng(0).integers(1, words, (rows, PROMPT))
+    peer = gpt2 if kind.level == "next" else marian
     with tempfile.TemporaryDirectory() as folder:
-        ways: dict[str, Callable[[Any], Any]] = {PEER: peer(words, sizes, ids, new)}
-        for name, engine in engines(words, sizes, Path(folder)).items():
+        other = written_by(peer(words, kind.sizes), ids, new)
+        ways: dict[str, Callable[[Any], Any]] = {PEER: other}
+        for name, engine in engines(kind, words, Path(folder)).items():
             ways[name] = own(engine, ids, new)
         lengths = {name: way(None) for name, way in ways.items()}
         if set(lengths.values()) != {new}:
@@ -84,35 +119,46 @@ def rates(words: int, rows: int, sizes: dict[str, int], smoke: bool) -> Found:
     return {"vocabulary": words, "batch": rows, "speeds": speeds, **about}
 
 
-def engines(words: int, sizes: dict[str, int], folder: Path) -> dict[str, Any]:
-    """nlpkit's decoder on torch, and as an export."""
+def engines(kind: Kind, words: int, folder: Path) -> dict[str, Any]:
+    """nlpkit's model on torch, and as an export."""
     torch.manual_seed(0)
-    head, vocabulary = HeadSpec(level="next", size=words), Vocabulary(size=words, max_length=256)
-    model = build(TransformerConfig(**sizes, dropout=0.0), head, vocabulary, weights=True).eval()
+    head = HeadSpec(level=kind.level, size=words)
+    vocabulary = Vocabulary(size=words, max_length=256)
+    options = TransformerConfig(**kind.sizes, dropout=0.0)
+    model = build(options, head, vocabulary, weights=True).eval()
     codec, device = Codec({}, vocabulary), torch.device("cpu")
     codec.head = head
     engine = TorchEngine(model, codec, device=device, precision=resolve_precision("fp32", device))
-    spec = engine.graphs["model"]
-    some = {"rows": 2, "tokens": 7, "past": 3, "present": 10}
-    sample = {
-        name: np.ones(shape_of(axes, some, other=1), np.int64 if len(axes) == 2 else np.float32)
-        for name, axes in spec.inputs.items()
+    some = {"rows": 2, "tokens": 7, "past": 3, "present": 10, "source": 5}
+    graphs = {
+        name: replace(
+            graph,
+            sample={
+                given: np.ones(shape_of(axes, some, other=1), np.int64 if len(axes) == 2 else "f4")
+                for given, axes in graph.spec.inputs.items()
+            },
+        )
+        for name, graph in engine.modules.items()
     }
     described = {"schema": {}, "task": {"name": "clm"}, "nlpkit": ""}
     (folder / "nlpkit.json").write_text(json.dumps(described))
-    graph = replace(engine.modules["model"], sample=sample)
-    onnx.build(OnnxConfig()).export({"model": graph}, folder)
-    return {"torch": engine, "ONNX": OnnxEngine(folder / "model.onnx", engine.graphs)}
+    onnx.build(OnnxConfig()).export(graphs, folder)
+    return {"torch": engine, "ONNX": OnnxEngine(folder, engine.graphs)}
 
 
 def own(engine: Any, ids: np.ndarray, new: int) -> Callable[[Any], int]:
     """Writes as `nlpkit predict` does, without an end; gives how many tokens a text has."""
-    prompts, settings = [*ids], Settings(max_tokens=new)
-    return lambda _: min(len(each.ids) for each in generate(engine, prompts, settings))
+    prompts, settings, source = [*ids], Settings(max_tokens=new), None
+    if "encoder" in engine.graphs:
+        source = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+        prompts = [np.array([0])] * len(ids)
+    return lambda _: min(
+        len(each.ids) for each in generate(engine, prompts, settings, source=source)
+    )
 
 
-def peer(words: int, sizes: dict[str, int], ids: np.ndarray, new: int) -> Callable[[Any], int]:
-    """transformers' `generate`, without an end."""
+def gpt2(words: int, sizes: dict[str, int]) -> Any:
+    """transformers' decoder, without an end."""
     config = transformers.GPT2Config(
         vocab_size=words,
         n_positions=256,
@@ -124,18 +170,51 @@ def peer(words: int, sizes: dict[str, int], ids: np.ndarray, new: int) -> Callab
         pad_token_id=0,
         attn_implementation="sdpa",
     )
-    model: Any = transformers.GPT2LMHeadModel(config).eval()
+    return transformers.GPT2LMHeadModel(config).eval()
+
+
+def marian(words: int, sizes: dict[str, int]) -> Any:
+    """transformers' encoder and decoder, without an end."""
+    layers, hidden, heads = (sizes[name] for name in ("layers", "hidden", "heads"))
+    halves = {
+        f"{half}_{name}": value
+        for half in ("encoder", "decoder")
+        for name, value in {
+            "layers": layers,
+            "attention_heads": heads,
+            "ffn_dim": 4 * hidden,
+        }.items()
+    }
+    config = transformers.MarianConfig(
+        vocab_size=words,
+        max_position_embeddings=256,
+        d_model=hidden,
+        activation_function="relu",
+        scale_embedding=True,
+        pad_token_id=0,
+        decoder_start_token_id=0,
+        eos_token_id=None,
+        forced_eos_token_id=None,
+        attn_implementation="sdpa",
+        **halves,
+    )
+    return transformers.MarianMTModel(config).eval()
+
+
+def written_by(model: Any, ids: np.ndarray, new: int) -> Callable[[Any], int]:
+    """transformers' `generate`; gives how many tokens a text has."""
     given = torch.from_numpy(ids)
     options = {"max_new_tokens": new, "do_sample": False, "use_cache": True}
+    before = 1 if model.config.is_encoder_decoder else ids.shape[1]
 
     def write(_: Any) -> int:
         found = model.generate(given, attention_mask=torch.ones_like(given), **options)
-        return int(found.shape[1]) - ids.shape[1]
+        return int(found.shape[1]) - before
 
     return write
 
 
-def text(work: Work) -> str:
+def text(work: Work, kind: Kind) -> str:
     """A line for each vocabulary and batch."""
     found = work.found("rates-*")
     if not found:
@@ -153,7 +232,8 @@ def text(work: Work) -> str:
     return TEXT.format(
         transformers=some["transformers"],
         machine=machines(found),
-        **SIZES,
+        **kind.sizes,
+        **dict(zip(("what", "given", "peer"), kind.about, strict=True)),
         prompt=PROMPT,
         new=NEW,
         repeats=some["repeats"],

@@ -13,6 +13,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 import nlpkit
@@ -27,9 +28,7 @@ TEXT = FOLDER / "tinyshakespeare" / "input.txt"
 PIECES = 4
 MINUTES = (3, 15)
 STEPS = 2000
-RIVAL = "plain loop, nanoGPT's setting"
-ALIKE = "plain loop, nlpkit's betas and end of the rate"
-ARMS = {RIVAL: {}, ALIKE: {"betas": (0.9, 0.999), "least": 0.0}}
+RIVAL = "plain loop"
 CONFIG: dict[str, Any] = {
     "name": "shakespeare",
     "device": "cpu",
@@ -42,6 +41,7 @@ CONFIG: dict[str, Any] = {
         "batch_size": 12,
         "learning_rate": 1e-3,
         "weight_decay": 0.1,
+        "betas": [0.9, 0.99],
         "schedule": "cosine",
     },
     "observers": [],
@@ -60,15 +60,15 @@ BEST: dict[str, dict[str, str]] = {
     },
 }
 CALIBRATION = 200
-PROMPT = "ROMEO:\n"
+PROMPT, PROMPTS = "ROMEO:\n", (8, 32)
 DUEL = """
 Measured by `make bench-writing` with {machine}. The first 90 % of tinyshakespeare are trained on,
 as characters with case and line breaks; nats are a character's, the mean over all of the last 10 %
 in rows of 64 without overlap. All have {layers} layers of {hidden}, {heads} heads, a context of
-{context}, {batch} rows a step, AdamW at 1e-3 with decay 0.1, {warmup} steps of warm-up and a
-cosine, no dropout. nlpkit's clm has betas of 0.9 and 0.999 and ends at a rate of 0, nanoGPT's
-setting has 0.9 and 0.99 and ends at 1e-4; the other plain loop has nlpkit's. All train in one
-process, in turn after each quarter; seconds are those of training steps alone.
+{context}, {batch} rows a step, AdamW at 1e-3 with betas of 0.9 and 0.99 and decay 0.1, {warmup}
+steps of warm-up and a cosine, no dropout: nanoGPT's setting for a CPU, but that nlpkit's rate ends
+at 0 and not at 1e-4. Both train in one process, in turn after each quarter; seconds are those of
+training steps alone.
 
 {table}
 """
@@ -141,7 +141,7 @@ def duel(work: Work, steps: int) -> Found:
     known = {each: id for id, each in enumerate(sorted(set(train + held_out)))}
     ids = [torch.tensor([known[each] for each in text]) for text in (train, held_out)]
     setting = {"vocabulary": len(known), "steps": steps, "warmup": warmup(steps)}
-    rivals = {name: writer(Setting(**setting, **more), *ids, PIECES) for name, more in ARMS.items()}
+    rivals = {RIVAL: writer(Setting(**setting), *ids, PIECES)}
     rate = f"train.warmup_ratio={warmup(steps) / steps}"
     run, arms = taking_turns(
         rivals, lambda: run_of(work, "duel", rate, steps=steps, pieces=PIECES, **OBSERVED)
@@ -161,7 +161,7 @@ def duel_text(work: Work) -> str:
     found = work.found("duel-*")
     if not found:
         return ""
-    titles = ["steps", *(each for name in ("nlpkit", *ARMS) for each in (f"{name}, s", "nats"))]
+    titles = ["steps", *(each for name in ("nlpkit", RIVAL) for each in (f"{name}, s", "nats"))]
     sizes = Setting(vocabulary=1, steps=1)
     shown = {name: getattr(sizes, name) for name in ("layers", "hidden", "heads", "context")}
     return DUEL.format(
@@ -242,12 +242,19 @@ def best_text(work: Work) -> str:
     )
 
 
-def written(work: Work) -> nlpkit.Run:
-    """The run whose texts are compared: the best of the longest; trained where there is none."""
+def written(work: Work) -> tuple[nlpkit.Run, list[str], int]:
+    """The best run of the longest (trained where there is none), prompts of held-out text, of
+    `PROMPTS` characters each, and the room behind these."""
     if not work.found("best-*-char-*"):
         best(work, MINUTES[0])
     last = [each for each in winners(work) if each["kind"] == "char"][-1]
-    return nlpkit.Run(work.path / "runs" / last["run"])
+    run, (least, most) = nlpkit.Run(work.path / "runs" / last["run"]), PROMPTS
+    longest = nlpkit.load(run, device="cpu").bundle.vocabulary.max_length
+    held_out = halves(work)[1].read_text("ascii")
+    lengths = np.random.default_rng(0).integers(least, most + 1, equality.TEXTS)
+    starts = np.arange(equality.TEXTS) * (len(held_out) // equality.TEXTS)
+    texts = [held_out[at : at + size] for at, size in zip(starts, lengths, strict=True)]
+    return run, texts, min(64, longest - most - 1)
 
 
 PARTS = {
@@ -255,8 +262,10 @@ PARTS = {
     "best-3": Part(lambda work: best(work, 3)),
     "best-15": Part(lambda work: best(work, 15)),
     "bpe": Part(lambda work: best(work, 3, "bpe"), best_text),
-    "rates": Part(rates.measure, rates.text),
-    "equality": Part(lambda work: equality.measure(work, written), equality.text),
+    "rates": Part(
+        lambda work: rates.measure(work, rates.WRITER), lambda work: rates.text(work, rates.WRITER)
+    ),
+    "equality": Part(lambda work: equality.measure(work, lambda: written(work)), equality.text),
 }
 
 

@@ -148,19 +148,26 @@ class Gate:
             targets = {name: torch.as_tensor(value) for name, value in batch.targets.items()}
             counts = None if batch.rows is None else torch.as_tensor(batch.rows)
             for metric, engine in zip(metrics, engines, strict=True):
-                logits = torch.from_numpy(_logits(engine, batch.inputs))
+                over = self.model.codec.head.over
+                logits = torch.from_numpy(_logits(engine, batch.inputs, over))
                 metric.update(objective.output(logits, targets, counts).numpy(), batch)
         name, better = next(iter(metrics[0].better.items()))
         before, after = (metric.compute(metric.state)[name] for metric in metrics)
         return {"name": name, "better": better, "before": before, "after": after}
 
 
-def _logits(engine: Engine, inputs: Arrays) -> np.ndarray:
-    """Those of each token; a graph that goes on may give its last one's, and is asked for each."""
+def _logits(engine: Engine, inputs: Arrays, over: str) -> np.ndarray:
+    """Those of each token; a graph that goes on may give its last one's, and is asked for each.
+
+    The tokens are those of the input `over`: with a source they are not those that have a mask.
+    """
     steps = Steps(engine)
     if "present" not in axes_of(engine.graphs["model"]):
         return steps.start(inputs)["logits"]
-    ids, mask = inputs["input_ids"], inputs["attention_mask"]
+    ids, mask = inputs[over], inputs["attention_mask"]
+    if "encoder" in engine.graphs:
+        steps.read(inputs)
+        mask = np.ones_like(ids)
     found = []
     for at in range(ids.shape[1]):
         given = {"input_ids": ids[:, at : at + 1], "attention_mask": mask[:, : at + 1]}

@@ -137,7 +137,8 @@ def generating(
         engine: Runs the graph.
         prompts: Ids, at least one each, 1-D.
         settings: How texts are generated.
-        source: What the graph "encoder" takes, a row a prompt, of a model that has one.
+        source: What the graph "encoder" takes, a row a prompt, of a model that has one: ids and mask.
+            What is drawn depends on them too.
         end: The ids that end a text.
         vocabulary: Ids from here on are never chosen; None: all of the graph's are.
         text: What ids say; without it there are neither texts nor stop words. What is written is
@@ -153,10 +154,12 @@ def generating(
     """
     rules = Rules(settings, end, vocabulary, text)
     kind = Beam if settings.searching else Line
-    going = [(row, kind(prompt, rules), 1) for row, prompt in enumerate(prompts)]
-    steps, inputs = Steps(engine, graph), _padded(prompts)
+    steps, inputs, given = Steps(engine, graph), _padded(prompts), prompts
     if source is not None:
         steps.read(source)
+        texts = zip(source[_IDS], source[_MASK], prompts, strict=True)
+        given = [np.concatenate([ids[mask == 1], prompt]) for ids, mask, prompt in texts]
+    going = [(row, kind(each, rules), 1) for row, each in enumerate(given)]
     mask, logits = inputs[_MASK], steps.start(inputs)[_LOGITS]
     while True:
         searches, at = going, 0
