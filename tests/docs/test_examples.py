@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,25 +83,49 @@ def test_a_pretrained_bert(tmp_path, monkeypatch):
     assert nlpkit.load(run.path).predict(["where is my parcel?"])[0].label
 
 
-def test_the_notebook_on_attention_is_kept_without_outputs():
-    notebook = json.loads((EXAMPLES / "attention" / "attention.ipynb").read_text("utf-8"))
+@pytest.mark.parametrize("name", ["attention", "translator"])
+def test_notebooks_on_attention_are_kept_without_outputs(name):
+    notebook = json.loads((EXAMPLES / "attention" / f"{name}.ipynb").read_text("utf-8"))
     assert not [cell for cell in notebook["cells"] if cell.get("outputs")]
+
+
+def executed(name: str, folder: Path) -> list[Any]:
+    """The outputs of each cell of a notebook."""
+    shutil.copy(EXAMPLES / "attention" / f"{name}.ipynb", folder)
+    command = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", f"{name}.ipynb"]
+    subprocess.run([*command, "--output", "done"], cwd=folder, check=True)
+    cells = json.loads((folder / "done.ipynb").read_text())["cells"]
+    return [cell["outputs"] for cell in cells if "outputs" in cell]
+
+
+def said(outputs: Any) -> str:
+    """All that a cell printed."""
+    return "".join("".join(each.get("text", "")) for each in outputs)
 
 
 @pytest.mark.slow
 def test_the_notebook_on_attention_shows_what_it_says(tmp_path):
-    notebook = EXAMPLES / "attention" / "attention.ipynb"
-    command = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", str(notebook)]
-    done = tmp_path / "done.ipynb"
-    subprocess.run([*command, "--output", str(done)], cwd=tmp_path, check=True)
-    _, right, _, plot, shares = (
-        cell["outputs"] for cell in json.loads(done.read_text())["cells"] if "outputs" in cell
-    )
-    (share,) = re.findall(r"^([\d.]+)% of the words", "".join(right[0]["text"]))
+    _, right, _, plot, shares = executed("attention", tmp_path)
+    (share,) = re.findall(r"^([\d.]+)% of the words", said(right))
     assert float(share) > 98
     assert any("image/png" in output.get("data", {}) for output in plot)
-    found = re.findall(r"layer (\d), head \d +(\d+)% +(\d+)%", "".join(shares[0]["text"]))
+    found = re.findall(r"layer (\d), head \d +(\d+)% +(\d+)%", said(shares))
     best = [max(int(line[2]) for line in found if line[0] == layer) for layer in "12"]
     assert best[0] < 40
     assert best[1] > 60
     assert max(int(line[1]) for line in found) < 50
+
+
+@pytest.mark.slow
+def test_the_notebook_on_a_translator_shows_what_it_says(tmp_path):
+    _, right, _, plot, shares, odd = executed("translator", tmp_path)
+    each = re.findall(r"([\d.]+)% right", said(right))
+    assert len(each) == 4
+    assert min(map(float, each)) > 98
+    assert any("image/png" in output.get("data", {}) for output in plot)
+    found = re.findall(r"layer 2, (\w+) +(\d+)% +(\d+)% +(\d+)%", said(shares))
+    looked = {name: [*map(int, each)] for name, *each in found}
+    assert [*looked] == ["year", "month", "day"]
+    assert [looked[name].index(max(looked[name])) for name in looked] == [2, 1, 0]
+    assert min(map(max, looked.values())) > 50
+    assert "31. Februar 1999   1999-02-31" in said(odd)
