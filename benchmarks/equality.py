@@ -24,7 +24,7 @@ from nlpkit.engine.generate import shape_of
 from nlpkit.engine.search import Beam, Line
 from nlpkit.engine.settings import Settings
 
-TEXTS = 200
+TEXTS, LONGEST = 200, 32
 BATCHES = (1, 7, 64)
 NEAR = 1e-4
 METHODS: dict[str, dict[str, Any]] = {
@@ -154,6 +154,13 @@ def ways(work: Work, method: str, run: nlpkit.Run, texts: Sequence[str], new: in
                 ]
     kind = "sources" if "encoder" in caching.graphs else "prompts"
     return {"method": method, "kind": kind, "texts": len(texts), "new": new, "ways": found}
+
+
+def prompts(text: str, count: int) -> list[str]:
+    """From evenly spaced places, of 8 to `LONGEST` characters."""
+    lengths = np.random.default_rng(0).integers(8, LONGEST + 1, count)
+    starts = np.arange(count) * (len(text) // count)
+    return [text[at : at + size] for at, size in zip(starts, lengths, strict=True)]
 
 
 def ids_of(model: Any, texts: list[str]) -> list[tuple[Ids, Ids]]:

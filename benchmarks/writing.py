@@ -13,7 +13,6 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 import nlpkit
@@ -60,7 +59,7 @@ BEST: dict[str, dict[str, str]] = {
     },
 }
 CALIBRATION = 200
-PROMPT, PROMPTS = "ROMEO:\n", (8, 32)
+PROMPT = "ROMEO:\n"
 DUEL = """
 Measured by `make bench-writing` with {machine}. The first 90 % of tinyshakespeare are trained on,
 as characters with case and line breaks; nats are a character's, the mean over all of the last 10 %
@@ -243,18 +242,15 @@ def best_text(work: Work) -> str:
 
 
 def written(work: Work) -> tuple[nlpkit.Run, list[str], int]:
-    """The best run of the longest (trained where there is none), prompts of held-out text, of
-    `PROMPTS` characters each, and the room behind these."""
+    """The best run of the longest (trained where there is none), prompts of held-out text, and the
+    room behind these."""
     if not work.found("best-*-char-*"):
         best(work, MINUTES[0])
     last = [each for each in winners(work) if each["kind"] == "char"][-1]
-    run, (least, most) = nlpkit.Run(work.path / "runs" / last["run"]), PROMPTS
-    longest = nlpkit.load(run, device="cpu").bundle.vocabulary.max_length
-    held_out = halves(work)[1].read_text("ascii")
-    lengths = np.random.default_rng(0).integers(least, most + 1, equality.TEXTS)
-    starts = np.arange(equality.TEXTS) * (len(held_out) // equality.TEXTS)
-    texts = [held_out[at : at + size] for at, size in zip(starts, lengths, strict=True)]
-    return run, texts, min(64, longest - most - 1)
+    run = nlpkit.Run(work.path / "runs" / last["run"])
+    room = nlpkit.load(run, device="cpu").bundle.vocabulary.max_length - equality.LONGEST - 1
+    texts = equality.prompts(halves(work)[1].read_text("ascii"), equality.TEXTS)
+    return run, texts, min(64, room)
 
 
 PARTS = {

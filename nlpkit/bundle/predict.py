@@ -14,7 +14,7 @@ from nlpkit.bundle.format import DESCRIPTION
 from nlpkit.bundle.tokenizer import read_tokenizer
 from nlpkit.cli.notebook import LONGEST, pairs
 from nlpkit.config.resolve import build
-from nlpkit.contracts import Prediction, Row
+from nlpkit.contracts import Codec, Prediction, Row
 from nlpkit.data.encode import Encoder
 from nlpkit.data.plan import evaluation_plan
 from nlpkit.data.rows import texts_of
@@ -25,7 +25,7 @@ from nlpkit.plugin.imports import blaming
 
 if TYPE_CHECKING:
     from nlpkit.bundle.format import Bundle
-    from nlpkit.contracts import Arrays, Batch, Codec, Engine, Example, GraphSpec, Task, Use
+    from nlpkit.contracts import Arrays, Batch, Engine, Example, GraphSpec, Task, Use
     from nlpkit.plugin.host import Host
     from nlpkit.plugin.records import TaskRecord
 
@@ -33,8 +33,9 @@ Text = str | tuple[str, ...] | list[str]
 """One text; a pair of texts for a task with two text columns; the words of a text for a task that
 takes them."""
 
-WINDOW = 64
-"""Batches that are sorted by length together: padding stays small, and memory constant."""
+WINDOW, WRITTEN = 64, 4
+"""Batches that are sorted by length together: padding stays small, and memory constant. Texts that
+are written take long, and few are lost where it ends early."""
 
 _SCORES = 1 << 22
 """Scores of a window, at most, where there are many labels: a Python number takes 32 bytes."""
@@ -113,6 +114,11 @@ class Model:
         return {name: fact for name, fact in found.items() if fact}
 
     @property
+    def window(self) -> int:
+        """How many batches are ordered by length together; few where each takes long."""
+        return WINDOW if type(self.codec).writing is Codec.writing else WRITTEN
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """The columns of the texts that are predicted."""
         return tuple(chain.from_iterable(self.task.columns.values()))
@@ -186,7 +192,8 @@ class Model:
         if top_k is not None:
             check_count("top_k", top_k)
             check_ranked(self.codec.ranked)
-        settings, numbered, batches = self.codec.settings(generate or {}), enumerate(texts), WINDOW
+        settings, batches = self.codec.settings(generate or {}), self.window
+        numbered = enumerate(texts)
         while batches > 1 and batches * batch_size * self.bundle.head.size > _SCORES:
             batches //= 2
         while window := list(islice(numbered, batches * batch_size)):

@@ -161,8 +161,13 @@ class Quality:
         the task has to say of rows and their tokens."""
         facts, longest = self.facts(), self._config.tokenizer.max_length
         if facts.truncated >= _CUT:
-            fitting = max(lengths["p99"] for lengths in facts.lengths.values())
-            most, remedy = f"{longest} tokens", f"99% fit into {_KEY}: {fitting}"
+            kept = {name: part.max_length or longest for name, part in self._codec.parts.items()}
+            fit = {name: lengths["p99"] for name, lengths in facts.lengths.items()}
+            most, remedy = f"{longest} tokens", f"99% fit into {_KEY}: {max(fit.values())}"
+            if len(kept) > 1:
+                most = " or ".join(f"{size} tokens ({name})" for name, size in kept.items())
+                fitting = ", ".join(f"{size} ({name})" for name, size in fit.items())
+                remedy = f"99% have at most {fitting}: a larger {_KEY} or length of the task"
             if self._windowed:
                 windows = (part.long for part in self._codec.parts.values())
                 (count, *_) = (each.most for each in windows if isinstance(each, Windows))

@@ -16,7 +16,7 @@ from glob import escape
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from nlpkit.commands.prediction_lines import ROWS, Lines
+from nlpkit.commands.prediction_lines import Lines
 from nlpkit.errors import InputError, RunError
 from nlpkit.files import locked, write_json
 
@@ -128,12 +128,12 @@ class Draft:
         records, before, size = map(self._form.record, lines), lines.total, self._noted()["bytes"]
         try:
             self._file.truncate(size)
-            while block := b"".join(islice(records, ROWS)):
+            while block := b"".join(islice(records, lines.window)):
                 rest = memoryview(block if size else self._form.head + block)
                 size += len(rest)
                 while rest:
                     rest = rest[self._file.write(rest) :]
-                if lines.total % ROWS == 0:  # the last lines may be those of a shorter window
+                if lines.total % lines.window == 0:  # the last ones may be those of a shorter one
                     os.fsync(self._file.fileno())
                     self._write_note(lines, size)
                 advance(lines.total - before)

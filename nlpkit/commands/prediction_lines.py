@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from nlpkit.bundle.fields import fields
 from nlpkit.bundle.forms import kept_of
-from nlpkit.bundle.predict import WINDOW
 from nlpkit.contracts import Row
 from nlpkit.errors import DataError, InputError
 
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 Given = Row | DataError
 
 BATCH = 64
-ROWS = WINDOW * BATCH
-"""Rows of a window."""
 
 
 class Lines:
@@ -42,6 +39,7 @@ class Lines:
         total: Rows so far.
         bad: Those that could not be predicted.
         fingerprint: Of what the rows so far have to do with their lines.
+        window: How many rows are predicted together.
     """
 
     def __init__(
@@ -56,6 +54,7 @@ class Lines:
         self.rows = rows
         self.total = self.bad = 0
         self.fingerprint = hashlib.sha256()
+        self.window = model.window * BATCH
         self._model, self._top_k, self._keep = model, top_k, keep
         self._asked: Any = {"batch_size": BATCH, "top_k": top_k, "generate": generate}
         self._waiting: deque[Given] = deque()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nlpkit.config.schema import KeyPath
     from nlpkit.contracts import Codec, Objective, Resolution
     from nlpkit.plugin.host import Host
-    from nlpkit.plugin.records import ModelRecord, StrategyRecord, TaskRecord
+    from nlpkit.plugin.records import ExporterRecord, ModelRecord, StrategyRecord, TaskRecord
 
 C = TypeVar("C", bound=Component)
 
@@ -365,6 +365,20 @@ def monitor_of(config: Config, codec: Codec) -> tuple[str, str]:
     return name, better[name]
 
 
+def _check_exports(config: Config, host: Host, level: str) -> None:
+    """Raises ConfigError for the first format that could not hold what a run trains."""
+    records = [cast("ExporterRecord", each.record) for each in host.entries("exporter")]
+    able = ", ".join(each.name for each in records if not each.one_graph)
+    for place, component in enumerate(config.export if level == "target" else ()):
+        record = cast("ExporterRecord", host.entry("exporter", component.name).record)
+        if record.one_graph:
+            message = f"{component.name} takes no models of several graphs, which this task has"
+            problem = Problem(
+                key=f"export[{place}]", message=message, remedy=f"take one of: {able}"
+            )
+            raise ConfigError([problem])
+
+
 def check_model(config: Config, host: Host, codec: Codec) -> None:
     """Raises ConfigError where a resolved config's model cannot do what the task wants of it."""
     name, level = config.model.name, codec.head.level
@@ -380,6 +394,7 @@ def check_model(config: Config, host: Host, codec: Codec) -> None:
         message = f'"{name}" does not keep the texts that share a row apart'
         key, remedy = "task.pack", "set it to false, or take a model that does"
     else:
+        _check_exports(config, host, level)
         return
     remedy += f": {', '.join(able) or 'none that is installed'}"
     raise ConfigError([Problem(key=key, message=message, remedy=remedy)])

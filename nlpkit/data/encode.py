@@ -15,12 +15,13 @@ from tokenizers import AddedToken, Tokenizer
 from nlpkit.contracts import Pieces, Windows
 from nlpkit.data.longtext import LONG, LongText, tokens_of
 from nlpkit.data.rows import characters
-from nlpkit.errors import ConfigError, DataError, PluginError, Problem
+from nlpkit.errors import ConfigError, DataError, NlpkitError, PluginError, Problem
 from nlpkit.plugin.imports import blaming
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
     from concurrent.futures import Future
+    from contextlib import AbstractContextManager
 
     from tokenizers import Encoding
 
@@ -162,6 +163,13 @@ class Encoder:
             return Encoded(row, texts, encodings, self.codec.encode(row, encodings, use), lost)
         except DataError as error:  # its traceback would keep all that is in sight here
             return Encoded(row, texts, encodings, error.with_traceback(None))
+        except Exception:
+            with self._blaming(row):
+                raise
+
+    def _blaming(self, row: Row) -> AbstractContextManager[None]:
+        """Names the task and the row, whatever a stranger's task raises of it."""
+        return blaming(f"{row.address}: task {type(self.task).__name__}", NlpkitError)
 
     def _chunks(
         self, rows: Iterable[Row], use: Use
@@ -175,6 +183,9 @@ class Encoder:
                 size += sum(map(characters, texts.values()))
             except DataError as error:
                 texts = error.with_traceback(None)
+            except Exception:
+                with self._blaming(row):
+                    raise
             chunk.append((row, texts))
             if len(chunk) == _CHUNK or size > _CHARACTERS:
                 yield chunk

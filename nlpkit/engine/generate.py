@@ -137,8 +137,8 @@ def generating(
         engine: Runs the graph.
         prompts: Ids, at least one each, 1-D.
         settings: How texts are generated.
-        source: What the graph "encoder" takes, a row a prompt, of a model that has one: ids and mask.
-            What is drawn depends on them too.
+        source: What the graph "encoder" takes, a row a prompt, of a model that has one: ids and
+            mask. What is drawn depends on them too.
         end: The ids that end a text.
         vocabulary: Ids from here on are never chosen; None: all of the graph's are.
         text: What ids say; without it there are neither texts nor stop words. What is written is

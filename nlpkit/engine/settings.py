@@ -119,6 +119,9 @@ class Settings:
             return ""
         room = longest - tokens
         remedy = f"set max_tokens to at most {room}" if room > 0 else "shorten it"
+        if not tokens:
+            most = f"more than the {longest} tokens that the model takes"
+            return f"max_tokens is {self.max_tokens}, {most}; {remedy}"
         return (
             f"has {tokens} tokens, and max_tokens is {self.max_tokens}: together more than the "
             f"{longest} that the model takes; {remedy}"

@@ -117,12 +117,14 @@ class ExporterRecord(Record):
             trains. What only opens an export should not need them.
         inert: Whether opening an export executes no code of it, whoever wrote it (a pickle does).
             Others are opened where they were written, or with trust_plugins.
+        one_graph: Whether it writes no models of several graphs, which tasks with a source have.
     """
 
     kind: ClassVar[str] = "exporter"
 
     needs: tuple[str, ...] = ()
     inert: bool = False
+    one_graph: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -327,7 +328,7 @@ class Session:
             # None: it was lost; without details: it was resumed
             best = trainer.best if split == "validation" and not written else None
             if best is None or best.details is None or self._predicts:
-                found = self._evaluate_best(split)
+                found = self._evaluate_best(split, trainer)
                 if found is None:
                     return None
                 best = replace(best or found, details=found.details)
@@ -338,13 +339,17 @@ class Session:
             self.tell("evaluated", Evaluated(**where, split="test", logged=line, best=False))
         return evaluations
 
-    def _evaluate_best(self, split: str) -> Evaluation | None:
+    def _evaluate_best(self, split: str, trainer: Trainer) -> Evaluation | None:
+        started = time.perf_counter()
         load_weights(self.bundle / WEIGHTS, self.module.model)
-        if not self._predicts:
-            return self.evaluate(split, whole=True)
         path, store = predictions.place(self.run_dir, split), self.prepared.stores[split]
-        with predictions.written(path, self.codec, self._engine(), store, self.strategy) as record:
-            return self.evaluate(split, record, whole=True)
+        with ExitStack() as opened:
+            record = self._predicts and opened.enter_context(
+                predictions.written(path, self.codec, self._engine(), store, self.strategy)
+            )
+            found = self.evaluate(split, record or None, whole=True)
+        trainer.account.seconds_evaluating += time.perf_counter() - started
+        return found
 
     @property
     def _predicts(self) -> bool:

@@ -14,11 +14,12 @@ from tokenizers import Tokenizer
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import Whitespace
 
-from nlpkit.contracts import GraphSpec, Pieces, Row, Windows
+from nlpkit.contracts import GraphSpec, Pieces, Row, Task, Windows
 from nlpkit.data.encode import Encoder, in_pieces, packed
 from nlpkit.data.vocabulary import vocabulary_of
-from nlpkit.errors import DataError, PluginError
+from nlpkit.errors import DataError, NlpkitError, PluginError
 from nlpkit.metrics import of_predictions
+from nlpkit.plugin.imports import blaming
 from nlpkit.testing.batches import check_batch
 from nlpkit.testing.expect import expect
 from nlpkit.testing.metrics import check_metric
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
         Example,
         HeadSpec,
         Objective,
+        Prediction,
         Schema,
-        Task,
         TextInput,
         Use,
     )
@@ -68,6 +69,18 @@ def check_task(
         PluginError: Something is not as `nlpkit.contracts` says.
     """
     name = f"task {type(task).__name__}"
+    expect(name, isinstance(task, Task), "is no nlpkit.contracts.Task")
+    with blaming(name, NlpkitError):
+        return _checked(name, task, rows, objective, tokenizer)
+
+
+def _checked(
+    name: str,
+    task: Task,
+    rows: Sequence[Row],
+    objective: Callable[[Schema], Objective] | None,
+    tokenizer: Tokenizer | None,
+) -> tuple[Codec, Batch]:
     texts = _texts(name, task, rows)
     schema = _schema(name, task, rows)
     tokenizer = tokenizer or _letters(chain.from_iterable(each.values() for each in texts))
@@ -79,7 +92,8 @@ def check_task(
     if objective is not None:
         for use in ("train", "evaluate"):
             outputs = _outputs(objective(schema), codec, *batches[use])
-        told: list[Any] = [codec.gold(part) for part in batches["evaluate"][1]]
+        parts = batches["evaluate"][1] if of_predictions(codec.metrics()) else ()
+        told: list[Any] = [codec.gold(part) or _decoded(name, codec, part) for part in parts]
         for place, metric in enumerate(codec.metrics()):
             fresh = lambda place=place: codec.metrics()[place]  # noqa: E731
             given = told if of_predictions([metric]) else outputs
@@ -256,7 +270,7 @@ def _check_predictions(name: str, codec: Codec, whole: Batch, batch: Batch, samp
     wholes = [] if in_pieces(codec) else [whole]
     gold = codec.gold(whole) if wholes else None
     for each in (*wholes, batch):
-        found = codec.decode(codec.predict(_Engine(name, codec), each, codec.settings({})), each)
+        found = _decoded(name, codec, each)
         gives = f"decode gives {len(found)} predictions for {samples} samples"
         expect(name, len(found) == samples, gives)
     try:
@@ -270,6 +284,12 @@ def _check_predictions(name: str, codec: Codec, whole: Batch, batch: Batch, samp
     expect(name, not codec.ranked or ranks, maps)
     of = f"gold gives {len(gold or ())} predictions for {samples} samples"
     expect(name, gold is None or len(gold) == samples, of)
+
+
+def _decoded(name: str, codec: Codec, batch: Batch) -> list[Prediction]:
+    """What is predicted of a batch by noise."""
+    outputs = codec.predict(_Engine(name, codec), batch, codec.settings({}))
+    return codec.decode(outputs, batch)
 
 
 def _letters(texts: Iterable[TextInput]) -> Tokenizer:

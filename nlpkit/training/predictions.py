@@ -104,7 +104,7 @@ class Pace:
         """What is to come, and how long it takes by what has been written so far."""
         seconds = self._seconds * rows / ranks / max(1, self._rows)
         about = f", about {duration(seconds)}" if self._rows else ""
-        return f"writing for {rows:,} rows with the best model{about}"
+        return f"predicting {rows:,} rows with the best model{about}"
 
 
 def put_in_order(path: Path, *, ranks: int, rows: int) -> None:

@@ -19,6 +19,7 @@ def nlpkit_exporters() -> Iterator[nlpkit.ExporterRecord]:
         summary="The weights alone: model.pth for torch.load, and model.safetensors",
         extra="train",
         needs=("torch",),
+        one_graph=True,
         inert=True,
     )
     yield nlpkit.ExporterRecord(
@@ -27,6 +28,7 @@ def nlpkit_exporters() -> Iterator[nlpkit.ExporterRecord]:
         summary="A trace for C++ and torch.jit.load: model.pt (deprecated upstream)",
         extra="train",
         needs=("torch",),
+        one_graph=True,
     )
     yield nlpkit.ExporterRecord(
         name="torch_export",
@@ -34,6 +36,7 @@ def nlpkit_exporters() -> Iterator[nlpkit.ExporterRecord]:
         summary="A graph for torch.export.load and AOTInductor: model.pt2",
         extra="train",
         needs=("torch",),
+        one_graph=True,
     )
     yield nlpkit.ExporterRecord(
         name="onnx",

@@ -111,5 +111,6 @@ def runner(module: Callable[..., Any], spec: GraphSpec) -> Callable[[Arrays], li
 def the_graph(graphs: Mapping[str, Graph], format: str) -> Graph:
     """The one graph of a model. Raises RunError where it has several."""
     if len(graphs) > 1:
-        raise RunError(f"{format}: takes models of one graph, not of {', '.join(graphs)}")
+        several = f"takes models of one graph, not of {', '.join(graphs)}; onnx takes several"
+        raise RunError(f"{format}: {several}")
     return graphs["model"]

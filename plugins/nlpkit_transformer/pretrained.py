@@ -113,7 +113,9 @@ def load(
         else:
             message = f"{name}: its {each} is {[*found.shape]}, and {[*parameter.shape]} here"
             raise Pretrained(name, _KEY).unusable(message, _OWN)
-    heads = sorted({each.partition(".")[0] for each in stored})
+    heads = sorted(
+        {"cross-attention" if ".cross_" in each else each.partition(".")[0] for each in stored}
+    )
     return (
         *(f"{_KEY} {name}: its {each} is left behind" for each in heads),
         *(f"{_KEY} {name}: has no {each[:-1]}, which is new" for each in new),
@@ -123,7 +125,9 @@ def load(
 def _sizes(bundle: Bundle, options: TransformerConfig) -> dict[str, Any]:
     """The sizes that weights have. Raises ConfigError where others were chosen."""
     origin = TransformerConfig(**bundle.model.options).completed(bundle.head.level)
-    sizes = {name: getattr(origin, name) for name in SHAPE}
+    sizes, level = {name: getattr(origin, name) for name in SHAPE}, bundle.head.level
+    if level != "target":  # its decoder is all that it has, or a new one will do
+        sizes["decoder_layers"] = sizes["layers"] if level == "next" else options.decoder_layers
     for name in SHAPE:
         wanted = getattr(options, name)
         if name in options.model_fields_set and wanted not in (None, sizes[name]):

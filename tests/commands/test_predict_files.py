@@ -119,7 +119,6 @@ def test_a_file_with_a_mark_is_gone_on_with(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("nlpkit.bundle.predict.WINDOW", 1)
-    monkeypatch.setattr("nlpkit.commands.prediction_draft.ROWS", 64)
     source, output = tmp_path / "a.txt", tmp_path / "a.csv"
     source.write_text(f"{TEXT}\n" * 150, "utf-8")
     arguments = ["predict", str(run), "--input", str(source), "--output", str(output)]

@@ -180,7 +180,6 @@ def test_an_interrupted_output_with_kept_columns_is_gone_on_with(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("nlpkit.bundle.predict.WINDOW", 1)
-    monkeypatch.setattr("nlpkit.commands.prediction_draft.ROWS", 64)
     rows = [{"id": f'"{at},\t\n', "text": "card " * (at % 5), "date": at} for at in range(150)]
     source, output = write(tmp_path / "in.csv", rows), tmp_path / f"out.{target}"
     given = ["predict", str(run), "--input", str(source), "--output", str(output)]
@@ -195,7 +194,6 @@ def test_an_interrupted_output_with_kept_columns_is_gone_on_with(
         main(keep)
     monkeypatch.undo()
     monkeypatch.setattr("nlpkit.bundle.predict.WINDOW", 1)
-    monkeypatch.setattr("nlpkit.commands.prediction_draft.ROWS", 64)
     (draft,) = drafts(output)
     assert draft.read_bytes() == whole
     capsys.readouterr()

@@ -45,7 +45,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nlpkit.bundle.predict.WINDOW", 1)
-    monkeypatch.setattr("nlpkit.commands.prediction_draft.ROWS", WINDOW)
 
 
 def text(number: int) -> str:

@@ -142,7 +142,6 @@ def test_a_file_of_words_goes_on_to_the_same_bytes(
     run: Path, tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nlpkit.bundle.predict.WINDOW", 1)
-    monkeypatch.setattr("nlpkit.commands.prediction_draft.ROWS", 64)
     source = tmp_path / "in.conll"
     source.write_text("broken\n".join([lines() + "\n"] * 40))
     keep = ("--keep", "tags")

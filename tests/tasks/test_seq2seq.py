@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 import sys
+import time
 from typing import Any
 
 import numpy as np
@@ -168,6 +169,8 @@ def test_some_rows_are_written_for_in_training_and_all_in_the_end(tmp_path, monk
 
     def counted(self: ExactMatch, output: list[Prediction], batch: Batch) -> None:
         counts.append(len(output))
+        if len(output) == 5:
+            time.sleep(0.5)
         own(self, output, batch)
 
     own = ExactMatch.update
@@ -175,6 +178,7 @@ def test_some_rows_are_written_for_in_training_and_all_in_the_end(tmp_path, monk
     rows = {"train": pairs(8), "validation": pairs(5, seed=9)}
     run = nlpkit.train(config, data=rows, out=tmp_path / "run")
     assert counts == [2, 2, 5]
+    assert run.result["evaluation_seconds"] > 0.5  # the last writing too
     assert len(run.predictions("validation")) == 5
     values = run.metrics["validation"]
     assert values == pytest.approx(nlpkit.evaluate(run.path, rows["validation"]), rel=1e-6)
@@ -197,6 +201,10 @@ def test_check_tells_the_lengths_of_both_and_what_tokens_give_back(tmp_path):
     assert texts is not None
     assert texts.lengths["source"]["max"] == 5
     assert texts.lengths["target"]["max"] > 5
+    limited = {**config, "task": {"name": "seq2seq", "max_target_length": 4}}
+    (cut,) = [each for each in examine(limited).problems if "are cut" in each.message]
+    assert "longer than 16 tokens (source) or 3 tokens (target) and are cut" in cut.message
+    assert cut.remedy.startswith("99% have at most 5 (source), ")
     values, details = texts.ceiling
     back = [row["target"].replace(" .", ".") for row in rows]  # as wordpiece decodes
     told = [row["target"] for row in rows]

@@ -316,7 +316,7 @@ def test_prediction_may_leave_inputs_to_the_steps_of_predict():
         (
             Broken,
             'a part says needs="ids", but its examples depend on more than ids and type ids '
-            "(ZeroDivisionError: ",
+            "(PluginError: rows:0: task Words: ZeroDivisionError: ",
         ),
         (OneRow, "lengths of row 0: are of 1 rows, but collate makes 2"),
         (Short, "lengths of row 0: say (7,) tokens, but the inputs are of {'rows': 2, 'tokens': 8"),

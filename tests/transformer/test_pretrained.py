@@ -16,6 +16,7 @@ from nlpkit_transformer.config import TransformerConfig
 from nlpkit_transformer.model import build
 from nlpkit_transformer.pretrained import check, resolve
 from tests.bundle.bundles import ROWS, make_run
+from tests.tasks.language import pairs
 
 SMALL = {"name": "transformer", "layers": 2, "hidden": 16, "heads": 2}
 STILL = {"max_steps": 1, "learning_rate": 1e-30, "warmup_ratio": 0.0}
@@ -38,7 +39,9 @@ def runs(tmp_path_factory) -> dict[str, Path]:
             for name, more in {"mlm": {}, "clm": {"norm": "post"}, "sequence": {}}.items()
         }
         learned = {**SMALL, "positions": "learned", "tied": False}
-        return {**made, "learned": make_run(folder / "learned", name="mlm", model=learned)}
+        made["learned"] = make_run(folder / "learned", name="mlm", model=learned)
+        rows, name = pairs(8), "seq2seq"
+        return {**made, "both": make_run(folder / "both", rows, name=name, model=SMALL)}
 
 
 def begun(run, task, **options):
@@ -74,6 +77,25 @@ def test_one_of_encoder_and_decoder_begins_with_it_and_the_other_is_new(runs, or
     blocks = [each for each in weights if each.startswith(f"{own}coder.") and ".cross" not in each]
     assert {*blocks} == {each for each in stored if each.startswith(f"{own}coder.")}
     assert [note.partition(": ")[2] for note in model.notes] == [f"has no {new}coder, which is new"]
+
+
+def test_a_new_decoder_has_as_many_blocks_as_are_asked_for(runs):
+    model, _ = begun(runs["mlm"], "seq2seq", decoder_layers=3)
+    assert [len(each.layers) for each in (model.encoder, model.decoder)] == [2, 3]
+    with pytest.raises(ConfigError, match="was trained with decoder_layers: 2"):
+        resolve(TransformerConfig(pretrained=str(runs["clm"]), decoder_layers=3))
+    model, _ = begun(runs["clm"], "seq2seq", decoder_layers=2)
+    assert len(model.decoder.layers) == 2
+
+
+def test_what_is_left_behind_of_both_is_named(runs):
+    model, stored = begun(runs["both"], "clm")
+    own = model.state_dict()
+    blocks = {*own} - {"output.table"}  # which is that of the embedding
+    assert blocks <= {*stored}
+    assert all(own[name].equal(stored[name]) for name in blocks)
+    left = [note.partition(": its ")[2] for note in model.notes]
+    assert left == ["cross-attention is left behind", "encoder is left behind"]
 
 
 def test_sizes_and_positions_are_those_of_the_run(runs):

@@ -49,11 +49,15 @@ class Seq2SeqCodec(WritingCodec):
         target = Part(max_length=longest - 1, long=Cut(), special=False, needs="ids")
         self.parts = {"source": Part(needs="words"), "target": target}
         self.head = HeadSpec(size=vocabulary.size, level="target", over="decoder_input_ids")
-        if longest > most:
-            message = f"{longest} is more than the {most} tokens that the model takes"
-            remedy = f"set it to {most} or less, or tokenizer.max_length to more"
-            key = "task.max_target_length"
-            raise ConfigError([Problem(key=key, message=message, remedy=remedy)])
+        asked = {
+            "task.max_target_length": longest,
+            "task.generate.max_tokens": self._options.generate.get("max_tokens", 0),
+        }
+        for key, tokens in asked.items():
+            if tokens > most:
+                message = f"{tokens} is more than the {most} tokens that the model takes"
+                remedy = f"set it to {most} or less, or tokenizer.max_length to more"
+                raise ConfigError([Problem(key=key, message=message, remedy=remedy)])
 
     def encode(self, row: Row, encodings: Mapping[str, Any], use: Use) -> Example:
         """`input_ids`, the source; but in prediction `target_ids`, the target and eos.
@@ -127,8 +131,9 @@ class Seq2SeqCodec(WritingCodec):
         """The text of as many tokens as a target may have."""
         if "reference" not in example:
             return None
-        most = self.parts["target"].max_length
-        return Prediction(output=self.vocabulary.text(example["target_ids"][:-1][:most].tolist()))
+        ids = example["target_ids"][: self.parts["target"].max_length].tolist()
+        ids = ids[: ids.index(self.eos)] if self.eos in ids else ids  # no writer goes on behind it
+        return Prediction(output=self.vocabulary.text(ids))
 
     def remarks(self, row: Row, encodings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """Targets that their tokens do not give back."""
