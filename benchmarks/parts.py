@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import torch
@@ -93,11 +94,21 @@ def main(
             if part != "page":
                 parts[part].measure(work)
         said = (part.text(work).strip() for part in parts.values())
-        text = "\n\n".join(filter(None, said))
+        text = wrapped("\n\n".join(filter(None, said)))
     if options.smoke:
         print(text)
     elif text:
         put(heading, text)
+
+
+def wrapped(text: str) -> str:
+    """Paragraphs of at most 100 characters a line; tables, lists, titles and code stay."""
+    parts, coded = [], False
+    for block in text.split("\n\n"):
+        told = not coded and not block.startswith(("|", "#", "-", "```"))
+        parts.append(fill(block, 100, break_on_hyphens=False) if told else block)
+        coded ^= block.count("```") % 2 == 1
+    return "\n\n".join(parts)
 
 
 def machine() -> str:
