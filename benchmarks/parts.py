@@ -106,7 +106,7 @@ def wrapped(text: str) -> str:
     parts, coded = [], False
     for block in text.split("\n\n"):
         told = not coded and not block.startswith(("|", "#", "-", "```"))
-        parts.append(fill(block, 100, break_on_hyphens=False) if told else block)
+        parts.append(fill(block.strip(), 100, break_on_hyphens=False) if told else block)
         coded ^= block.count("```") % 2 == 1
     return "\n\n".join(parts)
 

@@ -25,7 +25,14 @@ SPLITS = {name: FOLDER / "multi30k" / f"{name}.csv" for name in ("train", "valid
 SYMBOLS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx"
 LENGTHS, LONGER = (1, 25), (26, 30)
 COMMON: dict[str, Any] = {"device": "cpu", "precision": "fp32", "observers": []}
-SMALL = {"name": "transformer", "layers": 2, "hidden": 128, "heads": 4, "dropout": 0.0}
+SMALL = {
+    "name": "transformer",
+    "layers": 2,
+    "hidden": 128,
+    "heads": 4,
+    "dropout": 0.0,
+    "positions": "sinusoidal",
+}
 MADE_UP: dict[str, Any] = {
     **COMMON,
     "task": {"name": "seq2seq", "bleu": None},
@@ -33,10 +40,11 @@ MADE_UP: dict[str, Any] = {
     "model": SMALL,
     "train": {
         "epochs": 10,
+        "max_steps": 3000,
         "batch_size": 64,
         "learning_rate": 1e-3,
         "schedule": "cosine",
-        "warmup_steps": 400,
+        "warmup_steps": 200,
     },
     "eval": {"every": "epoch", "generated_rows": 100},
 }

@@ -39,7 +39,7 @@ class Settings:
         seed: What is drawn follows from it and from the prompt.
 
     Raises:
-        InputError: A value cannot be used, or has no effect on the method.
+        InputError: A value cannot be used.
     """
 
     max_tokens: int = 128
@@ -58,18 +58,10 @@ class Settings:
                 shown = "null" if value is None else shorten(repr(value))
                 raise InputError(f"{name} must be {wanted}, not {shown}")
         object.__setattr__(self, "stop", tuple(self.stop))
-        for name, method in _METHOD_OF.items():
-            value = getattr(self, name)
-            greedy = self.method == "greedy" and value == _GREEDY.get(name)
-            if not greedy and method != self.method and value != getattr(Settings, name):
-                raise InputError(
-                    f'{name} {value} has no effect on method "{self.method}"; '
-                    f'add method "{method}", or remove {name}'
-                )
 
     @classmethod
     def of(cls, values: Mapping[str, Any], usual: Mapping[str, Any] | None = None) -> Settings:
-        """Settings from JSON.
+        """Settings from JSON; without a method, what has an effect on one alone chooses it.
 
         Args:
             values: What is asked, by key.
@@ -77,7 +69,8 @@ class Settings:
                 an effect on its own alone.
 
         Raises:
-            InputError: As for `Settings`; it is no mapping, or has an unknown key.
+            InputError: As for `Settings`; it is no mapping, has an unknown key, or one that has no
+                effect on the method.
         """
         if not isinstance(values, Mapping):
             shown = shorten(repr(values))
@@ -90,13 +83,23 @@ class Settings:
                 meant = closest(str(name), known)
                 remedy = f'did you mean "{meant}"?' if meant else f"there are {', '.join(known)}"
                 raise InputError(f'generation has no setting "{shorten(str(name))}"; {remedy}')
-        usual, method = usual or {}, values.get("method")
+        values, usual = _with_method(values), _with_method(usual or {})
+        method = values.get("method")
         fitting = {
             name: value
             for name, value in usual.items()
             if method in (None, usual.get("method")) or _METHOD_OF.get(name, method) == method
         }
-        return cls(**{**fitting, **values})
+        settings = cls(**{**fitting, **values})
+        for name, value in values.items():
+            owner = _METHOD_OF.get(name, settings.method)
+            greedy = settings.method == "greedy" and value == _GREEDY.get(name)
+            if owner != settings.method and value is not None and not greedy:
+                raise InputError(
+                    f'{name} {value} has no effect on method "{settings.method}"; '
+                    f'add method "{owner}", or remove {name}'
+                )
+        return settings
 
     @property
     def searching(self) -> bool:
@@ -126,6 +129,16 @@ class Settings:
             f"has {tokens} tokens, and max_tokens is {self.max_tokens}: together more than the "
             f"{longest} that the model takes; {remedy}"
         )
+
+
+def _with_method(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Values with the method that they have an effect on, where they name none and it is one."""
+    owners = {
+        _METHOD_OF[name]
+        for name, value in values.items()
+        if name in _METHOD_OF and value is not None
+    }
+    return values if "method" in values or len(owners) != 1 else {**values, "method": owners.pop()}
 
 
 def _whole(value: Any, least: int = 1, most: float = math.inf) -> bool:

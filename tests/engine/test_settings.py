@@ -85,9 +85,9 @@ def test_an_unknown_key_is_told_what_was_probably_meant() -> None:
 @pytest.mark.parametrize(
     ("values", "name"),
     [
-        ({"top_k": 50}, "top_k"),
-        ({"temperature": 0.7}, "temperature"),
-        ({"beams": 8}, "beams"),
+        ({"method": "greedy", "top_k": 50}, "top_k"),
+        ({"method": "sample", "beams": 4}, "beams"),
+        ({"beams": 4, "temperature": 1.0}, "beams"),
         ({"method": "beam", "top_p": 0.9}, "top_p"),
         ({"method": "beam", "temperature": 0}, "temperature"),
         ({"method": "sample", "length_penalty": 1.0}, "length_penalty"),
@@ -96,6 +96,16 @@ def test_an_unknown_key_is_told_what_was_probably_meant() -> None:
 def test_what_would_have_no_effect_is_refused(values: dict[str, Any], name: str) -> None:
     with pytest.raises(InputError, match=rf'^{name} .+ has no effect on method ".+"; add method'):
         Settings.of(values)
+
+
+def test_without_a_method_what_is_asked_chooses_it() -> None:
+    assert Settings.of({"beams": 4}) == Settings(method="beam")
+    assert Settings.of({"temperature": 0.7}).method == "sample"
+    assert Settings.of({"top_k": None}).method == "greedy"
+    assert Settings.of({"top_k": None}, {"beams": 2}).method == "beam"
+    usual = {"temperature": 0.5, "max_tokens": 7}
+    assert Settings.of({"beams": 2}, usual) == Settings(method="beam", beams=2, max_tokens=7)
+    assert Settings.of({"top_k": 3}, usual).temperature == 0.5
 
 
 @pytest.mark.parametrize(
