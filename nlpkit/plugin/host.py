@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from functools import cache
@@ -22,7 +22,7 @@ from typing import Any
 
 import pluggy
 
-from nlpkit.errors import PluginError, closest
+from nlpkit.errors import PluginError, closest, shorten
 from nlpkit.plugin import spec
 from nlpkit.plugin.imports import (
     UNREADABLE,
@@ -232,10 +232,13 @@ class Host:
         return records
 
     def _unknown(self, kind: str, name: str) -> str:
-        names = sorted({entry.record.name for entry in self.entries(kind)})
-        guess = closest(name, names)
+        summaries = {entry.record.name: entry.record.summary for entry in self.entries(kind)}
+        names = sorted(summaries)
+        guess = closest(name, names) or _told(name, summaries)
         lines = [f'no {kind} is called "{name}"' + (f'; did you mean "{guess}"?' if guess else "")]
         lines.append(f"known: {', '.join(names) or 'none'}")
+        if kind == "source" and Path(name).suffix:
+            lines.append(f"files are named by their use, as in data: {{train: {shorten(name)}}}")
         lines += [f"broken plugin: {failure}" for failure in self.failures]
         if self._disabled:
             lines.append(f"left out by NLPKIT_DISABLED_PLUGINS: {', '.join(self._disabled)}")
@@ -335,6 +338,17 @@ def _validate(hook: str, record: object) -> None:
         value = getattr(record, name, "")
         if (value or name == "target") and not _IMPORT_STRING.fullmatch(value):
             raise PluginError(f'{where}: {name} "{value}" is not of the form module:name')
+
+
+def _told(name: str, summaries: Mapping[str, str]) -> str | None:
+    """The component whose summary has all words of a name, as "translation"."""
+    words = {*re.findall(r"\w{3,}", name.casefold())}
+    found = (
+        known
+        for known, said in summaries.items()
+        if words <= {*re.findall(r"\w+", said.casefold())}
+    )
+    return next(found, None) if words else None
 
 
 def _conflict(entries: Sequence[Entry]) -> str:

@@ -18,28 +18,28 @@ def nlpkit_tasks() -> Iterator[nlpkit.TaskRecord]:
         target="nlpkit_tasks.sequence.task:SequenceTask",
         objective="nlpkit_tasks.sequence.objective:SequenceObjective",
         config="nlpkit_tasks.sequence.config:SequenceConfig",
-        summary="One label, several, or a number for a text or a pair of texts",
+        summary="Text classification and regression: labels or a number for a text or a pair",
     )
     yield nlpkit.TaskRecord(
         name="token",
         target="nlpkit_tasks.token.task:TokenTask",
         objective="nlpkit_tasks.token.objective:TokenObjective",
         config="nlpkit_tasks.token.config:TokenConfig",
-        summary="Entities in a text or in a list of words",
+        summary="Entities in a text or in a list of words (token classification, NER)",
     )
     yield nlpkit.TaskRecord(
         name="mlm",
         target="nlpkit_tasks.mlm.task:MlmTask",
         objective="nlpkit_tasks.objective:VocabularyObjective",
         config="nlpkit_tasks.mlm.config:MlmConfig",
-        summary="Words that are hidden in a text",
+        summary="Masked language model (MLM): words that are hidden in a text",
     )
     yield nlpkit.TaskRecord(
         name="clm",
         target="nlpkit_tasks.clm.task:ClmTask",
         objective="nlpkit_tasks.objective:VocabularyObjective",
         config="nlpkit_tasks.clm.config:ClmConfig",
-        summary="The next token of a text, from all before it",
+        summary="Causal language model (CLM): the next token of a text, text generation",
         writes=True,
     )
     yield nlpkit.TaskRecord(
@@ -47,6 +47,6 @@ def nlpkit_tasks() -> Iterator[nlpkit.TaskRecord]:
         target="nlpkit_tasks.seq2seq.task:Seq2SeqTask",
         objective="nlpkit_tasks.objective:VocabularyObjective",
         config="nlpkit_tasks.seq2seq.config:Seq2SeqConfig",
-        summary="A text that is written by another: translation",
+        summary="A text that is written by another: translation, summarization",
         writes=True,
     )

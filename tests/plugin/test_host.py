@@ -118,6 +118,24 @@ def test_an_unknown_name_gets_a_guess_the_known_names_and_the_broken_plugins(ins
     assert "broken plugin: bad (bad-dist 1.0): ModuleNotFoundError" in text
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "said"),
+    [
+        ("task", "translation", 'did you mean "seq2seq"?'),
+        ("task", "text-classification", 'did you mean "sequence"?'),
+        ("task", "NER", 'did you mean "token"?'),
+        ("source", "pairs.csv", "files are named by their use, as in data: {train: pairs.csv}"),
+    ],
+)
+def test_a_name_that_other_programs_use_gets_its_own_here(kind, name, said):
+    with pytest.raises(PluginError) as caught:
+        Host.discover().entry(kind, name)
+    assert said in str(caught.value)
+    with pytest.raises(PluginError) as caught:
+        Host.discover().entry(kind, "--")
+    assert "did you mean" not in str(caught.value)
+
+
 def test_a_name_that_two_plugins_claim_is_an_error_that_names_both(install, model_source):
     install("echo", model_source("bert"), version="3.1")
 

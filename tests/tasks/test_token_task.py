@@ -84,6 +84,10 @@ def test_spans_become_tags_of_words():
         (TAGS[:4], 'column "label": has 4 tags, and column "text" 6 words'),
         ([], 'column "label": has 0 tags, and column "text" 6 words'),
         (["per", *TAGS[1:]], 'column "label": "per" is no tag'),
+        (
+            [["EU", "per"]],
+            "column \"label\": \"['EU', 'per']\" is no tag: O, or B-, I-, E- or S- and a type (write",
+        ),
         (["B-", *TAGS[1:]], 'column "label": "B-" is no tag'),
         ([1, *TAGS[1:]], 'column "label": "1" is no tag: O, or B-, I-, E- or S- and a type (if'),
         ("B-per", 'column "label": "B-per" is neither a list of tags nor of spans'),
@@ -100,7 +104,7 @@ def test_bad_tags_of_words_are_said_with_their_address(label, problem):
         ((0, 99), "is empty, or not inside the 7 characters"),
         ((3, 3), "is empty, or not inside"),
         ((2, 3), "holds no word"),
-        (("0", "2"), "has no whole numbers as start and end"),
+        (("0", "2"), r"has no whole numbers as start and end \(write "),
     ],
 )
 def test_bad_spans_are_said_with_their_address(span, problem):

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from nlpkit.contracts import TextInput
     from nlpkit_tasks.token.config import TokenConfig
 
-_TARGETS = '["B-person", "O"], a tag for each word, or [{"start": 0, "end": 5, "label": "person"}]'
+_WRITE = (
+    'write ["B-person", "O"], a tag for each word, or [{"start": 0, "end": 5, "label": "person"}]'
+)
 
 
 class Target(NamedTuple):
@@ -113,9 +115,7 @@ class TokenTask(Task):
         given = cells.as_list(value) if isinstance(value, str) and value else value or []
         if not isinstance(given, list | tuple):
             problem = "is neither a list of tags nor of spans"
-            raise DataError(
-                row.address, column=column, value=value, problem=problem, remedy=f"write {_TARGETS}"
-            )
+            raise DataError(row.address, column=column, value=value, problem=problem, remedy=_WRITE)
         if not words.given and all(isinstance(each, Mapping) for each in given):
             return self._spans(row, words, given)
         return self._tags(row, words, given)
@@ -129,7 +129,7 @@ class TokenTask(Task):
                     column=column,
                     value=tag,
                     problem="is no tag: O, or B-, I-, E- or S- and a type",
-                    remedy=cells.NUMBERS if isinstance(tag, int) else "",
+                    remedy=cells.NUMBERS if isinstance(tag, int) else _WRITE,
                 )
         if len(tags) != number:
             problem = f'has {len(tags)} tags, and column "{self.options.text}" {number} words'
@@ -143,9 +143,9 @@ class TokenTask(Task):
         for span in spans:
             start, end, label = map(span.get, ("start", "end", "label"))
             if not (isinstance(start, int) and isinstance(end, int)):
-                raise self._unfit(row, span, "has no whole numbers as start and end")
+                raise self._unfit(row, span, "has no whole numbers as start and end", _WRITE)
             if not (isinstance(label, str) and label):
-                raise self._unfit(row, span, "has no text as label")
+                raise self._unfit(row, span, "has no text as label", _WRITE)
             if not 0 <= start < end <= len(words.text):
                 problem = f"is empty, or not inside the {len(words.text)} characters of the text"
                 raise self._unfit(row, span, problem)
@@ -161,5 +161,6 @@ class TokenTask(Task):
                 raise self._unfit(row, shared, "is in two spans; nested ones cannot be learned")
         return Target(marked, cuts=cuts)
 
-    def _unfit(self, row: Row, value: object, problem: str) -> DataError:
-        return DataError(row.address, column=self.options.label, value=value, problem=problem)
+    def _unfit(self, row: Row, value: object, problem: str, remedy: str = "") -> DataError:
+        column = self.options.label
+        return DataError(row.address, column=column, value=value, problem=problem, remedy=remedy)
