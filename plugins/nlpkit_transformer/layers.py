@@ -166,9 +166,9 @@ class Memory:
     values_BNSD: Tensor
 
     def add(self, key_BNTD: Tensor, value_BNTD: Tensor) -> None:
-        """Puts new tokens behind the others."""
-        self.keys_BNSD = torch.cat([self.keys_BNSD, key_BNTD], dim=2)
-        self.values_BNSD = torch.cat([self.values_BNSD, value_BNTD], dim=2)
+        """Puts new tokens behind the others; `cat` is slow where one of both is a strided view."""
+        self.keys_BNSD = torch.cat([self.keys_BNSD, key_BNTD.contiguous()], dim=2)
+        self.values_BNSD = torch.cat([self.values_BNSD, value_BNTD.contiguous()], dim=2)
 
 
 class Heads(nn.Module):
