@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nlpkit.commands.complete import runs
+from nlpkit.commands.generate_option import GenerateCommand, generate_option
 from nlpkit.commands.output_options import encoding_option, keep_option
 from nlpkit.run.evaluate import evaluate
 from nlpkit.secrets import shown
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from nlpkit.cli.render import Terminal
 
 
-@click.command("evaluate")
+@click.command("evaluate", cls=GenerateCommand)
 @click.argument("run", shell_complete=runs)
 @click.argument("data")
 @click.option(
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 )
 @encoding_option
 @keep_option
+@generate_option
 @click.option("--precision", type=click.Choice(["fp32", "auto"]), default="fp32")
 @click.option("--trust-plugins", is_flag=True, help="Execute the plugins that a bundle brings.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from functools import partial
 from itertools import islice
@@ -15,11 +14,11 @@ import click
 from nlpkit.bundle.forms import check_output, fields_of, form_of
 from nlpkit.bundle.load import load
 from nlpkit.commands.complete import runs
+from nlpkit.commands.generate_option import GenerateCommand, generate_option
 from nlpkit.commands.output_options import encoding_option, keep_option
 from nlpkit.commands.prediction_draft import Draft, drafts
 from nlpkit.commands.prediction_lines import Lines
 from nlpkit.commands.prediction_rows import Asked, rows_of
-from nlpkit.config import strict_yaml
 from nlpkit.data.encoding import AUTO, checked
 from nlpkit.data.opening import path_of
 from nlpkit.errors import InputError, Interrupted
@@ -38,19 +37,7 @@ if TYPE_CHECKING:
 _TABLE_ROWS = 1000
 
 
-class _Command(click.Command):
-    """One whose `--generate` takes several settings."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Puts the option in front of each setting behind its first."""
-        told = list[str]()
-        for word in args:
-            behind = told[-2:-1] == ["--generate"] and re.match("[a-z_]+=", word)
-            told += ["--generate", word] if behind else [word]
-        return super().parse_args(ctx, told)
-
-
-@click.command("predict", cls=_Command)
+@click.command("predict", cls=GenerateCommand)
 @click.argument("run", shell_complete=runs)
 @click.argument("texts", metavar="[TEXT]...", nargs=-1)
 @click.option(
@@ -81,12 +68,7 @@ class _Command(click.Command):
 )
 @keep_option
 @click.option("--top-k", type=click.IntRange(min=1), metavar="N", help="The N likeliest labels.")
-@click.option(
-    "--generate",
-    metavar="KEY=VALUE...",
-    multiple=True,
-    help="How texts are written: max_tokens=20 method=beam …",
-)
+@generate_option
 @click.option("--resume", is_flag=True, help="Go on with an interrupted output file.")
 @click.option(
     "--backend", type=click.Choice(["torch", "onnx"]), help="Default: torch, if it is there."
@@ -102,7 +84,7 @@ def command(
     encoding: str,
     keep: tuple[str, ...],
     top_k: int | None,
-    generate: tuple[str, ...],
+    generate: dict[str, Any],
     resume: bool,
     backend: Backend | None,
     precision: str,
@@ -113,7 +95,7 @@ def command(
 
     RUN is a run folder or a bundle. A pair of texts is two TEXTs, or two columns of the file.
     """
-    asked, written = Asked(keep=keep, **given), _settings(generate)
+    asked = Asked(keep=keep, **given)
     _check_input(asked)
     source = asked.source
     if resume and (source is None or output is None):
@@ -128,17 +110,17 @@ def command(
                 "--resume, or remove it"
             )
     model = load(run, precision=precision, trust_plugins=trust_plugins, backend=backend)
-    model.codec.settings(written)  # what is wrong with them is said before anything is read
+    model.codec.settings(generate)  # what is wrong with them is said before anything is read
     rows = partial(rows_of, model, asked)
     form = form_of(output, lambda: ["text", *fields_of(model, top_k), "error"], encoding, keep=keep)
     if output is None:
-        lines = Lines(model, rows(), top_k=top_k, keep=keep, generate=written)
+        lines = Lines(model, rows(), top_k=top_k, keep=keep, generate=generate)
         _show(terminal, lines)
         lines.check(source or "standard input")
     else:
         columns = asked.columns or model.columns
         decides = {"precision": precision, "columns": columns, "encoding": encoding}
-        draft = Draft(output, form, model, top_k=top_k, keep=keep, generate=written, **decides)
+        draft = Draft(output, form, model, top_k=top_k, keep=keep, generate=generate, **decides)
         file = source is not None and Path(source).is_file()  # a pipe can be read only once
         if resume and _is_done(terminal, draft, rows, output, file=file):
             return
@@ -154,18 +136,6 @@ def command(
 
 def _counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'s' * (count != 1)}"
-
-
-def _settings(given: Iterable[str]) -> dict[str, Any]:
-    """What `--generate` says, by key."""
-    found = {}
-    for text in given:
-        key, _, value = text.partition("=")
-        document = strict_yaml.read(value)
-        if not (key and value) or document.faults:
-            raise click.UsageError(f"--generate {text}: is not KEY=VALUE, such as max_tokens=20")
-        found[key] = document.value
-    return found
 
 
 def _check_input(asked: Asked) -> None:

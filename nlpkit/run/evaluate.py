@@ -28,7 +28,7 @@ from nlpkit.training import evaluation
 from nlpkit.training.predictions import put_in_order, recorded, said
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from nlpkit.bundle.forms import Form
     from nlpkit.bundle.predict import Model
@@ -47,6 +47,7 @@ def evaluate(
     output: str | Path | None = None,
     encoding: str = "utf-8",
     keep: Sequence[str] = (),
+    generate: Mapping[str, Any] | None = None,
     device: str = "auto",
     precision: str = "fp32",
     batch_size: int = 64,
@@ -63,6 +64,7 @@ def evaluate(
             address, target, prediction and score.
         encoding: Of a csv or tsv: "utf-8", or "utf-8-sig", which Excel wants.
         keep: Columns of the data that a line has too, before those.
+        generate: As `Model.predict` has it, of a task whose metrics see what it writes.
         device: "auto", "cpu", "mps", "cuda" or "cuda:1".
         precision: "fp32", or "auto": what training would take on the device.
         batch_size: Rows that go through the model together.
@@ -72,7 +74,7 @@ def evaluate(
     Raises:
         BundleError: There is no whole bundle.
         DataError: A row cannot be used, or there are none.
-        InputError: `output` cannot be written.
+        InputError: `output` cannot be written, or nothing can be generated so.
     """
     file = None if output is None else Path(os.path.expanduser(output))
     _check_output(file, data, encoding, keep)
@@ -80,14 +82,16 @@ def evaluate(
     model = load(
         run, device=device, precision=precision, trust_plugins=trust_plugins, backend="torch"
     )
+    model.codec.settings(generate or {})  # what is wrong with them is said before any row is read
     if file and in_pieces(model.codec):
         raise InputError(f'{file}: task "{model.bundle.task.name}" predicts nothing of such rows')
     with TemporaryDirectory() as folder:
         form = form_of(file, partial(_columns, model), encoding, keep=keep)
         rows, store = _encoded(model, data, Path(folder), terminal or Terminal(), keep)
         lines = Path(folder, "predictions")
-        with recorded(lines, model.codec, model.engine, store) as record:
-            values = _values(model, store, batch_size, record if file else None)
+        unrecorded = partial(said, model.codec, model.engine, generate=generate)
+        with recorded(lines, model.codec, model.engine, store, generate=generate) as record:
+            values = _values(model, store, batch_size, record if file else unrecorded)
         if file:
             put_in_order(lines, ranks=1, rows=len(store))
             _write(lines, file, form, rows if keep else repeat(None), keep)
@@ -111,9 +115,7 @@ def _write(
             written.write(form.record({**kept, **json.loads(line)}))
 
 
-def _values(
-    model: Model, store: TokenStore, batch_size: int, record: Record | None
-) -> dict[str, float]:
+def _values(model: Model, store: TokenStore, batch_size: int, record: Record) -> dict[str, float]:
     engine = cast("TorchEngine", model.engine)
     objective = build_objective(model.bundle.task, model.host, model.bundle.schema)
     batches = partial(evaluation_batches, store, model.codec, batch_size, Loading())
@@ -123,7 +125,7 @@ def _values(
         model.codec.metrics(),
         strategy=build(Component(name="single"), "strategy", model.host, engine.device),
         precision=engine.precision,
-        record=record or partial(said, model.codec, engine),
+        record=record,
         predicted=batches(),
     )
     return cast("evaluation.Evaluation", found).values  # never None, for nothing stops it

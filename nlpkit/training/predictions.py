@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from nlpkit.contracts import Codec
 from nlpkit.files import json_text, replacing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from nlpkit.contracts import Arrays, Batch, Engine, Prediction, Strategy
@@ -48,7 +48,13 @@ def written(
 
 @contextmanager
 def recorded(
-    path: Path, codec: Codec, engine: Engine, store: TokenStore, *, rank: int = 0
+    path: Path,
+    codec: Codec,
+    engine: Engine,
+    store: TokenStore,
+    *,
+    rank: int = 0,
+    generate: Mapping[str, Any] | None = None,
 ) -> Iterator[Record]:
     """Takes the outputs of one rank's batches, and writes the rank's part.
 
@@ -58,12 +64,14 @@ def recorded(
         engine: Runs the model anew where there are no outputs, or the codec wants more of it.
         store: Knows the rows' addresses.
         rank: Of this process.
+        generate: How texts are written where that is not as the config says.
     """
     path.parent.mkdir(exist_ok=True)
     with _part(path, rank).open("wb") as file:
 
         def record(outputs: Arrays, batch: Batch) -> list[Prediction]:
-            predictions, gold = said(codec, engine, outputs, batch), codec.gold(batch)
+            predictions = said(codec, engine, outputs, batch, generate=generate)
+            gold = codec.gold(batch)
             for at, prediction in enumerate(predictions):
                 row, fields = int(batch.ids[at]), prediction.row()
                 line = {"address": store.address(row)}
@@ -75,10 +83,17 @@ def recorded(
         yield record
 
 
-def said(codec: Codec, engine: Engine, outputs: Arrays, batch: Batch) -> list[Prediction]:
+def said(
+    codec: Codec,
+    engine: Engine,
+    outputs: Arrays,
+    batch: Batch,
+    *,
+    generate: Mapping[str, Any] | None = None,
+) -> list[Prediction]:
     """What is predicted of a batch, by the model's outputs where these are all that it takes."""
     if not outputs or type(codec).predict is not Codec.predict:
-        outputs = codec.predict(engine, batch, codec.settings({}))
+        outputs = codec.predict(engine, batch, codec.settings(generate or {}))
     return codec.decode(outputs, batch)
 
 

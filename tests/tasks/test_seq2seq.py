@@ -16,6 +16,7 @@ from sacrebleu.metrics.chrf import CHRF
 
 import nlpkit
 from nlpkit.checking.config import examine
+from nlpkit.cli.main import main
 from nlpkit.contracts import Batch, Prediction, Row
 from nlpkit.data.plan import first_ids
 from nlpkit.data.vocabulary import vocabulary_of
@@ -184,6 +185,18 @@ def test_some_rows_are_written_for_in_training_and_all_in_the_end(tmp_path, monk
     assert values == pytest.approx(nlpkit.evaluate(run.path, rows["validation"]), rel=1e-6)
     assert set(values) > {"perplexity", "bleu", "chrf", "exact_match"}
     assert "13a" in run.result["details"]["validation"]["bleu_signature"]
+
+    held, output, asked = tmp_path / "held.jsonl", tmp_path / "said.jsonl", {"max_tokens": 1}
+    held.write_text("".join(f"{json.dumps(row)}\n" for row in rows["validation"]))
+    command = ["evaluate", str(run.path), str(held), "--output", str(output)]
+    assert main([*command, "--generate", "max_tokens=1", "beams=1"]) == 0
+    lines = map(json.loads, output.read_text().splitlines())
+    written = nlpkit.load(run).predict(
+        [row["source"] for row in rows["validation"]], generate=asked
+    )
+    assert [each["prediction"] for each in lines] == [each.output for each in written]
+    assert nlpkit.evaluate(run, held, generate=asked)["exact_match"] == 0
+    assert main([*command, "--generate", "max_tokens=0"]) == 2
 
 
 def test_check_tells_the_lengths_of_both_and_what_tokens_give_back(tmp_path):
