@@ -41,10 +41,10 @@ def fields(prediction: Prediction, top_k: int | None, ranked: str) -> dict[str, 
     return {**prediction.row(), "top": [{"label": key, "score": score} for key, score in best]}
 
 
-def check_ranked(ranked: str) -> None:
-    """Raises InputError where a task has nothing that `top_k` could choose from."""
+def check_ranked(ranked: str, asked: str = "top_k") -> None:
+    """Raises InputError where a task has no scores of labels, which `asked` needs."""
     if not ranked:
-        raise InputError("top_k: the task predicts no labels with scores to choose from")
+        raise InputError(f"{asked}: the task predicts no labels with scores to choose from")
 
 
 def keep_best(prediction: Prediction, count: int, ranked: str) -> None:

@@ -159,6 +159,22 @@ class Model:
         options: Any = {"batch_size": batch_size, "top_k": top_k, "generate": generate}
         return list(self.predict_iter(texts, **options))
 
+    def probabilities(self, texts: Iterable[Text], *, batch_size: int = 64) -> np.ndarray:
+        """How likely each label is, float64 [texts, labels], in the order of `labels`.
+
+        Args:
+            texts: As `predict` has them.
+            batch_size: As `predict` has it.
+
+        Raises:
+            DataError: As `predict`.
+            InputError: As `predict`; the task predicts no labels.
+        """
+        check_ranked(ranked := self.codec.ranked, "probabilities")
+        predictions = self.predict_iter(texts, batch_size=batch_size)
+        rows = [np.fromiter(getattr(each, ranked).values(), float) for each in predictions]
+        return np.array(rows).reshape(len(rows), len(self.labels))
+
     def predict_iter(self, texts: Iterable[Text], **options: Any) -> Iterator[Prediction]:
         """`predict` for endless many texts: constant memory, predictions as they come."""
         for outcome in self.outcomes(texts, **options):

@@ -144,6 +144,17 @@ def test_only_the_best_scores_are_kept_best_first(run: Path) -> None:
     assert len(every.scores) == 3
 
 
+def test_probabilities_are_the_scores_in_the_order_of_the_labels(run: Path) -> None:
+    model = load(run)
+    found = model.probabilities(TEXTS, batch_size=2)
+    assert found.dtype == np.float64
+    for row, each in zip(found, model.predict(TEXTS), strict=True):
+        assert row.tolist() == pytest.approx([each.scores[label] for label in model.labels])
+    assert model.probabilities([]).shape == (0, 3)
+    with pytest.raises(nlpkit.DataError, match="^text 1"):
+        model.probabilities(["a", ""])
+
+
 @pytest.mark.parametrize("top_k", [0, -1, 2.5, "3"])
 def test_a_top_k_that_is_no_positive_whole_number_is_refused(run: Path, top_k: object) -> None:
     with pytest.raises(nlpkit.InputError, match="top_k must be a whole number of at least 1"):
@@ -169,6 +180,7 @@ def test_multilabel_gives_the_labels_that_are_likelier_than_not(tmp_path: Path) 
         assert set(prediction.probabilities) == {"any", "arrival", "balance", "lost"}
     (best,) = load(run).predict(TEXTS[:1], top_k=1)
     assert list(best.probabilities.values()) == [max(best.scores)]
+    assert load(run).probabilities(TEXTS[:1]).max() == max(best.scores)
 
 
 def test_regression_gives_a_number_and_has_nothing_to_rank(tmp_path: Path) -> None:
@@ -177,6 +189,8 @@ def test_regression_gives_a_number_and_has_nothing_to_rank(tmp_path: Path) -> No
     del model.engine  # it is refused before the model runs
     with pytest.raises(nlpkit.InputError, match="top_k: the task predicts no labels with scores"):
         model.predict(TEXTS, top_k=1)
+    with pytest.raises(nlpkit.InputError, match="probabilities: the task predicts no labels"):
+        model.probabilities(TEXTS)
 
 
 def test_pairs_are_taken_by_a_task_of_two_columns_and_only_there(tmp_path: Path) -> None:
