@@ -11,13 +11,13 @@ import numpy as np
 
 from nlpkit.bundle.fields import check_count, check_ranked, keep_best
 from nlpkit.bundle.format import DESCRIPTION
+from nlpkit.bundle.texts import Text, columns_of, usable
 from nlpkit.bundle.tokenizer import read_tokenizer
 from nlpkit.cli.notebook import LONGEST, pairs
 from nlpkit.config.resolve import build
 from nlpkit.contracts import Codec, Prediction, Row
 from nlpkit.data.encode import Encoder
 from nlpkit.data.plan import evaluation_plan
-from nlpkit.data.rows import texts_of
 from nlpkit.engine.generate import shape_of, sizes_of
 from nlpkit.engine.search import grown
 from nlpkit.errors import BundleError, DataError, InputError, PluginError
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
     from nlpkit.contracts import Arrays, Batch, Engine, Example, GraphSpec, Task, Use
     from nlpkit.plugin.host import Host
     from nlpkit.plugin.records import TaskRecord
-
-Text = str | tuple[str, ...] | list[str]
-"""One text; a pair of texts for a task with two text columns; the words of a text for a task that
-takes them."""
 
 WINDOW, WRITTEN = 64, 4
 """Batches that are sorted by length together: padding stays small, and memory constant. Texts that
@@ -121,7 +117,7 @@ class Model:
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of the texts that are predicted."""
-        return tuple(chain.from_iterable(self.task.columns.values()))
+        return columns_of(self.task)
 
     @property
     def labels(self) -> list[Any]:
@@ -266,7 +262,7 @@ class Model:
 
     def batch(self, texts: Iterable[Text | Row], *, targets: bool = False) -> Batch:
         """The texts as the model takes them; with the targets that rows have."""
-        rows = _all(self._usable(text, f"text {number}") for number, text in enumerate(texts))
+        rows = _all(usable(self.task, text, f"text {number}") for number, text in enumerate(texts))
         if not targets:
             made, settings = self.examples(rows), self.codec.settings({})
             return self._collated(_all(map(self._fitting, rows, made, repeat(settings))))
@@ -316,7 +312,7 @@ class Model:
 
     def _made(self, window: Sequence[_Numbered], settings: Any) -> tuple[list[Any], list[int]]:
         """The examples, errors among them, and the places of those that are none."""
-        rows = [self._usable(text, f"text {number}") for number, text in window]
+        rows = [usable(self.task, text, f"text {number}") for number, text in window]
         made = iter([*self.examples(row for row in rows if isinstance(row, Row))])
         found = [
             self._fitting(row, next(made), settings) if isinstance(row, Row) else row
@@ -329,37 +325,6 @@ class Model:
         if isinstance(example, DataError) or not (why := self.codec.refusal(example, settings)):
             return example
         return DataError(row.address, problem=why)
-
-    def _usable(self, text: Text | Row | DataError | None, address: str) -> Row | DataError:
-        row = text if isinstance(text, Row | DataError) else self._row(text, address)
-        if isinstance(row, DataError):
-            return row
-        for column in self.columns:
-            if isinstance(cell := row.values.get(column), DataError):
-                return cell
-        try:
-            for each in texts_of(self.task, row, targets=False).values():
-                "".join(each).encode()
-        except DataError as error:  # its traceback would keep this frame, and so the whole window
-            return error.with_traceback(None)
-        except UnicodeEncodeError:
-            problem = "holds half a surrogate pair, which is no character"
-            return DataError(row.address, problem=problem)
-        return row
-
-    def _row(self, text: Any, address: str) -> Row | DataError:
-        columns, text = self.columns, _python(text)
-        several = isinstance(text, tuple | list)
-        if several and len(columns) == 1:
-            if self.task.words:
-                return Row({columns[0]: list(text)}, address)
-            problem = f"is a {type(text).__name__}; the task takes single texts"
-            return DataError(address, value=text, problem=problem)
-        if len(columns) > 1 and not (several and len(text) == len(columns)):
-            named = " and ".join(columns)
-            return DataError(address, value=text, problem=f"is not a pair of texts ({named})")
-        values = [None if _absent(each) else each for each in (text if several else [text])]
-        return Row(dict(zip(columns, values, strict=True)), address)
 
     def _collated(self, examples: list[Example]) -> Batch:
         return self.codec.collate(examples, [0] * len(examples))
@@ -400,17 +365,3 @@ def _loaded(again: Callable[[], Model], seal: str) -> Model:
             f"{model.bundle.path}: holds another model than the one that was pickled; load it anew"
         )
     return model
-
-
-def _python(value: Any) -> Any:
-    """What an array of numpy or a scalar of pyarrow, which is not imported, holds."""
-    for name in ("as_py", "tolist"):
-        if hasattr(value, name):
-            return getattr(value, name)()
-    return value
-
-
-def _absent(value: object) -> bool:
-    """Whether it is what pandas, which is not imported, has in the place of a missing text."""
-    nan = isinstance(value, float) and value != value
-    return nan or type(value).__name__ in ("NAType", "NaTType")
