@@ -40,12 +40,14 @@ class Kind:
         level: Of the head.
         vocabularies: Sizes that are tried.
         sizes: Of the model: of a translator those of each half.
+        positions: As its peer's.
         about: What it is, what it begins with, and what its peer is.
     """
 
     level: Literal["next", "target"]
     vocabularies: tuple[int, ...]
     sizes: dict[str, int]
+    positions: Literal["learned", "sinusoidal"]
     about: tuple[str, str, str]
 
 
@@ -53,21 +55,23 @@ WRITER = Kind(
     level="next",
     vocabularies=(50_257, 8_000),
     sizes={"layers": 6, "hidden": 384, "heads": 6},
+    positions="learned",
     about=("a decoder", "of a prompt", "a GPT-2"),
 )
 TRANSLATOR = Kind(
     level="target",
     vocabularies=(32_000, 8_000),
     sizes={"layers": 6, "hidden": 512, "heads": 8},
+    positions="sinusoidal",
     about=("an encoder and a decoder", "of a source", "a Marian"),
 )
 TEXT = """
 ### Speed of writing
 
 Measured with transformers {transformers}, {machine}: tokens per second of {what} with random
-weights, {layers} layers of {hidden} and {heads} heads, fp32; {prompt} tokens {given} and
-exactly {new} new ones, greedy. transformers' `generate` has {peer} of these sizes, with `sdpa` and
-its cache. Medians of {repeats} rounds in which all take turns; ratios are the median of each
+weights, {layers} layers of {hidden} and {heads} heads, {positions} positions, fp32; {prompt} tokens
+{given} and exactly {new} new ones, greedy. transformers' `generate` has {peer} of these sizes, with
+`sdpa` and its cache. Medians of {repeats} rounds in which all take turns; ratios are the median of each
 round's, in brackets their lowest and highest.
 
 {table}
@@ -124,7 +128,7 @@ def engines(kind: Kind, words: int, folder: Path) -> dict[str, Any]:
     torch.manual_seed(0)
     head = HeadSpec(level=kind.level, size=words)
     vocabulary = Vocabulary(size=words, max_length=256)
-    options = TransformerConfig(**kind.sizes, dropout=0.0)
+    options = TransformerConfig(**kind.sizes, dropout=0.0, positions=kind.positions)
     model = build(options, head, vocabulary, weights=True).eval()
     codec, device = Codec({}, vocabulary), torch.device("cpu")
     codec.head = head
@@ -233,6 +237,7 @@ def text(work: Work, kind: Kind) -> str:
         transformers=some["transformers"],
         machine=machines(found),
         **kind.sizes,
+        positions=kind.positions,
         **dict(zip(("what", "given", "peer"), kind.about, strict=True)),
         prompt=PROMPT,
         new=NEW,

@@ -64,7 +64,7 @@ GERMAN: dict[str, Any] = {
         "hidden": 256,
         "heads": 8,
         "feed_forward": 512,
-        "dropout": 0.1,
+        "dropout": 0.2,
         "positions": "sinusoidal",
     },
     "train": {

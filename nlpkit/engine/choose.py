@@ -20,21 +20,32 @@ _SLACK = 1e-3
 """More than float32 can be wrong by in the scores and bounds below, which are under 50."""
 
 
-def log_sum(logits: np.ndarray) -> float:
-    """log Σ exp(logits) of one row, [width]: a logit minus this is a log-probability.
+def log_sums(logits: np.ndarray) -> list[float]:
+    """log Σ exp(logits) of each row, [rows, width]: a logit minus this is a log-probability.
 
     Exponentials are of float32, which takes a tenth of the time, and are added up in float64.
 
     Raises:
         NonFiniteError: The logits are no numbers.
     """
-    top = logits.max()
-    if not np.isfinite(top):
+    tops = numbers(logits.max(axis=1))
+    sums = [np.exp(row - top).sum(dtype=np.float64) for row, top in zip(logits, tops, strict=True)]
+    return [float(top) + math.log(total) for top, total in zip(tops, sums, strict=True)]
+
+
+def numbers(tops: np.ndarray) -> np.ndarray:
+    """The largest logits of rows, [rows], as they are.
+
+    Raises:
+        NonFiniteError: They are no numbers.
+    """
+    wrong = tops[~np.isfinite(tops)]
+    if wrong.size:
         raise NonFiniteError(
-            f"the model gave logits that are no numbers (the largest of a row is {top}): its "
+            f"the model gave logits that are no numbers (the largest of a row is {wrong[0]}): its "
             "weights are damaged, or its precision is too low; try precision fp32"
         )
-    return float(top) + math.log(np.exp(logits - top).sum(dtype=np.float64))
+    return tops
 
 
 def best(scores: np.ndarray, count: int) -> np.ndarray:
@@ -50,7 +61,7 @@ def best(scores: np.ndarray, count: int) -> np.ndarray:
 def kept(logits: np.ndarray, settings: Settings) -> np.ndarray:
     """The ids that `top_k`, and then `top_p`, leave of a row of logits; rising.
 
-    Temperature comes first. Exponentials and sums are of float32 and float64, as in `log_sum`.
+    Temperature comes first. Exponentials and sums are of float32 and float64, as in `log_sums`.
     """
     ids = best(logits, settings.top_k or len(logits))
     if settings.top_p is None:

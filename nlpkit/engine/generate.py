@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from nlpkit.engine.choose import log_sums
 from nlpkit.engine.search import Beam, Line, Rules, Written
 from nlpkit.errors import InputError
 
@@ -28,7 +29,8 @@ class Steps:
 
     A graph without pasts keeps nothing, and is given all tokens again in each step. An engine that
     has a method `step` keeps pasts where it computes: it is like `run`, but for `present_*`, which
-    it gives in a form of its own, takes back, and lets be indexed by rows.
+    it gives in a form of its own, takes back, and lets be indexed by rows. One that has `log_sums`
+    takes the place of that function.
 
     Args:
         engine: Runs the graph.
@@ -38,6 +40,7 @@ class Steps:
     def __init__(self, engine: Engine, graph: str = "model") -> None:
         self._spec, self._graph = engine.graphs[graph], graph
         self._run = getattr(engine, "step", engine.run)
+        self.log_sums: Callable[[np.ndarray], list[float]] = getattr(engine, "log_sums", log_sums)
         self._pasts: dict[str, Any] = {}
         self._sources: dict[str, Any] = {}
         self._owners = np.zeros(0, np.int64)
@@ -160,12 +163,14 @@ def generating(
         texts = zip(source[_IDS], source[_MASK], prompts, strict=True)
         given = [np.concatenate([ids[mask == 1], prompt]) for ids, mask, prompt in texts]
     going = [(row, kind(each, rules), 1) for row, each in enumerate(given)]
-    mask, logits = inputs[_MASK], steps.start(inputs)[_LOGITS]
+    mask, found = inputs[_MASK], steps.start(inputs)
     while True:
+        logits = found[_LOGITS][:, -1]
+        sums = steps.log_sums(logits)
         searches, at = going, 0
         going, places, tokens = [], list[int](), list[int]()
         for row, search, rows in searches:
-            followed = search.take(logits[at : at + rows, -1])
+            followed = search.take(logits[at : at + rows], sums[at : at + rows])
             if followed and not (stopped and stopped(row)):
                 going.append((row, search, len(followed)))
                 places += [at + place for place, _ in followed]
@@ -180,7 +185,7 @@ def generating(
         if places != list(range(at)):
             steps.reorder(places)
         mask = np.concatenate((mask[places], np.ones((len(places), 1), np.int64)), axis=1)
-        logits = steps.step({_IDS: np.array(tokens)[:, None], _MASK: mask})[_LOGITS]
+        found = steps.step({_IDS: np.array(tokens)[:, None], _MASK: mask})
 
 
 def _padded(prompts: Sequence[np.ndarray]) -> dict[str, np.ndarray]:

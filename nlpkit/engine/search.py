@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from nlpkit.data.plan import mix
-from nlpkit.engine.choose import best, drawn, log_sum
+from nlpkit.engine.choose import best, drawn
 from nlpkit.errors import InputError
 
 if TYPE_CHECKING:
@@ -116,22 +116,23 @@ class Line:
         """What is sure of the text."""
         return self._rules.sure(self._given, self._grown.ids)
 
-    def take(self, logits: np.ndarray) -> list[tuple[int, int]]:
-        """Goes on by the logits of its row, [1, width].
+    def take(self, logits: np.ndarray, sums: Sequence[float]) -> list[tuple[int, int]]:
+        """Goes on by the logits of its row, [1, width], and their `log_sums`.
 
         Returns:
             For each row of the next step: the row that it follows, and its token. [] at the end.
         """
         (row,), rules, settings = logits, self._rules, self._rules.settings
         ids, total, _ = self._grown
-        total -= log_sum(row)
         known = row[: rules.vocabulary]
         if settings.drawing:
             chosen = drawn(known, settings, self._seed, len(ids))
         else:
             chosen = int(known.argmax())
         ids = [*ids, chosen]
-        self._grown = Hypothesis(ids, total + float(row[chosen]), rules.complete(self._given, ids))
+        self._grown = Hypothesis(
+            ids, total - sums[0] + float(row[chosen]), rules.complete(self._given, ids)
+        )
         over = self._grown.complete or len(ids) == settings.max_tokens
         return [] if over else [(0, chosen)]
 
@@ -154,12 +155,12 @@ class Beam:
         # One that ends leaves its place to another, so that `beams` go on.
         self._candidates = rules.settings.beams * (1 + max(1, len(rules.end)))
 
-    def take(self, logits: np.ndarray) -> list[tuple[int, int]]:
+    def take(self, logits: np.ndarray, sums: Sequence[float]) -> list[tuple[int, int]]:
         """As that of `Line`, with the logits of each open text, [open, width]."""
         settings = self._rules.settings
         going: list[tuple[int, int]] = []
         opened: list[Hypothesis] = []
-        for rank, (fallen, place, chosen) in enumerate(self._ordered(logits)):
+        for rank, (fallen, place, chosen) in enumerate(self._ordered(logits, sums)):
             ids = [*self._open[place].ids, chosen]
             grown = Hypothesis(ids, -fallen, self._rules.complete(self._given, ids))
             if grown.complete or len(ids) == settings.max_tokens:
@@ -182,11 +183,11 @@ class Beam:
             self._finish(each)
         return self._rules.written(self._given, self._found)
 
-    def _ordered(self, logits: np.ndarray) -> list[tuple[float, int, int]]:
+    def _ordered(self, logits: np.ndarray, sums: Sequence[float]) -> list[tuple[float, int, int]]:
         """The best candidates: minus their sum, the open text that they continue, their token."""
         found = []
-        for place, row in enumerate(logits):
-            fallen = log_sum(row) - self._open[place].total
+        for row, total, (place, each) in zip(logits, sums, enumerate(self._open), strict=True):
+            fallen = total - each.total
             ids = best(row[: self._rules.vocabulary], self._candidates)
             found += [(fallen - float(row[id]), place, int(id)) for id in ids if row[id] > -np.inf]
         return sorted(found)[: self._candidates]

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from nlpkit.engine import cores
+from nlpkit.engine.choose import numbers
 from nlpkit.nn import graphs_of, run_graph
 
 if TYPE_CHECKING:
@@ -49,6 +50,14 @@ class TorchEngine:
             name: each if name.startswith("present_") else _array(each)
             for name, each in self._outputs(inputs, graph).items()
         }
+
+    @staticmethod
+    def log_sums(logits: np.ndarray) -> list[float]:
+        """As `nlpkit.engine.choose.log_sums`, of all rows at once and on all cores."""
+        rows_RW = torch.as_tensor(logits)
+        tops_R = torch.as_tensor(numbers(rows_RW.amax(dim=1).numpy()))
+        sums_R = (rows_RW - tops_R[:, None]).exp_().sum(dim=1, dtype=torch.float64)
+        return (tops_R + sums_R.log()).tolist()
 
     def _outputs(self, inputs: Mapping[str, Any], graph: str) -> dict[str, torch.Tensor]:
         training = self.model.training

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,15 @@ from transformers import (
 )
 
 from nlpkit.data.plan import hashes
-from nlpkit.engine.choose import best, drawn, kept, log_sum
+from nlpkit.engine.choose import best, drawn, kept, log_sums
 from nlpkit.engine.settings import Settings
+from nlpkit.engine.torch import TorchEngine
 from nlpkit.errors import NonFiniteError
+
+SUMS = [log_sums, TorchEngine.log_sums]
+both = pytest.mark.parametrize("sums", SUMS, ids=["numpy", "torch"])
+
+LogSums = Callable[[np.ndarray], list[float]]
 
 
 def settings(**values: Any) -> Settings:
@@ -119,17 +126,19 @@ def test_a_vocabulary_of_one_is_drawn() -> None:
     assert drawn(np.zeros(1, np.float32), settings(), 0, 0) == 0
 
 
-def test_a_log_probability_is_exact_to_1e_6() -> None:
-    for scale in (0.0, 1.0, 30.0):
-        logits = row(50_257, scale=scale)
-        wide = logits.astype(np.float64)
-        exact = wide.max() + np.log(np.exp(wide - wide.max()).sum())
-        assert log_sum(logits) == pytest.approx(exact, abs=1e-6)
+@both
+def test_a_log_probability_is_exact_to_1e_6(sums: LogSums) -> None:
+    logits = np.stack([row(50_257, scale=scale) for scale in (0.0, 1.0, 30.0)])
+    wide = logits.astype(np.float64)
+    tops = wide.max(axis=1)
+    exact = tops + np.log(np.exp(wide - tops[:, None]).sum(axis=1))
+    assert sums(logits) == pytest.approx(exact.tolist(), abs=1e-6)
 
 
+@both
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_logits_that_are_no_numbers_are_an_error_that_says_so(value: float) -> None:
-    logits = row(20)
-    logits[11] = value
+def test_logits_that_are_no_numbers_are_an_error_that_says_so(sums: LogSums, value: float) -> None:
+    logits = np.stack([row(20), row(20)])
+    logits[1, 11] = value
     with pytest.raises(NonFiniteError, match=r"logits that are no numbers .*precision fp32"):
-        log_sum(logits)
+        sums(logits)

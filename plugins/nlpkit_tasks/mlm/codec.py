@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nlpkit.contracts import Batch, Codec, HeadSpec, Part, Pieces, Prediction, pad
-from nlpkit.engine.choose import log_sum
+from nlpkit.engine.choose import log_sums
 from nlpkit.errors import ConfigError, DataError, Problem
 from nlpkit_tasks import inputs
 from nlpkit_tasks.inputs import IGNORED
@@ -138,7 +138,7 @@ class MlmCodec(Codec):
 
     def _candidates(self, logits: np.ndarray) -> list[dict[str, Any]]:
         wide = logits.astype(np.float64)
-        scores = np.exp(wide - log_sum(wide))
+        scores = np.exp(wide - log_sums(wide[None])[0])
         best = self._masking.known[np.argsort(-scores[self._masking.known], kind="stable")]
         return [
             {"token": self.vocabulary.text([id]).strip(" ") or " ", "score": float(scores[id])}
