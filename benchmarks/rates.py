@@ -71,8 +71,8 @@ TEXT = """
 Measured with transformers {transformers}, {machine}: tokens per second of {what} with random
 weights, {layers} layers of {hidden} and {heads} heads, {positions} positions, fp32; {prompt} tokens
 {given} and exactly {new} new ones, greedy. transformers' `generate` has {peer} of these sizes, with
-`sdpa` and its cache. Medians of {repeats} rounds in which all take turns; ratios are the median of each
-round's, in brackets their lowest and highest.
+`sdpa` and its cache. Medians of {repeats} rounds in which all take turns; ratios are the median of
+each round's, in brackets their lowest and highest.
 
 {table}
 """

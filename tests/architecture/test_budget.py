@@ -11,7 +11,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 BUDGET = {
-    "nlpkit": 1_325,  # the modules beside its rooms
+    "nlpkit": 1_435,  # the modules beside its rooms
     "nlpkit/bundle": 1_525,
     "nlpkit/checking": 845,
     "nlpkit/checkpoint": 590,
@@ -20,7 +20,7 @@ BUDGET = {
     "nlpkit/config": 1_270,
     "nlpkit/cpu": 235,
     "nlpkit/data": 1_680,
-    "nlpkit/engine": 725,
+    "nlpkit/engine": 740,
     "nlpkit/plugin": 515,
     "nlpkit/run": 1_075,
     "nlpkit/testing": 405,
