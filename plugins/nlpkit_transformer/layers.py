@@ -7,7 +7,7 @@ https://arxiv.org/abs/2002.04745), which trains stably at higher rates, and posi
 rotations (Su et al. 2021, https://arxiv.org/abs/2104.09864).
 
 Shape suffixes: B batch, T tokens, S tokens that are looked at, P places, H hidden, N heads,
-D = H / N, R = 2 × D.
+D = H / N, R = 2 × D, L tokens that there is room for.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
     from nlpkit.contracts import Vocabulary
     from nlpkit_transformer.config import TransformerConfig
+
+
+_ROOM = 64
+"""Tokens that there is room for behind those that are remembered."""
 
 
 def sinusoids(length: int, hidden: int) -> Tensor:
@@ -166,9 +170,38 @@ class Memory:
     values_BNSD: Tensor
 
     def add(self, key_BNTD: Tensor, value_BNTD: Tensor) -> None:
-        """Puts new tokens behind the others; `cat` is slow where one of both is a strided view."""
-        self.keys_BNSD = torch.cat([self.keys_BNSD, key_BNTD.contiguous()], dim=2)
-        self.values_BNSD = torch.cat([self.values_BNSD, value_BNTD.contiguous()], dim=2)
+        """Puts new tokens behind the others."""
+        self.keys_BNSD = behind(self.keys_BNSD, key_BNTD)
+        self.values_BNSD = behind(self.values_BNSD, value_BNTD)
+
+
+@dataclass
+class Room:
+    """Space for tokens that follow others, and how much of it is used."""
+
+    whole_BNLD: Tensor
+    used: int
+
+
+def behind(past_BNSD: Tensor, new_BNTD: Tensor) -> Tensor:
+    """New tokens behind others, [batch, heads, S + T, D].
+
+    In inference they are put into room that is behind the others since an earlier call, so that
+    only each 64th token copies all before it. What is in use there is never written again.
+    """
+    if not torch.is_inference_mode_enabled() or past_BNSD.dtype != new_BNTD.dtype:
+        return torch.cat([past_BNSD, new_BNTD], dim=2)
+    before, after = past_BNSD.shape[2], past_BNSD.shape[2] + new_BNTD.shape[2]
+    room: Room | None = getattr(past_BNSD, "room", None)  # a part or a copy of it has none
+    if not room or room.used != before or room.whole_BNLD.shape[2] < after:
+        batch, heads, _, width = past_BNSD.shape
+        room = Room(past_BNSD.new_empty(batch, heads, after + _ROOM, width), used=after)
+        room.whole_BNLD[:, :, :before] = past_BNSD
+    room.whole_BNLD[:, :, before:after] = new_BNTD
+    room.used = after
+    found_BNSD = room.whole_BNLD[:, :, :after]
+    found_BNSD.room = room  # type: ignore[attr-defined]
+    return found_BNSD
 
 
 class Heads(nn.Module):

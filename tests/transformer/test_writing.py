@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from itertools import product
+from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from nlpkit_exporters import onnx, torch_export, torchscript
 from nlpkit_exporters.config import OnnxConfig
 from nlpkit_exporters.tracing import quiet, runner
 from nlpkit_transformer.config import TransformerConfig
+from nlpkit_transformer.layers import behind
 from nlpkit_transformer.model import Writer, build
 from tests.transformer.test_transformer_model import perturb
 
@@ -180,3 +181,21 @@ def test_an_export_says_what_the_decoder_says_after_pasts_of_any_length(
         given = arrays(graph.spec, rows=rows, tokens=tokens, past=past)
         for one, other in zip(own(given), export(given), strict=True):
             assert other == pytest.approx(one, abs=1e-5)
+
+
+def test_tokens_behind_others_are_what_cat_gives_and_change_none_that_is_in_use() -> None:
+    drawn = torch.Generator().manual_seed(3)
+    with torch.inference_mode():
+        found = expected = torch.zeros(2, 3, 0, 4)
+        places = list[int]()
+        for count in (5, *[1] * 150):
+            before, kept = found, found.clone()
+            new = torch.randn(2, count, 3, 4, generator=drawn).transpose(1, 2)
+            found, expected = behind(found, new), torch.cat([expected, new], dim=2)
+            other = behind(before, new + 1)  # goes on from the same place
+            assert found.equal(expected)
+            assert other[:, :, -count:].equal(new + 1)
+            assert before.equal(kept)
+            places.append(found.data_ptr())
+        assert behind(found[1:], new[1:])[0].equal(behind(found, new)[1])
+    assert sum(a != b for a, b in pairwise(places)) == 150 // 65  # where all was copied
