@@ -93,8 +93,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 for path in run.bundle.rglob("*")
                 if path.is_file()
             }
+        self._device, self.classes_ = config.device, classes
         self._model = self._loaded()
-        self.classes_ = classes
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -141,7 +141,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 path = Path(folder) / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
-            return load(folder, device=self._config().device)
+            return load(folder, device=self._device)
 
 
 def _listed(X: Any) -> list[Any]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import json
 import pickle
 import subprocess
 import sys
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -74,8 +76,11 @@ def test_labels_keep_their_type_and_order(kind: type) -> None:
     assert found.score(texts(), np.repeat(labels, 4)) == 1
 
 
-def test_a_pickle_needs_no_file_and_a_clone_is_not_fitted() -> None:
-    found = learned(["a", "b", "c"])
+def test_a_pickle_needs_no_file_and_a_clone_is_not_fitted(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(json.dumps({"name": "gone", **SMALL}), "utf-8")
+    found = Classifier(config, train__max_steps=2).fit(texts(), ["a", "b", "c"] * 4)
+    config.unlink()
     again = pickle.loads(pickle.dumps(found))  # the folders of its training are gone
     assert again.predict_proba(texts()).tolist() == found.predict_proba(texts()).tolist()
     with pytest.raises(NotFittedError):
