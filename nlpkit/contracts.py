@@ -138,11 +138,15 @@ class HeadSpec:
             follows each, and "target", that of a text written by a source: the same; "vocabulary",
             the tokens at the places that the input `over` names: [rows, places, size].
         over: The input whose rows and tokens (or places) these are.
+        labels: What the values are scores of, in order, where that has names.
+        kind: Of the labels of a place one holds, or any number; or the value is a number itself.
     """
 
     size: int
     level: Literal["sequence", "token", "vocabulary", "next", "target"] = "sequence"
     over: str = "input_ids"
+    labels: Sequence[str] = field(default=(), compare=False)
+    kind: Literal["class", "multilabel", "regression"] = field(default="class", compare=False)
 
     def shape(self, inputs: Mapping[str, Any]) -> tuple[int, ...]:
         """The shape of what a head gives for these inputs."""

@@ -209,8 +209,10 @@ def seal(folder: Path) -> None:
 def pretrained_bundle(model: Pretrained, name: str) -> Bundle | None:
     """The bundle of a model of this name that a pretrained model is; None: it is no bundle.
 
+    An export that is a folder of transformers is one of these.
+
     Raises:
-        ConfigError: It is damaged, of another model, or an export.
+        ConfigError: It is damaged, of another model, or another export.
     """
     if not (model.folder / DESCRIPTION).is_file():
         return None
@@ -218,6 +220,8 @@ def pretrained_bundle(model: Pretrained, name: str) -> Bundle | None:
         bundle = read_bundle(model.folder)
     except BundleError as error:
         raise model.unusable(str(error), "") from error
+    if bundle.exported and (bundle.path / "config.json").is_file():
+        return None
     if bundle.exported or bundle.model.name != name:
         export = f"'s {bundle.exported.name} export" if bundle.exported else ""
         found = f'{bundle.path} is a model "{bundle.model.name}"{export}'

@@ -37,7 +37,7 @@ from nlpkit.training.evaluation import Evaluation, evaluate
 from nlpkit.training.ranks import build_strategy
 from nlpkit.training.saving import Saving
 from nlpkit.training.state import HISTORY
-from nlpkit.training.trainer import Trainer
+from nlpkit.training.trainer import Progress, Trainer
 from nlpkit.training.watchers import Watchers, build_observer
 
 if TYPE_CHECKING:
@@ -282,6 +282,7 @@ class Session:
             tell=self.tell,
             stop=self.stop,
             at=self.at,
+            progress=Progress(evaluated=-1 if getattr(self.module.model, "trained", False) else 0),
         )
 
     def _loading(self) -> Loading:
@@ -365,7 +366,7 @@ class Session:
             "samples": {split: each.samples for split, each in evaluations.items()},
             "steps": progress.step,
             "steps_planned": self.total_steps,
-            "best_step": progress.best_step or progress.step,
+            "best_step": progress.step if progress.best is None else progress.best_step,
             "monitor": trainer.monitor[0],
             "device": str(self.strategy.device),
             "precision": self.precision.name,

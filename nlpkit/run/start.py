@@ -126,7 +126,7 @@ class Start:
         if backup:
             remote = backup.newest(checkpoints, found.step if found else 0, self.terminal.note)
             found = remote or found
-            if found and found.best_step:
+            if found and found.best_step is not None:
                 backup.fetch(checkpoints, found.best_step, self.terminal.note)
         if found:
             check_version(self.folder, found.manifest)

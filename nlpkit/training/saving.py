@@ -114,7 +114,8 @@ class Saving:
         """Hands a checkpoint of this moment to the writer."""
         if self.keeper:
             progress = trainer.progress
-            about = {**self._about, "best_step": progress.best_step or None}
+            best_step = None if progress.best is None else progress.best_step
+            about = {**self._about, "best_step": best_step}
             started = time.perf_counter()
             files = capture(trainer, self.run_dir / HISTORY)
             self._copying += time.perf_counter() - started

@@ -36,7 +36,7 @@ class Progress:
     Attributes:
         step: The last step that ended, and `epoch` its epoch; the place in the plan.
         taken: Steps that moved the weights: the place in the schedule.
-        evaluated: The last step after which validation was evaluated.
+        evaluated: The last step after which validation was evaluated; -1: step 0 is to be, too.
         best: The best monitored value so far, of the model after step `best_step`.
         evaluations_since_best: How many there were since that value improved; where it is equal
             and the loss is lower, the model is the best one, and this counts on.

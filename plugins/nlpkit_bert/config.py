@@ -17,8 +17,13 @@ class BertOptions(ComponentConfig):
     pretrained: FolderOrId = Field(
         description="A local folder, a run of a bert, or a model id of huggingface.co."
     )
+    head: Literal["auto", "nlpkit", "transformers"] = Field(
+        "auto",
+        description="auto: transformers' own where the folder has one that was trained for the "
+        "task; else nlpkit's, which is a linear layer.",
+    )
     pooling: Literal["mean", "cls"] = Field(
-        "mean", description="A text is the mean of its tokens, or its first one."
+        "mean", description="A text is the mean of its tokens, or its first one; nlpkit's head."
     )
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = Field(
         None, description="null: what the pretrained model was made with."

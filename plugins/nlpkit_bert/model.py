@@ -1,7 +1,7 @@
-"""BERT (Devlin et al. 2019, https://arxiv.org/abs/1810.04805) and its kin under nlpkit's own head.
+"""BERT (Devlin et al. 2019, https://arxiv.org/abs/1810.04805) and its kin.
 
-The encoder is transformers', and so is the head that fills masks. Shape suffixes: B batch,
-T tokens, S slots, V vocabulary, H hidden.
+The encoder is transformers'; the head is its own, or nlpkit's. Shape suffixes: B batch, T tokens,
+S slots, V vocabulary, H hidden.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from transformers.activations import ACT2FN
 from nlpkit.dropout import attention, use_fast_dropout
 from nlpkit.errors import ConfigError, Problem, closest
 from nlpkit.nn import Head
-from nlpkit_bert.masked import MaskedHead
+from nlpkit_bert.heads import LibraryHead, MaskedHead
 from nlpkit_bert.resolve import (
     ACTIVATIONS,
     AFTER_PADDING,
     TYPES,
+    is_library,
     kind_of,
     named,
     pretrained_model,
@@ -46,15 +47,18 @@ DROPOUTS = (
     "attention_probs_dropout_prob",
     "attention_dropout",
     "embedding_dropout",
+    "classifier_dropout",
+    "seq_classif_dropout",
 )
 """What the types call their dropout rates; the first one that a model has is the head's too."""
 
 
 class Bert(nn.Module):
-    """Token ids to logits. There is no pooler: it would be trained by no loss.
+    """Token ids to logits. A pooler that no head uses is not there: it would learn from no loss.
 
     Attributes:
         notes: What a run says of the head that it begins with.
+        trained: Whether that head was trained for the task.
 
     Args:
         options: Their description gives the sizes; one that is not filled in yet is looked up.
@@ -65,15 +69,18 @@ class Bert(nn.Module):
     """
 
     notes: tuple[str, ...] = ()
+    trained: bool = False
 
     def __init__(self, options: BertOptions, head: HeadSpec) -> None:
         super().__init__()
         self.description = resolve(options).options.description
-        config = _config(self.description, options.dropout)
+        self.spec, self.dropout = head, options.dropout
+        config = config_of(self.description, options.dropout, size=head.size)
         masked = head.level == "vocabulary"
-        network = _network(config, masked=masked)
+        library = is_library(options.head, self.description, head.level)
+        network = network_of(config, head.level if library else None)
         self.bert = cast("transformers.PreTrainedModel", network.base_model)
-        use_fast_dropout(self.bert)
+        use_fast_dropout(network)
         taken = inspect.signature(type(self.bert).forward).parameters
         self.types = getattr(config, "type_vocab_size", 0) if "token_type_ids" in taken else 0
         beside = [head.over] if masked else ["token_type_ids"] * (self.types > 1)
@@ -81,7 +88,13 @@ class Bert(nn.Module):
         dropout = next((getattr(config, name) for name in DROPOUTS if hasattr(config, name)), 0.0)
         self.head: nn.Module
         if masked:
+            if options.head == "nlpkit":
+                message = "nlpkit has no head of its own that fills masks"
+                problem = Problem(key="model.head", message=message, remedy="leave it out")
+                raise ConfigError([problem])
             self.head = MaskedHead(network, head.size)
+        elif library:
+            self.head = LibraryHead(network)
         else:
             self.head = Head(config.hidden_size, head, pooling=options.pooling, dropout=dropout)
 
@@ -159,8 +172,8 @@ def build(options: BertOptions, head: HeadSpec, vocabulary: Vocabulary, *, weigh
             "take the tokenizer that was made for the model (tokenizer.pretrained)",
         )
     if weights:
-        masked = model.head if isinstance(model.head, MaskedHead) else None
-        model.notes = load_pretrained(model.bert, pretrained_model(options.pretrained), masked)
+        pretrained = pretrained_model(options.pretrained)
+        model.notes, model.trained = load_pretrained(model, pretrained, head, options.pooling)
     _freeze(model, options)
     return model
 
@@ -177,7 +190,7 @@ def fit(description: dict[str, Any], shapes: Mapping[str, Sequence[int]], name: 
         ConfigError: There is not, or they are not.
     """
     with torch.device("meta"):
-        encoder = _network(_config(description, None))
+        encoder = network_of(config_of(description, None))
     if shapes:
         compare(shapes, encoder, name)
 
@@ -194,12 +207,29 @@ def _from_transformers(kind: str) -> Iterator[None]:
         raise unusable(f"{message} ({reason})", remedy) from error
 
 
-def _config(description: dict[str, Any], dropout: float | None) -> transformers.PreTrainedConfig:
+def config_of(
+    description: dict[str, Any],
+    dropout: float | None,
+    *,
+    size: int = 2,
+    attention: str | None = "nlpkit",
+) -> transformers.PreTrainedConfig:
+    """The configuration of transformers for a description.
+
+    Args:
+        description: What shapes the encoder.
+        dropout: Of all layers; None: the description's.
+        size: How many values a head gives.
+        attention: How it is worked out, in types that are tested.
+
+    Raises:
+        ConfigError: The installed transformers has no such one.
+    """
     kind = kind_of(description)
-    settings = shaping(description)
+    settings = {**shaping(description), "num_labels": size}
     settings.pop("model_type", None)
-    if kind in TYPES:
-        settings["attn_implementation"] = "nlpkit"
+    if kind in TYPES and attention:
+        settings["attn_implementation"] = attention
     with _from_transformers(kind):
         config = transformers.AutoConfig.for_model(kind, **settings)
     for key in ACTIVATIONS:
@@ -215,12 +245,24 @@ def _config(description: dict[str, Any], dropout: float | None) -> transformers.
     return config
 
 
-def _network(
-    config: transformers.PreTrainedConfig, *, masked: bool = False
+AUTO: dict[str | None, Any] = {
+    None: transformers.AutoModel,
+    "sequence": transformers.AutoModelForSequenceClassification,
+    "token": transformers.AutoModelForTokenClassification,
+    "vocabulary": transformers.AutoModelForMaskedLM,
+}
+"""The classes of transformers by the level of their head; None: without one."""
+
+
+def network_of(
+    config: transformers.PreTrainedConfig, level: str | None = None
 ) -> transformers.PreTrainedModel:
-    """The encoder, or one that fills masks, of classes that transformers itself has.
+    """The encoder, or one with a head, of classes that transformers itself has.
 
     Its weights are random, and in float32.
+
+    Raises:
+        ConfigError: It has none.
     """
     found = transformers.MODEL_MAPPING.get(type(config), None)
     known = transformers.MODEL_FOR_MASKED_LM_MAPPING.get(type(config), None)
@@ -231,10 +273,10 @@ def _network(
             f"name an encoder ({', '.join(TYPES)}), or another model under model.name",
         )
     pooled = "add_pooling_layer" in inspect.signature(found.__init__).parameters
-    pooling = {"add_pooling_layer": False} if pooled and not masked else {}
-    auto = transformers.AutoModelForMaskedLM if masked else transformers.AutoModel
+    pooling = {"add_pooling_layer": False} if pooled and level is None else {}
+    settings = {"trust_remote_code": False, "dtype": torch.float32, **pooling}
     with _from_transformers(config.model_type):
-        return auto.from_config(config, trust_remote_code=False, dtype=torch.float32, **pooling)
+        return cast("transformers.PreTrainedModel", AUTO[level].from_config(config, **settings))
 
 
 def _attend(

@@ -1,4 +1,4 @@
-"""Pretrained encoders, from a local folder or the hub, with nlpkit's own head."""
+"""Pretrained encoders, from a local folder or the hub, and the way back into such a folder."""
 
 from __future__ import annotations
 
@@ -23,4 +23,18 @@ def nlpkit_models() -> Iterator[nlpkit.ModelRecord]:
         extra="train",
         levels=("sequence", "token", "vocabulary"),
         documents=True,
+    )
+
+
+@nlpkit.hookimpl
+def nlpkit_exporters() -> Iterator[nlpkit.ExporterRecord]:
+    """A folder of transformers."""
+    yield nlpkit.ExporterRecord(
+        name="huggingface",
+        target="nlpkit_bert.export:build",
+        summary="For transformers, without nlpkit: config.json, model.safetensors",
+        extra="train",
+        needs=("torch", "transformers"),
+        one_graph=True,
+        inert=True,
     )

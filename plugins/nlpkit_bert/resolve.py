@@ -70,11 +70,11 @@ LEFT_BEHIND = (
     "attn_implementation",
     "auto_map",
     "chunk_size_feed_forward",
-    "classifier_dropout",
     "dtype",
     "experts_implementation",
     "finetuning_task",
     "gradient_checkpointing",
+    "head",
     "id2label",
     "is_decoder",
     "label2id",
@@ -94,6 +94,9 @@ LEFT_BEHIND = (
 )
 """The keys of other types that do not shape the encoder: labels, how it was saved and used."""
 
+TRAINED = {"sequence": "ForSequenceClassification", "token": "ForTokenClassification"}
+"""How transformers calls models that have a head for a task, by the level of `HeadSpec`."""
+
 _NAMES = {
     "distilbert": {
         "hidden_size": "dim",
@@ -103,6 +106,7 @@ _NAMES = {
     }
 }
 _LAYER = re.compile(r"(?:^|\.)layers?\.(\d+)\.")
+_NO_NAME = re.compile(r"LABEL_\d+")
 _NO_ENCODERS = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
 
 
@@ -114,7 +118,15 @@ def resolve(options: BertOptions) -> Resolution:
     Raises:
         ConfigError: There is no such model, it is no encoder, or `freeze` names a layer it lacks.
     """
-    description = options.description or _describe(options.pretrained)
+    description, chosen = options.description, options.head
+    if description is None:
+        description = _describe(options.pretrained)
+        if "pooling" in options.model_fields_set and chosen != "nlpkit":
+            if chosen == "transformers":
+                message = "transformers' heads pool as they are made to"
+                remedy = "leave it out, or set model.head: nlpkit"
+                raise ConfigError([Problem(key="model.pooling", message=message, remedy=remedy)])
+            chosen = "nlpkit"
     layers = description[named("num_hidden_layers", description)]
     beyond = [layer for layer in options.frozen_layers() if layer >= layers]
     if beyond:
@@ -122,7 +134,7 @@ def resolve(options: BertOptions) -> Resolution:
         remedy = f"number them from 0 to {layers - 1}"
         raise ConfigError([Problem(key="model.freeze", message=message, remedy=remedy)])
     return Resolution(
-        options=options.model_copy(update={"description": description}),
+        options=options.model_copy(update={"description": description, "head": chosen}),
         learning_rate=5e-5 * 768 / description[named("hidden_size", description)],
         max_length=_longest(description),
         vocabulary=description.get("vocab_size"),
@@ -158,6 +170,12 @@ def check(options: BertOptions) -> list[Problem]:
 
         fit(description, shapes, options.pretrained)
     return []
+
+
+def is_library(head: str, description: Mapping[str, Any], level: str) -> bool:
+    """Whether a head of this level is transformers' own, by `model.head` and the description."""
+    own = head == "nlpkit" or (head == "auto" and description.get("head") != level)
+    return level == "vocabulary" or not own
 
 
 def kind_of(description: dict[str, Any]) -> str:
@@ -239,8 +257,12 @@ def _description(bundle: Bundle) -> Any:
 
 def _describe(name: str) -> dict[str, Any]:
     model = pretrained_model(name)
+    trained: dict[str, Any] = {}
     if bundle := bundle_of(model):
         path, found = bundle.path / DESCRIPTION, {"model_type": "bert", **_description(bundle)}
+        level = bundle.head.level
+        if level in TRAINED and is_library(bundle.model.options.get("head", "auto"), found, level):
+            trained = {"head": level}
     else:
         path = model.file("config.json", remedy="save the model with save_pretrained")
         try:
@@ -251,10 +273,31 @@ def _describe(name: str) -> dict[str, Any]:
     if not isinstance(kind, str):
         raise unusable(f"{path} does not say a model_type", "restore the file")
     _check(found, path)
-    if kind == "bert":
-        untied = {} if found.get("tie_word_embeddings", True) else {"tie_word_embeddings": False}
-        return {key: found[key] for key in DESCRIBING if key in found} | untied
-    return shaping(found)
+    if not bundle:
+        trained = next(({"head": level} for level in TRAINED if _has_head(found, level)), {})
+    if kind != "bert":
+        return shaping(found) | trained
+    untied = {} if found.get("tie_word_embeddings", True) else {"tie_word_embeddings": False}
+    dropout = ("classifier_dropout",) if trained else ()
+    return {key: found[key] for key in (*DESCRIBING, *dropout) if key in found} | untied | trained
+
+
+def _has_head(found: Mapping[str, Any], level: str) -> bool:
+    return any(str(model).endswith(TRAINED[level]) for model in found.get("architectures") or [])
+
+
+def labels_of(model: Pretrained, bundle: Bundle | None, level: str) -> list[str]:
+    """What the outputs of a pretrained model's head are called, in order; [] where they have no
+    names, as LABEL_0 is none, or where it has no head of this level.
+    """
+    if bundle:
+        return [*bundle.head.labels] if bundle.head.level == level else []
+    found = from_json(model.file("config.json", remedy="").read_text(encoding="utf-8"))
+    names = found.get("id2label") if _has_head(found, level) else None
+    if not isinstance(names, dict) or {*names} != {*map(str, range(len(names)))}:
+        return []
+    listed = [str(names[str(number)]) for number in range(len(names))]
+    return [] if any(_NO_NAME.fullmatch(each) for each in listed) else listed
 
 
 def _check(found: dict[str, Any], path: Path) -> None:

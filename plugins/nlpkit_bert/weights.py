@@ -8,25 +8,29 @@ from __future__ import annotations
 
 import pickle
 import re
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
 from nlpkit.bundle.format import WEIGHTS
-from nlpkit.errors import BundleError
-from nlpkit_bert.resolve import bundle_of, unusable
+from nlpkit.errors import BundleError, shorten
+from nlpkit_bert.heads import LibraryHead, MaskedHead
+from nlpkit_bert.resolve import bundle_of, labels_of, unusable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from torch import nn
     from transformers import PreTrainedModel
 
     from nlpkit.bundle.format import Bundle
+    from nlpkit.contracts import HeadSpec
+    from nlpkit.nn import Head
     from nlpkit.pretrained import Pretrained
-    from nlpkit_bert.masked import MaskedHead
+    from nlpkit_bert.model import Bert
 
 T = TypeVar("T")
 
@@ -52,36 +56,95 @@ _RESTORE = "restore the file"
 
 
 def load_pretrained(
-    encoder: PreTrainedModel, model: Pretrained, head: MaskedHead | None = None
-) -> tuple[str, ...]:
-    """Puts the weights of a pretrained model into the encoder: each one, or none.
+    model: Bert, pretrained: Pretrained, spec: HeadSpec, pooling: str
+) -> tuple[tuple[str, ...], bool]:
+    """Puts pretrained weights into a model: each one of the encoder, or none; and of a head what
+    is for the same task, label by label.
 
     Args:
-        encoder: Takes them.
-        model: A folder or a hub id, or a bundle, or a run that has one.
-        head: Takes those of an output head, where there is a whole one.
+        model: Takes them.
+        pretrained: A folder or a hub id, or a bundle, or a run that has one.
+        spec: Of the model's head.
+        pooling: What nlpkit's own head does.
 
     Returns:
-        What became of heads, where that is to be said.
+        What became of heads, where that is to be said, and whether the head was trained for the
+        task.
 
     Raises:
         ConfigError: There are none, they are damaged, or they are not just the encoder's.
     """
-    bundle = bundle_of(model)
-    paths = [] if bundle else model.weights()
+    encoder, bundle = model.bert, bundle_of(pretrained)
+    paths = [] if bundle else pretrained.weights()
     stored = _of_bundle(bundle, encoder) if bundle else {}
     stored |= {name: tensor for path in paths for name, tensor in _tensors(path).items()}
     shapes = {name: tuple(tensor.shape) for name, tensor in stored.items()}
-    compare(shapes, encoder, model.name)
-    encoder.load_state_dict(_encoders_part(stored, encoder))
-    if head is None:
-        said = f"its head, of the task {bundle.task.name}, is left behind" if bundle else ""
-    elif _load_head(head.network, encoder, stored):
-        said = "its output head is used"
+    compare(shapes, encoder, pretrained.name)
+    weights = _encoders_part(stored, encoder)
+    encoder.load_state_dict(weights)
+    if isinstance(model.head, MaskedHead):
+        trained = _load_masked(model.head.network, encoder, stored)
+        tied = ", tied to the embeddings" if model.head.tied else ""
+        made = f"it has no whole output head; a new one is made{tied}"
+        said = "its output head is used" if trained else made
     else:
-        tied = ", tied to the embeddings" if head.tied else ""
-        said = f"it has no whole output head; a new one is made{tied}"
-    return (f"{model.key} {model.name}: {said}",) if said else ()
+        if bundle and bundle.model.options.get("pooling", "mean") != pooling:
+            stored = {name: stored[name] for name in stored if not name.startswith("head.")}
+        labels, prefix = labels_of(pretrained, bundle, spec.level), encoder.base_model_prefix
+        said, trained = _load_head(model.head, f"{prefix}.", stored, spec, labels)
+    if not said and bundle:
+        said = f"its head, of the task {bundle.task.name}, is left behind"
+    elif not said and (left := _heads_part(stored, encoder)):
+        said = f"left behind: {', '.join(left)}"
+    return (f"{pretrained.key} {pretrained.name}: {said}",) if said else (), trained
+
+
+def _load_head(
+    head: nn.Module,
+    prefix: str,
+    stored: Mapping[str, Tensor],
+    spec: HeadSpec,
+    labels: Sequence[str],
+) -> tuple[str, bool]:
+    """Fills a head with what is stored for it; what is said of that, and whether it is whole.
+
+    Args:
+        head: transformers' or nlpkit's.
+        prefix: What precedes the names of the encoder's pooler, but in a folder of it alone.
+        stored: Tensors by transformers' names; of nlpkit's head `head.linear.weight`.
+        spec: What the head gives.
+        labels: What the stored head's outputs are called; [] for no names.
+    """
+    if isinstance(head, LibraryHead):
+        last, own = head.last, dict(head.network.named_parameters())
+    else:
+        last = cast("Head", head).linear
+        own = {f"head.{name}": parameter for name, parameter in head.named_parameters()}
+    places = [labels.index(each) if each in labels else None for each in spec.labels]
+    places = [0] if spec.size == 1 and not (spec.labels or labels) else places
+    known, found = len(labels) or 1, list[str]()
+    for name, parameter in own.items():
+        tensor = stored.get(name, stored.get(name.removeprefix(prefix), torch.empty(0)))
+        if parameter is last.weight or parameter is last.bias:
+            if tensor.shape != (known, *parameter.shape[1:]) or places == [None] * len(places):
+                continue
+            for row, place in zip(parameter.data, places, strict=True):
+                if place is not None:
+                    row.copy_(tensor[place])
+        elif tensor.shape == parameter.shape:
+            parameter.data.copy_(tensor)
+        else:
+            continue
+        found.append(name)
+    whole = len(found) == len(own)
+    if not whole:
+        return (f"of its head {', '.join(found)} are used, the rest is new" if found else ""), False
+    beside = {
+        "new in it": [label for label in spec.labels if label not in labels],
+        "left behind": [label for label in labels if label not in spec.labels],
+    }
+    more = "".join(f"; {what}: {shorten(', '.join(each))}" for what, each in beside.items() if each)
+    return f"its head is used{more}", True
 
 
 def _of_bundle(bundle: Bundle, encoder: PreTrainedModel) -> dict[str, Tensor]:
@@ -98,7 +161,7 @@ def _of_bundle(bundle: Bundle, encoder: PreTrainedModel) -> dict[str, Tensor]:
     }
 
 
-def _load_head(
+def _load_masked(
     head: PreTrainedModel, encoder: PreTrainedModel, stored: Mapping[str, Tensor]
 ) -> bool:
     """Whether a whole head is stored, which is filled with it, but for what the encoder has."""
@@ -174,6 +237,14 @@ def _encoders_part(found: Mapping[str, T], encoder: PreTrainedModel) -> dict[str
         if not head and name not in computed:
             weights[_modern(name)] = value
     return weights
+
+
+def _heads_part(found: Mapping[str, T], encoder: PreTrainedModel) -> list[str]:
+    """What a checkpoint has beside the encoder, by the names of its parts."""
+    prefix, own = f"{encoder.base_model_prefix}.", {*encoder.state_dict()}
+    known = {*own, *(name for name, _ in encoder.named_buffers())}
+    names = (_modern(name).removeprefix(prefix) for name in found)
+    return sorted({name.partition(".")[0] for name in names if name not in known})
 
 
 def _modern(name: str) -> str:

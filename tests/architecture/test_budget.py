@@ -11,7 +11,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 BUDGET = {
-    "nlpkit": 1_435,  # the modules beside its rooms
+    "nlpkit": 1_440,  # the modules beside its rooms
     "nlpkit/bundle": 1_525,
     "nlpkit/checking": 845,
     "nlpkit/checkpoint": 590,
@@ -25,14 +25,14 @@ BUDGET = {
     "nlpkit/run": 1_075,
     "nlpkit/testing": 405,
     "nlpkit/training": 900,
-    "plugins": 6_415,
+    "plugins": 6_745,
     "jobs": 2_740,
     "image": 600,
 }
 """Lines by room. A room may grow by what a new capability needs, as its commit says."""
 
 LONGEST_FILE = 400
-LONGER = {"nlpkit/contracts.py": 577}
+LONGER = {"nlpkit/contracts.py": 581}
 """What is to be read on one page."""
 NO_CODE = {
     tokenize.COMMENT,

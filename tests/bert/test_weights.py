@@ -28,7 +28,7 @@ def encoder(folder):
     """The encoder with the weights of the folder."""
     options = resolve(BertOptions(pretrained=str(folder))).options
     built = Bert(options, HeadSpec(size=2))
-    load_pretrained(built.bert, pretrained_model(str(folder)))
+    load_pretrained(built, pretrained_model(str(folder)), HeadSpec(size=2), "mean")
     return built.bert
 
 

@@ -29,7 +29,8 @@ class SequenceCodec(Codec):
         self._windowed = task.options.long_text == "window"
         self.parts = {"text": Part(long=Windows() if self._windowed else Cut(), needs="ids")}
         self.labels = schema["counts"]
-        self.head = HeadSpec(size=len(schema["labels"]) or 1)
+        labels = tuple(schema["labels"])
+        self.head = HeadSpec(size=len(labels) or 1, labels=labels, kind=self._target)
         fields = {"class": "scores", "multilabel": "probabilities", "regression": ""}
         self.ranked = fields[self._target]
 

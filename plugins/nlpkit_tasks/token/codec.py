@@ -41,7 +41,7 @@ class TokenCodec(Codec):
         windows = Windows(most=None, overlap=self._overlap)
         self.parts = {"text": Part(long=windows if task.options.long_text == "window" else Cut())}
         self.labels = schema["counts"]
-        self.head = HeadSpec(size=len(self._tags), level="token")
+        self.head = HeadSpec(size=len(self._tags), level="token", labels=tuple(self._tags))
 
     def encode(self, row: Row, encodings: Mapping[str, Any], use: Use) -> Example:
         """Windows one after the other, their lengths, and what belongs to the use.

@@ -1,0 +1,223 @@
+"""Heads of transformers: the same logits as there, and what becomes of one that was trained."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+import nlpkit
+from nlpkit import ConfigError
+from nlpkit.contracts import HeadSpec, Vocabulary
+from nlpkit_bert.config import BertOptions
+from nlpkit_bert.heads import LibraryHead
+from nlpkit_bert.model import build
+from nlpkit_bert.resolve import resolve
+from tests.bert.conftest import KINDS, saved
+from tests.bert.test_encoders import LENGTHS, alone, texts
+from tests.bundle.bundles import make_run
+
+HEADS = {"sequence": "SequenceClassification", "token": "TokenClassification"}
+LABELS = ("sad", "glad", "mad")
+OTHERS = {
+    "camembert": KINDS["roberta"],
+    "deberta-v2": {**KINDS["bert"], "type_vocab_size": 0},
+    "mpnet": KINDS["roberta"],
+}
+"""Types that are tried."""
+
+
+@pytest.fixture(params=[*KINDS, *OTHERS])
+def kind(request, monkeypatch) -> str:
+    monkeypatch.setitem(KINDS, request.param, {**OTHERS, **KINDS}[request.param])
+    return request.param
+
+
+@pytest.fixture(params=HEADS)
+def level(request) -> str:
+    return request.param
+
+
+def folder_of(path, kind="bert", level="sequence", labels=LABELS, **settings):
+    names = {"id2label": dict(enumerate(labels)), "num_labels": len(labels)}
+    return saved(path, kind, head=HEADS[level], **names, **settings)
+
+
+def model_of(
+    folder, level="sequence", labels=LABELS, *, weights=True, size=None, tokens=60, **options
+):
+    options = resolve(BertOptions(pretrained=str(folder), **options)).options
+    head = HeadSpec(size=size or len(labels) or 1, level=level, labels=labels)
+    return build(options, head, Vocabulary(size=tokens, max_length=20), weights=weights).eval()
+
+
+def said(model):
+    (note,) = model.notes
+    return note.partition(": ")[2]
+
+
+@torch.no_grad()
+def test_logits_are_those_of_transformers(tmp_path, kind, level):
+    folder = folder_of(tmp_path / "tiny", kind, level)
+    model = model_of(folder, level)
+    assert isinstance(model.head, LibraryHead)
+    assert model.trained
+    assert said(model) == "its head is used"
+    auto = getattr(transformers, f"AutoModelFor{HEADS[level]}")
+    theirs = auto.from_pretrained(folder, dtype=torch.float32).eval()
+    padding = theirs.config.pad_token_id
+    expected = theirs(**texts(model, padding)).logits
+    found = model(*texts(model, padding).values())
+    real = texts(model)["attention_mask"].bool() if level == "token" else slice(None)
+    assert torch.allclose(found[real], expected[real], rtol=0, atol=1e-6)
+
+
+def test_padding_and_splitting_change_nothing_and_all_parameters_learn(tmp_path, kind, level):
+    model = model_of(folder_of(tmp_path / "tiny", kind, level), level).double()
+    inputs = texts(model)
+    together = model(*inputs.values())
+    for row, length in enumerate(LENGTHS):
+        own = together[row, :length] if level == "token" else together[row]
+        assert torch.allclose(own, model(*alone(inputs, row))[0], rtol=0, atol=1e-12)
+    model.train()(*inputs.values()).square().sum().backward()
+    assert [name for name, each in model.named_parameters() if each.grad is None] == []
+
+
+@torch.no_grad()
+def test_labels_are_told_by_their_names(tmp_path, level):
+    folder = folder_of(tmp_path / "tiny", level=level)
+    given = model_of(folder, level)
+    inputs = texts(given).values()
+    model = model_of(folder, level, ("glad", "mad", "sad"))
+    assert torch.equal(model(*inputs), given(*inputs)[..., [1, 2, 0]])
+    more = model_of(folder, level, ("glad", "new", "sad"))
+    assert torch.equal(more(*inputs)[..., [0, 2]], given(*inputs)[..., [1, 0]])
+    assert said(more) == "its head is used; new in it: new; left behind: mad"
+    assert more.trained
+
+
+def test_labels_without_names_are_left_behind_with_the_last_layer(tmp_path):
+    folder = folder_of(tmp_path / "tiny", labels=("LABEL_0", "LABEL_1", "LABEL_2"))
+    model = model_of(folder)
+    assert said(model) == (
+        "of its head bert.pooler.dense.weight, bert.pooler.dense.bias are used, the rest is new"
+    )
+    assert not model.trained
+    weights = load_file(folder / "model.safetensors")
+    state = model.head.network.state_dict()
+    assert torch.equal(state["bert.pooler.dense.weight"], weights["bert.pooler.dense.weight"])
+    assert not torch.equal(state["classifier.weight"], weights["classifier.weight"])
+
+
+@torch.no_grad()
+def test_a_number_has_no_label(tmp_path):
+    folder = folder_of(tmp_path / "tiny", labels=("LABEL_0",))
+    model = model_of(folder, labels=())
+    assert said(model) == "its head is used"
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    inputs = texts(model)
+    assert torch.allclose(model(*inputs.values()), theirs(**inputs).logits, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "level", "left"),
+    [
+        ({"head": "nlpkit"}, "sequence", "left behind: classifier, pooler"),
+        ({"pooling": "cls"}, "sequence", "left behind: classifier, pooler"),
+        ({}, "token", "left behind: classifier, pooler"),
+    ],
+)
+def test_a_head_that_is_not_used_is_named(tmp_path, options, level, left):
+    model = model_of(folder_of(tmp_path / "tiny"), level, **options)
+    assert (said(model), model.trained) == (left, False)
+    assert not isinstance(model.head, LibraryHead)
+
+
+def test_a_new_head_of_transformers_takes_the_pooler_that_there_is(tmp_path):
+    folder = saved(tmp_path / "tiny", "bert", head="")
+    model = model_of(folder, head="transformers")
+    assert said(model).startswith("of its head bert.pooler.dense.weight, bert.pooler.dense.bias")
+    assert not model.trained
+
+
+@pytest.mark.parametrize(
+    ("options", "level", "problem"),
+    [
+        ({"head": "transformers", "pooling": "mean"}, "sequence", "model.pooling: transformers' h"),
+        ({"head": "nlpkit"}, "vocabulary", "model.head: nlpkit has no head of its own"),
+    ],
+)
+def test_options_that_would_do_nothing_are_errors(tmp_path, options, level, problem):
+    with pytest.raises(ConfigError, match=problem):
+        model_of(folder_of(tmp_path / "tiny"), level, size=60, **options)
+
+
+def test_a_pooler_in_parts_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setitem(KINDS, "albert", {**KINDS["bert"], "embedding_size": 16})
+    folder = folder_of(tmp_path / "tiny", "albert")
+    with pytest.raises(ConfigError, match="model.head: how AlbertForSequenceClassification poo"):
+        model_of(folder)
+    assert not isinstance(model_of(folder, head="nlpkit").head, LibraryHead)
+
+
+def test_a_model_without_weights_takes_those_of_one_with(tmp_path, kind, level):
+    folder = folder_of(tmp_path / "tiny", kind, level)
+    trained = model_of(folder, level)
+    completed = resolve(BertOptions(pretrained=str(folder))).options
+    stored = BertOptions(**json.loads(json.dumps(completed.model_dump(mode="json"))))
+    shutil.rmtree(folder)
+    head = HeadSpec(size=3, level=level)  # a bundle of which labels are not asked
+    rebuilt = build(stored, head, Vocabulary(size=60, max_length=20), weights=False).eval()
+    rebuilt.load_state_dict(trained.state_dict(), strict=True)
+    inputs = texts(rebuilt).values()
+    assert torch.equal(rebuilt(*inputs), trained(*inputs))
+
+
+def test_dropout_that_is_given_is_that_of_the_head_too(tmp_path, kind, level):
+    folder = folder_of(tmp_path / "tiny", kind, level)
+    quiet = model_of(folder, level, dropout=0.0)
+    inputs = texts(quiet).values()
+    assert torch.equal(quiet.train()(*inputs), quiet.eval()(*inputs))
+
+
+def test_the_dropout_of_a_classifier_is_that_of_the_folder(tmp_path):
+    model = model_of(folder_of(tmp_path / "tiny", classifier_dropout=0.35))
+    assert model.head.network.dropout.p == 0.35
+
+
+def test_weights_whose_header_never_ends_are_damaged(tmp_path):
+    folder = folder_of(tmp_path / "tiny")
+    path = folder / "model.safetensors"
+    path.write_bytes((2**30).to_bytes(8, "little") + b"{" + b" " * 1000)
+    with pytest.raises(ConfigError, match="is damaged"):
+        model_of(folder)
+
+
+def test_a_table_of_the_head_of_another_shape_is_new(tmp_path):
+    folder = folder_of(tmp_path / "tiny")
+    path = folder / "model.safetensors"
+    weights = load_file(path)
+    weights["classifier.weight"] = torch.zeros(3, 8)
+    save_file(weights, path)
+    assert "the rest is new" in said(model_of(folder))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("head", ["nlpkit", "transformers"])
+def test_the_head_of_a_run_is_gone_on_with(tmp_path, head):
+    tiny = saved(tmp_path / "tiny", "bert", vocab_size=150)
+    options = {"name": "bert", "pretrained": str(tiny), "head": head}
+    run = make_run(tmp_path / "run", model=options)  # whose labels are arrival, balance and lost
+    loaded = nlpkit.load(run, backend="torch").engine.model
+    model = model_of(run, labels=("lost", "new", "arrival"), tokens=150)
+    assert said(model) == "its head is used; new in it: new; left behind: balance"
+    assert isinstance(model.head, LibraryHead) == (head == "transformers")
+    inputs = texts(model).values()
+    found, expected = model(*inputs), loaded(*inputs)
+    assert torch.allclose(found[:, [0, 2]], expected[:, [2, 0]], rtol=0, atol=1e-6)
+    other = "transformers" if head == "nlpkit" else "nlpkit"
+    assert not model_of(run, head=other, tokens=150).trained
