@@ -25,7 +25,7 @@ BUDGET = {
     "nlpkit/run": 1_075,
     "nlpkit/testing": 405,
     "nlpkit/training": 900,
-    "plugins": 6_415,
+    "plugins": 6_490,
     "jobs": 2_740,
     "image": 600,
 }
