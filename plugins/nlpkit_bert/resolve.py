@@ -14,6 +14,7 @@ from nlpkit.contracts import Resolution
 from nlpkit.errors import ConfigError, Problem
 from nlpkit.files import from_json
 from nlpkit.pretrained import Pretrained
+from nlpkit_bert import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -78,6 +79,7 @@ LEFT_BEHIND = (
     "id2label",
     "is_decoder",
     "label2id",
+    "max_seq_length",
     "name_or_path",
     "num_labels",
     "output_attentions",
@@ -114,7 +116,10 @@ def resolve(options: BertOptions) -> Resolution:
     Raises:
         ConfigError: There is no such model, it is no encoder, or `freeze` names a layer it lacks.
     """
-    description = options.description or _describe(options.pretrained)
+    if not options.description:
+        described = _describe(options.pretrained)
+        options = sentence.complete(options, described, pretrained_model(options.pretrained))
+    description = options.description or {}
     layers = description[named("num_hidden_layers", description)]
     beyond = [layer for layer in options.frozen_layers() if layer >= layers]
     if beyond:
@@ -122,7 +127,7 @@ def resolve(options: BertOptions) -> Resolution:
         remedy = f"number them from 0 to {layers - 1}"
         raise ConfigError([Problem(key="model.freeze", message=message, remedy=remedy)])
     return Resolution(
-        options=options.model_copy(update={"description": description}),
+        options=options,
         learning_rate=5e-5 * 768 / description[named("hidden_size", description)],
         max_length=_longest(description),
         vocabulary=description.get("vocab_size"),
@@ -157,7 +162,7 @@ def check(options: BertOptions) -> list[Problem]:
         from nlpkit_bert.model import fit
 
         fit(description, shapes, options.pretrained)
-    return []
+    return sentence.check(options, model)
 
 
 def kind_of(description: dict[str, Any]) -> str:
@@ -207,10 +212,11 @@ def unusable(message: str, remedy: str) -> ConfigError:
 def _longest(description: dict[str, Any]) -> int | None:
     """The longest input in tokens; None where positions have no end."""
     positions: int | None = description.get("max_position_embeddings")
-    if positions is None or kind_of(description) not in AFTER_PADDING:
-        return positions
-    padding = description.get("pad_token_id")
-    return positions - 1 - (1 if padding is None else int(padding))
+    if positions is not None and kind_of(description) in AFTER_PADDING:
+        padding = description.get("pad_token_id")
+        positions -= 1 + (1 if padding is None else int(padding))
+    known = [each for each in (positions, description.get(sentence.LONGEST)) if each is not None]
+    return min(known, default=None)
 
 
 def _is_odd(description: dict[str, Any], shapes: Mapping[str, Sequence[int]]) -> bool:
