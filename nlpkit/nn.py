@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from nlpkit.contracts import Graph, GraphSpec
 from nlpkit.cpu.dropout import Dropout
-from nlpkit.errors import PluginError
+from nlpkit.errors import PluginError, shorten
 from nlpkit.projection import Projection as Projection
 from nlpkit.projection import place_scores as place_scores
 from nlpkit.projection import summed_cross_entropy as summed_cross_entropy
 from nlpkit.projection import worked_out as worked_out
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from nlpkit.contracts import Codec, HeadSpec, Objective
 
@@ -68,6 +68,37 @@ def masked_mean(hidden_BTH: Tensor, mask_BT: Tensor) -> Tensor:
 def widened(values: Tensor) -> Tensor:
     """16-bit values as float32; float32 and float64 as they are."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+def take_labels(
+    layer: nn.Linear, stored: Mapping[str, Tensor], spec: HeadSpec, labels: Sequence[str]
+) -> str:
+    """Gives a layer of logits the rows of a trained one, by the names of the labels.
+
+    Args:
+        layer: Gives a logit for each of the head's labels, or one number, which has no name.
+        stored: The trained one's "weight", [rows, hidden], and "bias"; else nothing fits.
+        spec: What the head gives.
+        labels: What the trained one's rows are called; [] for no names.
+
+    Returns:
+        What is to be said of it; "": no row is this layer's, which stays as it is.
+    """
+    places = {at: labels.index(each) for at, each in enumerate(spec.labels) if each in labels}
+    if spec.size == 1 and not (spec.labels or labels):
+        places = {0: 0}
+    weight, bias = (stored.get(name, torch.empty(0)) for name in ("weight", "bias"))
+    known = len(labels) or 1
+    if not places or weight.shape != (known, layer.in_features) or bias.shape != (known,):
+        return ""
+    for at, place in places.items():
+        layer.weight.data[at], layer.bias.data[at] = weight[place], bias[place]
+    beside = {
+        "new in it": [label for label in spec.labels if label not in labels],
+        "left behind": [label for label in labels if label not in spec.labels],
+    }
+    more = "".join(f"; {what}: {shorten(', '.join(each))}" for what, each in beside.items() if each)
+    return f"its head is used{more}"
 
 
 class StepModule(nn.Module):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
+from typing import NamedTuple
 
 from nlpkit.environment import hub_folder
 from nlpkit.errors import ConfigError, Problem, shorten
@@ -26,6 +27,19 @@ WEIGHTS = (
 """Where weights are, in the order in which they are looked for; an index names several files."""
 
 _BESIDE = (".json", ".model", ".txt")  # config and tokenizer
+_MODULES = "modules.json"
+
+
+class Module(NamedTuple):
+    """A module of a sentence-transformers model.
+
+    Attributes:
+        type: Its class, with the modules of Python that have it.
+        path: The folder of its files, in that of the model; "": the model's.
+    """
+
+    type: str
+    path: str
 
 
 @dataclass(frozen=True)
@@ -42,9 +56,41 @@ class Pretrained:
 
     @property
     def folder(self) -> Path:
-        """Where its files are, if they are in a local folder."""
-        bundle = Path(self.name) / "bundle"
-        return bundle if bundle.is_dir() else Path(self.name)
+        """Where its files are, if they are in a local folder: those of the first module."""
+        top = Path(self.name)
+        if (top / "bundle").is_dir():
+            return top / "bundle"
+        return top / self.modules()[0].path if (top / _MODULES).is_file() else top
+
+    def beside(self, name: str) -> Path | None:
+        """A file that it may have at its top, or by its path from there."""
+        path = Path(self.name, name)
+        if Path(self.name).is_dir():
+            return path if path.is_file() else None
+        return self.optional(name)
+
+    def modules(self) -> list[Module]:
+        """What modules.json of a sentence-transformers model lists; of another model nothing.
+
+        Raises:
+            ConfigError: It lists nothing, or the files of the first module are not there.
+        """
+        if (path := self.beside(_MODULES)) is None:
+            return []
+        try:
+            listed = from_json(path.read_text(encoding="utf-8"))
+            found = [Module(str(each["type"]), str(each["path"])) for each in listed]
+            if any(Path(each.path).is_absolute() or ".." in each.path for each in found):
+                raise ValueError("it names a folder outside its own")
+            first = path.parent / found[0].path
+        except (ValueError, LookupError, TypeError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            message = f"{path} does not list the modules of a model ({reason})"
+            raise self.unusable(message, "restore the file") from error
+        if not first.is_dir():
+            message = f"{path} names the folder {found[0].path}, which is not there"
+            raise self.unusable(message, "name a local folder that has the whole model")
+        return found
 
     def file(self, *names: str, remedy: str) -> Path:
         """The first of these files that the model has.
@@ -101,13 +147,15 @@ class Pretrained:
         Raises:
             ConfigError: As `weights`.
         """
-        folder = self.folder
+        folder, top = self.folder, Path(self.name)
+        listed = top / _MODULES
+        modules = [listed, *top.glob("[!.]*/config.json")] if listed.is_file() else []
         if not any((folder / name).is_file() for name in WEIGHTS):
-            return visible_files(folder)
+            return sorted({*visible_files(folder), *modules})
         beside = (each for each in folder.iterdir() if each.suffix in _BESIDE and each.is_file())
         visible = {each for each in beside if not each.name.startswith(".")}
         code = (folder / "plugins").glob("*.py")  # of a bundle
-        return sorted({*visible, *code, *(self.weights() if weights else ())})
+        return sorted({*visible, *code, *modules, *(self.weights() if weights else ())})
 
     def unusable(self, message: str, remedy: str) -> ConfigError:
         """The error that the model cannot be used."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from nlpkit.bundle.predict import Model
-    from nlpkit.contracts import Arrays
+    from nlpkit.contracts import Arrays, GraphSpec
 
 _TOGETHER = 64
 _QUESTIONS, _ANSWERS = "questions.json", "answers.json"
@@ -108,18 +108,23 @@ def answers(model: Model, folder: Path) -> Iterator[Answer]:
         sizes, error, inputs = case.sizes, "", ""
         labels: list[Any] = []
         outputs: Arrays = {}
+        given: Arrays = {}
         try:
             if case.graph:
-                outputs = model.engine.run(_read(folder / f"{place}.npz"), case.graph)
+                given = _read(folder / f"{place}.npz")
+                outputs = model.engine.run(given, case.graph)
             else:
                 batch = model.batch([Row(asked["rows"][at], f"text {at}") for at in case.rows])
                 sizes = sizes_of(model.codec.inputs, batch.inputs)
                 inputs = _hash(batch.inputs)
+                given = batch.inputs
                 outputs = model.codec.predict(model.engine, batch, model.codec.settings({}))
                 said = [each.row() for each in model.codec.decode(outputs, batch)]
                 labels = list(map(_label, json.loads(json.dumps(said))))
         except Exception as caught:
             error = " ".join(f"{type(caught).__name__}: {caught}".split())
+        spec = model.engine.graphs.get(case.graph or "model")
+        outputs = _without_padding(outputs, given, spec) if outputs and spec else outputs
         yield Answer(sizes, error, inputs, labels, outputs)
 
 
@@ -132,6 +137,18 @@ def read_answers(folder: Path) -> Iterator[Answer]:
 def _read(path: Path) -> dict[str, np.ndarray]:
     with np.load(path) as arrays:
         return dict(arrays)
+
+
+def _without_padding(outputs: Arrays, inputs: Arrays, spec: GraphSpec) -> Arrays:
+    """Outputs of tokens, of which those of padding are 0: nobody reads them."""
+    mask = inputs.get("attention_mask")
+    axes = tuple(spec.inputs.get("attention_mask", ()))
+    return {
+        name: np.where((mask != 0)[..., None], each, 0)
+        if mask is not None and each.ndim == 3 and tuple(spec.outputs.get(name, ()))[:2] == axes
+        else each
+        for name, each in outputs.items()
+    }
 
 
 def _label(said: Any) -> Any:

@@ -14,6 +14,7 @@ from nlpkit.contracts import Resolution
 from nlpkit.errors import ConfigError, Problem
 from nlpkit.files import from_json
 from nlpkit.pretrained import Pretrained
+from nlpkit_bert import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -78,6 +79,7 @@ LEFT_BEHIND = (
     "id2label",
     "is_decoder",
     "label2id",
+    "max_seq_length",
     "name_or_path",
     "num_labels",
     "output_attentions",
@@ -118,15 +120,9 @@ def resolve(options: BertOptions) -> Resolution:
     Raises:
         ConfigError: There is no such model, it is no encoder, or `freeze` names a layer it lacks.
     """
-    description, chosen = options.description, options.head
-    if description is None:
-        description = _describe(options.pretrained)
-        if "pooling" in options.model_fields_set and chosen != "nlpkit":
-            if chosen == "transformers":
-                message = "transformers' heads pool as they are made to"
-                remedy = "leave it out, or set model.head: nlpkit"
-                raise ConfigError([Problem(key="model.pooling", message=message, remedy=remedy)])
-            chosen = "nlpkit"
+    if not options.description:
+        options = _completed(options)
+    description = options.description or {}
     layers = description[named("num_hidden_layers", description)]
     beyond = [layer for layer in options.frozen_layers() if layer >= layers]
     if beyond:
@@ -134,7 +130,7 @@ def resolve(options: BertOptions) -> Resolution:
         remedy = f"number them from 0 to {layers - 1}"
         raise ConfigError([Problem(key="model.freeze", message=message, remedy=remedy)])
     return Resolution(
-        options=options.model_copy(update={"description": description, "head": chosen}),
+        options=options,
         learning_rate=5e-5 * 768 / description[named("hidden_size", description)],
         max_length=_longest(description),
         vocabulary=description.get("vocab_size"),
@@ -169,7 +165,22 @@ def check(options: BertOptions) -> list[Problem]:
         from nlpkit_bert.model import fit
 
         fit(description, shapes, options.pretrained)
-    return []
+    return sentence.check(options, model)
+
+
+def _completed(options: BertOptions) -> BertOptions:
+    """The options with what the pretrained model says, and with what follows from it."""
+    model, head = pretrained_model(options.pretrained), options.head
+    pooled = "pooling" in options.model_fields_set
+    if pooled and head == "transformers":
+        message = "transformers' heads pool as they are made to"
+        remedy = "leave it out, or set model.head: nlpkit"
+        raise ConfigError([Problem(key="model.pooling", message=message, remedy=remedy)])
+    options = sentence.complete(options, _describe(options.pretrained), model)
+    update: dict[str, Any] = {"head": "nlpkit"} if pooled else {}
+    if not pooled and (bundle := bundle_of(model)):
+        update["pooling"] = bundle.model.options.get("pooling", options.pooling)
+    return options.model_copy(update=update)
 
 
 def is_library(head: str, description: Mapping[str, Any], level: str) -> bool:
@@ -225,10 +236,11 @@ def unusable(message: str, remedy: str) -> ConfigError:
 def _longest(description: dict[str, Any]) -> int | None:
     """The longest input in tokens; None where positions have no end."""
     positions: int | None = description.get("max_position_embeddings")
-    if positions is None or kind_of(description) not in AFTER_PADDING:
-        return positions
-    padding = description.get("pad_token_id")
-    return positions - 1 - (1 if padding is None else int(padding))
+    if positions is not None and kind_of(description) in AFTER_PADDING:
+        padding = description.get("pad_token_id")
+        positions -= 1 + (1 if padding is None else int(padding))
+    known = [each for each in (positions, description.get(sentence.LONGEST)) if each is not None]
+    return min(known, default=None)
 
 
 def _is_odd(description: dict[str, Any], shapes: Mapping[str, Sequence[int]]) -> bool:

@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from nlpkit.bundle.format import WEIGHTS
-from nlpkit.errors import BundleError, shorten
+from nlpkit.errors import BundleError
+from nlpkit.nn import take_labels
 from nlpkit_bert.heads import LibraryHead, MaskedHead
 from nlpkit_bert.resolve import bundle_of, labels_of, unusable
 
@@ -120,31 +121,31 @@ def _load_head(
     else:
         last = cast("Head", head).linear
         own = {f"head.{name}": parameter for name, parameter in head.named_parameters()}
-    places = [labels.index(each) if each in labels else None for each in spec.labels]
-    places = [0] if spec.size == 1 and not (spec.labels or labels) else places
-    known, found = len(labels) or 1, list[str]()
-    for name, parameter in own.items():
-        tensor = stored.get(name, stored.get(name.removeprefix(prefix), torch.empty(0)))
-        if parameter is last.weight or parameter is last.bias:
-            if tensor.shape != (known, *parameter.shape[1:]) or places == [None] * len(places):
-                continue
-            for row, place in zip(parameter.data, places, strict=True):
-                if place is not None:
-                    row.copy_(tensor[place])
-        elif tensor.shape == parameter.shape:
-            parameter.data.copy_(tensor)
-        else:
-            continue
-        found.append(name)
-    whole = len(found) == len(own)
-    if not whole:
-        return (f"of its head {', '.join(found)} are used, the rest is new" if found else ""), False
-    beside = {
-        "new in it": [label for label in spec.labels if label not in labels],
-        "left behind": [label for label in labels if label not in spec.labels],
+    found = {
+        name: stored[each]
+        for name in own
+        for each in (name, name.removeprefix(prefix))
+        if each in stored
     }
-    more = "".join(f"; {what}: {shorten(', '.join(each))}" for what, each in beside.items() if each)
-    return f"its head is used{more}", True
+    ends = {name: end for name, each in own.items() for end in _ends(each, last)}
+    row = {ends[name]: found[name] for name in ends.keys() & found}
+    told = take_labels(last, row, spec, labels)
+    taken = [*ends] if told else []
+    for name in own.keys() - ends:
+        if name in found and found[name].shape == own[name].shape:
+            own[name].data.copy_(found[name])
+            taken.append(name)
+    if told and len(taken) == len(own):
+        return told, True
+    return (
+        f"of its head {', '.join(sorted(taken))} are used, the rest is new" if taken else "",
+        False,
+    )
+
+
+def _ends(parameter: Tensor, layer: nn.Linear) -> list[str]:
+    """The name that a layer has for its parameter; none for another's."""
+    return [name for name, each in layer.named_parameters() if each is parameter]
 
 
 def _of_bundle(bundle: Bundle, encoder: PreTrainedModel) -> dict[str, Tensor]:

@@ -59,7 +59,7 @@ class PretrainedConfig(nlpkit.ComponentConfig):
     """Options of the tokenizer `pretrained`."""
 
     pretrained: nlpkit.FolderOrId = Field(
-        description="Has tokenizer.json or vocab.txt; default: the model's own pretrained."
+        description="Has tokenizer.json, or older files; default: the model's own pretrained."
     )
 
 

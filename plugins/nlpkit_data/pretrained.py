@@ -1,4 +1,4 @@
-"""The tokenizer of a pretrained model: its tokenizer.json, or one that is built from vocab.txt."""
+"""The tokenizer of a pretrained model: its tokenizer.json, or one that is made of older files."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from nlpkit.data.vocabulary import USUAL
 from nlpkit.errors import Problem
 from nlpkit.files import from_json
 from nlpkit.pretrained import Pretrained
+from nlpkit_data import converted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,8 +75,14 @@ def _read(options: PretrainedConfig) -> tuple[Tokenizer, Problem | None]:
     model = Pretrained(options.pretrained, _KEY)
     write = f'AutoTokenizer.from_pretrained("{model.name}").save_pretrained(FOLDER)'
     remedy = f"write tokenizer.json with transformers: {write}"
-    path = model.file("tokenizer.json", "vocab.txt", remedy=remedy)
+    path = model.file("tokenizer.json", "vocab.txt", *converted.FILES, remedy=remedy)
     settings = _json(model, "tokenizer_config.json")
+    if path.name in converted.FILES:
+        config = _json(model, "config.json")
+        types = {key: config.get(key) for key in ("model_type", "tokenizer_class")}
+        made = converted.convert(model, path, types | settings, remedy)
+        message = f"{model.name} has no tokenizer.json; transformers makes it of its {path.name}"
+        return made, _warning(message)
     if path.suffix == ".txt":
         _check_kind(model, settings, remedy)
         return _built(path, model, settings)

@@ -32,6 +32,7 @@ class Reader(nn.Module):
     """Embedding, encoder, and a head or an output: token ids to logits."""
 
     notes: tuple[str, ...] = ()
+    trained: bool = False
 
     def __init__(self, options: TransformerConfig, head: HeadSpec, vocabulary: Vocabulary) -> None:
         super().__init__()
@@ -124,5 +125,5 @@ def build(
     else:
         model = Reader(options, head, vocabulary)
     if weights and options.pretrained is not None:
-        model.notes = load(model, options, vocabulary)
+        model.notes = load(model, options, vocabulary, head)
     return model

@@ -14,8 +14,12 @@ from nlpkit.pretrained import Pretrained
 from nlpkit_transformer.config import TransformerConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor, nn
+
     from nlpkit.bundle.format import Bundle
-    from nlpkit.contracts import Vocabulary
+    from nlpkit.contracts import HeadSpec, Vocabulary
     from nlpkit_transformer.encoder_decoder import Translator
     from nlpkit_transformer.model import Reader, Writer
 
@@ -66,17 +70,22 @@ def check(options: TransformerConfig) -> list[Problem]:
 
 
 def load(
-    network: Reader | Writer | Translator, options: TransformerConfig, vocabulary: Vocabulary
+    network: Reader | Writer | Translator,
+    options: TransformerConfig,
+    vocabulary: Vocabulary,
+    head: HeadSpec,
 ) -> tuple[str, ...]:
     """Puts a trained model's weights into another: those of embedding and blocks, which all fit.
 
     Those of an encoder fit a decoder, and the other way round; of a model that has both one begins
-    with them. A head stays behind, and so does a table of words where none are said.
+    with them. A head for the same task is taken label by label, another one stays behind, and so
+    does a table of words where none are said.
 
     Args:
         network: Takes them.
         options: Its own; `pretrained` is a run or a bundle of a transformer.
         vocabulary: Its own.
+        head: What its head gives.
 
     Returns:
         What became of heads, where that is to be said.
@@ -113,13 +122,35 @@ def load(
         else:
             message = f"{name}: its {each} is {[*found.shape]}, and {[*parameter.shape]} here"
             raise Pretrained(name, _KEY).unusable(message, _OWN)
+    told, same = "", bundle.head.level == head.level
+    if same and bundle.model.options.get("pooling", options.pooling) == options.pooling:
+        told = _take_head(network, stored, head, bundle.head.labels)
     heads = sorted(
         {"cross-attention" if ".cross_" in each else each.partition(".")[0] for each in stored}
     )
     return (
+        *([f"{_KEY} {name}: {told}"] if told else ()),
         *(f"{_KEY} {name}: its {each} is left behind" for each in heads),
         *(f"{_KEY} {name}: has no {each[:-1]}, which is new" for each in new),
     )
+
+
+def _take_head(
+    network: nn.Module, stored: dict[str, Tensor], spec: HeadSpec, labels: Sequence[str]
+) -> str:
+    """Moves what is stored of a head into that of the network; what is said of it."""
+    from nlpkit.nn import Head, take_labels
+
+    head = getattr(network, "head", None)
+    if not isinstance(head, Head):
+        return ""
+    names = {f"head.linear.{end}": end for end in ("weight", "bias")}
+    row = {end: stored[name] for name, end in names.items() if name in stored}
+    if told := take_labels(head.linear, row, spec, labels):
+        network.trained = True
+        for name in names:
+            del stored[name]
+    return told
 
 
 def _sizes(bundle: Bundle, options: TransformerConfig) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 BUDGET = {
-    "nlpkit": 1_440,  # the modules beside its rooms
+    "nlpkit": 1_470,  # the modules beside its rooms
     "nlpkit/bundle": 1_525,
     "nlpkit/checking": 845,
     "nlpkit/checkpoint": 590,
@@ -25,7 +25,7 @@ BUDGET = {
     "nlpkit/run": 1_075,
     "nlpkit/testing": 405,
     "nlpkit/training": 900,
-    "plugins": 6_745,
+    "plugins": 6_910,
     "jobs": 2_740,
     "image": 600,
 }

@@ -31,7 +31,7 @@ def written(folder, text):
 def test_the_description_and_the_defaults_come_from_the_folder(minilm):
     resolution = resolve(BertOptions(pretrained=minilm))
     assert resolution.learning_rate == pytest.approx(1e-4)  # 5e-5 × 768 / 384
-    assert resolution.max_length == 512
+    assert resolution.max_length == 256  # its sentence_bert_config.json, of 512 positions
     assert resolution.options.description["hidden_size"] == 384
     assert resolution.options.description["layer_norm_eps"] == 1e-12
 

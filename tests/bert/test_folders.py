@@ -9,6 +9,7 @@ import socket
 import pytest
 import torch
 from safetensors.torch import load_file
+from tokenizers import ByteLevelBPETokenizer
 
 import nlpkit
 import nlpkit.pretrained
@@ -69,6 +70,22 @@ def test_it_is_checked_trained_and_needed_no_more(config, folder, capsys):
     first, second = model.predict(["Where is my CARD", "where is my card"])
     assert first.label == second.label
     assert first.score == pytest.approx(second.score)
+
+
+def test_a_roberta_of_before_tokenizer_json_is_trained_and_needed_no_more(config, tmp_path, capsys):
+    folder = saved(tmp_path / "tiny", "roberta", vocab_size=300)
+    tokenizer = ByteLevelBPETokenizer()
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    tokenizer.train_from_iterator(WORDS, vocab_size=280, special_tokens=special)
+    tokenizer.save_model(str(folder))
+    said = f"{folder} has no tokenizer.json; transformers makes it of its vocab.json"
+    assert main(["check", "wild.yaml"]) == 0
+    assert said in capsys.readouterr().err
+    assert main(["train", "wild.yaml"]) == 0, capsys.readouterr().err
+    shutil.rmtree(folder)
+    model = nlpkit.load("runs/wild")
+    assert model.bundle.vocabulary.special["pad"] == 1
+    assert model.predict(["where is my card"])[0].label in ("card", "money")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -14,6 +15,10 @@ import pytest
 import nlpkit.pretrained
 from nlpkit import ConfigError
 from nlpkit.pretrained import Pretrained
+from nlpkit_bert.config import BertOptions
+from nlpkit_bert.resolve import check, resolve
+from nlpkit_data.config import PretrainedConfig
+from nlpkit_data.pretrained import build as build_tokenizer
 from tests.pretrained.hub import BERT, Hub
 
 CHECK = (
@@ -217,3 +222,37 @@ def test_the_hubs_own_variables_are_honoured_and_no_token_is_shown(hub, tmp_path
     offline = run(**given, HF_HUB_OFFLINE="1")
     assert (offline.stdout, offline.stderr) == ("40\n", "")
     assert len(hub.asked) == asked
+
+
+def test_a_model_of_sentence_transformers_says_its_pooling_and_length(here):
+    modules = [
+        {"type": "sentence_transformers.models.Transformer", "path": ""},
+        {"type": "sentence_transformers.models.Pooling", "path": "1_Pooling"},
+        {"type": "sentence_transformers.models.Normalize", "path": "2_Normalize"},
+    ]
+    here.files["team/tiny"] |= {
+        "modules.json": json.dumps(modules).encode(),
+        "1_Pooling/config.json": b'{"pooling_mode_cls_token": true}',
+        "sentence_bert_config.json": b'{"max_seq_length": 24}',
+    }
+    resolution = resolve(BertOptions(pretrained="team/tiny"))
+    assert (resolution.options.pooling, resolution.max_length) == ("cls", 24)
+    (said,) = check(resolution.options)
+    assert said.message.endswith("beside: Normalize")
+    modules[0]["path"] = "0_Transformer"
+    files = here.files["team/tiny"] | {"modules.json": json.dumps(modules).encode()}
+    here.files["team/inside"] = files
+    said = r"0_Transformer, which is not there; name a local folder"
+    with pytest.raises(ConfigError, match=said):
+        resolve(BertOptions(pretrained="team/inside"))
+
+
+def test_a_tokenizer_is_made_of_files_that_the_hub_has(here):
+    vocabulary = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "a": 4, "b": 5, "ab": 6, "<mask>": 7}
+    here.files["team/tiny"] = {
+        "config.json": b'{"model_type": "roberta"}',
+        "vocab.json": json.dumps(vocabulary).encode(),
+        "merges.txt": b"#version: 0.2\na b\n",
+    }
+    tokenizer = build_tokenizer(PretrainedConfig(pretrained="team/tiny"), None)
+    assert tokenizer.encode("abb").ids == [0, 6, 5, 2]

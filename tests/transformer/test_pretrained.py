@@ -23,7 +23,7 @@ STILL = {"max_steps": 1, "learning_rate": 1e-30, "warmup_ratio": 0.0}
 HEADS = {
     "mlm": HeadSpec(level="vocabulary", size=120, over="masked"),
     "clm": HeadSpec(level="next", size=120),
-    "sequence": HeadSpec(size=3),
+    "sequence": HeadSpec(size=3, labels=("arrival", "balance", "lost")),
 }
 TRANSLATED = HeadSpec(level="target", size=120)
 
@@ -64,7 +64,8 @@ def test_embedding_and_blocks_are_those_of_the_run(runs, origin, task):
             assert own[kept].equal(tensor)
             blocks += 1
     assert blocks > 20
-    left = ["its head is left behind"] * (origin == "sequence")
+    own = ["its head is used"] if task == "sequence" else ["its head is left behind"]
+    left = own * (origin == "sequence")
     assert [note.partition(": ")[2] for note in model.notes] == left
 
 
@@ -182,3 +183,19 @@ def test_a_run_of_one_task_begins_with_that_of_another(runs, tmp_path, monkeypat
     shutil.move(runs["mlm"], tmp_path / "gone")
     assert len(nlpkit.load(run).predict(["my card"])) == 1
     shutil.move(tmp_path / "gone", runs["mlm"])
+
+
+def test_the_head_of_a_run_is_gone_on_with_label_by_label(runs):
+    options = resolve(TransformerConfig(pretrained=str(runs["sequence"]))).options
+    vocabulary = Vocabulary(size=120, max_length=12)
+    head = HeadSpec(size=3, labels=("lost", "new", "arrival"))
+    model = build(options, head, vocabulary, weights=True)
+    stored = load_file(runs["sequence"] / "bundle" / "model.safetensors")
+    for name, ours in (("weight", model.head.linear.weight), ("bias", model.head.linear.bias)):
+        theirs = stored[f"head.linear.{name}"]
+        assert ours[0].equal(theirs[2])
+        assert ours[2].equal(theirs[0])
+    assert model.trained
+    assert model.notes[0].endswith("its head is used; new in it: new; left behind: balance")
+    cls = options.model_copy(update={"pooling": "cls"})
+    assert not build(cls, head, vocabulary, weights=True).trained
