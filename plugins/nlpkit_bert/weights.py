@@ -137,10 +137,8 @@ def _load_head(
             taken.append(name)
     if told and len(taken) == len(own):
         return told, True
-    return (
-        f"of its head {', '.join(sorted(taken))} are used, the rest is new" if taken else "",
-        False,
-    )
+    some = ", ".join(name for name in own if name in taken)
+    return f"of its head {some} are used, the rest is new" if some else "", False
 
 
 def _ends(parameter: Tensor, layer: nn.Linear) -> list[str]:

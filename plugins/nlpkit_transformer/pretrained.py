@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tokenizers import Tokenizer
 
@@ -147,7 +147,7 @@ def _take_head(
     names = {f"head.linear.{end}": end for end in ("weight", "bias")}
     row = {end: stored[name] for name, end in names.items() if name in stored}
     if told := take_labels(head.linear, row, spec, labels):
-        network.trained = True
+        cast("Reader", network).trained = True
         for name in names:
             del stored[name]
     return told
