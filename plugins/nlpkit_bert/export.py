@@ -102,7 +102,7 @@ class HuggingFaceExporter(Exporter):
             kind = type(model).__name__
             raise InputError(f"huggingface writes models of transformers, and {kind} is none")
         network = library_model(model)
-        with redirect_stderr(StringIO()):  # a bar
+        with _quiet():
             network.save_pretrained(out)
         description = json.loads((out / "nlpkit.json").read_bytes())
         card = _CARD.format(
@@ -122,16 +122,21 @@ class HuggingFaceExporter(Exporter):
         )
 
     def open(self, path: Path) -> dict[str, Callable[[Arrays], Any]]:
-        """Loads it with transformers, whose own attention it gets; no code is asked for."""
+        """Loads it with transformers, whose own attention it gets.
+
+        Of config.json what shapes the model is taken: the rest may choose code.
+        """
         spec = read_bundle(path).head
-        network = AUTO[spec.level].from_pretrained(
-            path,
-            attn_implementation="sdpa",
-            dtype=torch.float32,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-        )
+        description = json.loads((path / "config.json").read_bytes())
+        with _quiet():
+            network = AUTO[spec.level].from_pretrained(
+                path,
+                config=config_of(description, None, size=spec.size, attention="sdpa"),
+                dtype=torch.float32,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+            )
         network.eval()
 
         def run(inputs: Arrays) -> np.ndarray:
@@ -170,6 +175,11 @@ def library_model(model: Bert) -> PreTrainedModel:
         }
     )
     return network
+
+
+def _quiet() -> redirect_stderr[StringIO]:
+    """Keeps the bars of transformers to itself."""
+    return redirect_stderr(StringIO())
 
 
 def _fits(options: Mapping[str, Any], description: Mapping[str, Any], level: str) -> bool:

@@ -85,6 +85,7 @@ LEFT_BEHIND = (
     "output_attentions",
     "output_hidden_states",
     "problem_type",
+    "quantization_config",
     "return_dict",
     "task_specific_params",
     "tokenizer_class",

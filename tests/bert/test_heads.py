@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,8 +14,11 @@ from safetensors.torch import load_file, save_file
 
 import nlpkit
 from nlpkit import ConfigError
+from nlpkit.bundle.format import describe_export, seal
+from nlpkit.config.schema import Component
 from nlpkit.contracts import HeadSpec, Vocabulary
 from nlpkit_bert.config import BertOptions
+from nlpkit_bert.export import HuggingFaceExporter
 from nlpkit_bert.heads import LibraryHead
 from nlpkit_bert.model import build
 from nlpkit_bert.resolve import resolve
@@ -221,3 +226,56 @@ def test_the_head_of_a_run_is_gone_on_with(tmp_path, head):
     assert torch.allclose(found[:, [0, 2]], expected[:, [2, 0]], rtol=0, atol=1e-6)
     other = "transformers" if head == "nlpkit" else "nlpkit"
     assert not model_of(run, head=other, tokens=150).trained
+
+
+EVIL = {
+    "attn_implementation": "evil/kernels",
+    "auto_map": {"AutoModelForSequenceClassification": "evil.Model", "AutoConfig": "evil.Config"},
+    "quantization_config": {"quant_method": "evil"},
+    "trust_remote_code": True,
+}
+
+
+def test_nothing_that_an_export_names_is_executed(tmp_path):
+    tiny = saved(tmp_path / "tiny", "bert", head="SequenceClassification", vocab_size=150)
+    options = {"name": "bert", "pretrained": str(tiny), "head": "transformers"}
+    given = nlpkit.load(make_run(tmp_path / "run", model=options), backend="torch")
+    out, export = tmp_path / "out", Component(name="huggingface")
+    out.mkdir()
+    describe_export(given.bundle, out, export, given.host)
+    (graph,) = given.engine.modules.values()
+    sample = {name: each.numpy() for name, each in texts(given.engine.model).items()}
+    artifact = HuggingFaceExporter().export({"model": replace(graph, sample=sample)}, out)
+    assert {each.name for each in artifact.files} == {
+        *("config.json", "model.safetensors", "README.md")
+    }
+    config = json.loads((out / "config.json").read_bytes())
+    assert config["id2label"] == {"0": "arrival", "1": "balance", "2": "lost"}
+    (out / "config.json").write_text(json.dumps(config | EVIL))
+    seal(out)
+    found = HuggingFaceExporter().open(out)["model"](sample)
+    with torch.no_grad():
+        expected = given.engine.model(*map(torch.from_numpy, sample.values()))
+    assert torch.allclose(torch.from_numpy(found), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "refused"),
+    [
+        ("sequence", {"name": "transformer"}, 'and "transformer" is none'),
+        ("sequence", {"head": "nlpkit"}, "train with model.head: transformers"),
+        ("sequence", {"description": {"head": "token"}}, "train with model.head: transformers"),
+        ("sequence", {"description": {"head": "sequence"}}, None),
+        ("sequence", {"head": "transformers"}, None),
+        ("token", {"head": "nlpkit"}, None),
+        ("token", {"description": {"model_type": "modernbert"}}, "train with model.head: trans"),
+        ("mlm", {}, None),
+    ],
+)
+def test_what_is_no_model_of_transformers_is_refused_before_it_trains(task, model, refused):
+    config = SimpleNamespace(
+        task=Component(name=task), model=Component(**{"name": "bert", **model})
+    )
+    found = HuggingFaceExporter().check(config)
+    assert (refused is None) == (not found)
+    assert refused is None or refused in found[0]
