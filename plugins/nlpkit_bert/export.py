@@ -139,11 +139,11 @@ class HuggingFaceExporter(Exporter):
             )
         network.eval()
 
-        def run(inputs: Arrays) -> np.ndarray:
+        def run(inputs: Arrays) -> list[np.ndarray]:
             given = {name: torch.as_tensor(inputs[name]) for name in _taken(spec, inputs)}
             with torch.inference_mode():
                 logits = network(**given).logits.numpy()
-            return _at_places(spec, logits, inputs)
+            return [_at_places(spec, logits, inputs)]
 
         return {"model": run}
 

@@ -24,10 +24,12 @@ from nlpkit_bert.model import build
 from nlpkit_bert.resolve import resolve
 from tests.bert.conftest import KINDS, saved
 from tests.bert.test_encoders import LENGTHS, alone, texts
-from tests.bundle.bundles import make_run
+from tests.bundle.bundles import ROWS, TEXTS, make_run
+from tests.exporters.exports import Exported
 
 HEADS = {"sequence": "SequenceClassification", "token": "TokenClassification"}
 LABELS = ("sad", "glad", "mad")
+SPANS = [{"text": text, "spans": [{"start": 0, "end": 2, "label": "first"}]} for text in TEXTS]
 OTHERS = {
     "camembert": KINDS["roberta"],
     "deberta-v2": {**KINDS["bert"], "type_vocab_size": 0},
@@ -253,7 +255,7 @@ def test_nothing_that_an_export_names_is_executed(tmp_path):
     assert config["id2label"] == {"0": "arrival", "1": "balance", "2": "lost"}
     (out / "config.json").write_text(json.dumps(config | EVIL))
     seal(out)
-    found = HuggingFaceExporter().open(out)["model"](sample)
+    (found,) = HuggingFaceExporter().open(out)["model"](sample)
     with torch.no_grad():
         expected = given.engine.model(*map(torch.from_numpy, sample.values()))
     assert torch.allclose(torch.from_numpy(found), expected, rtol=0, atol=1e-6)
@@ -279,3 +281,19 @@ def test_what_is_no_model_of_transformers_is_refused_before_it_trains(task, mode
     found = HuggingFaceExporter().check(config)
     assert (refused is None) == (not found)
     assert refused is None or refused in found[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "task", "rows"),
+    [
+        ("electra", {"name": "token", "label": "spans"}, SPANS),
+        ("roberta", {"name": "mlm"}, ROWS),
+    ],
+)
+def test_other_tasks_go_out_too(tmp_path, kind, task, rows):
+    tiny = saved(tmp_path / "tiny", kind, vocab_size=150)
+    model = {"name": "bert", "pretrained": str(tiny)}
+    run = make_run(tmp_path / "run", rows, model=model, **task)
+    exported = Exported(run, "huggingface", tmp_path / "out")
+    assert exported.difference(3, 7) <= 1e-6 * 32  # logits of weights that make them large
+    assert exported.difference(1, 16) <= 1e-6 * 32
