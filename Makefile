@@ -13,7 +13,7 @@ OUTSIDE := --ignore=tests/architecture  # which `make check` runs
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' nlpkit/__init__.py)
 CODE := nlpkit plugins jobs image tests benchmarks examples
 
-.PHONY: exports demo test wheel laws test-slow test-jobs test-floor test-gpu check format exactness accuracy bench bench-gpu bench-checkpoints bench-predictions bench-preparing bench-entities bench-writing bench-translation bench-masked bench-projection bench-serving bench-inference bench-pool bench-jobs image image-test hashes clean
+.PHONY: exports demo test wheel laws test-slow test-jobs test-floor test-gpu check format exactness accuracy bench bench-gpu bench-checkpoints bench-predictions bench-preparing bench-entities bench-writing bench-translation bench-masked bench-heads bench-projection bench-serving bench-inference bench-pool bench-jobs image image-test hashes clean
 
 demo: $(INSTALLED)
 	$(BIN)/nlpkit demo
@@ -110,6 +110,10 @@ bench-translation: $(INSTALLED_BENCH)
 # Masked models: classifiers of few rows after them, and beside a plain loop; three hours.
 bench-masked: $(INSTALLED_BENCH)
 	$(BIN)/python -m benchmarks.masked $(BENCH)
+
+# nlpkit and Trainer by head, each at its best rate; three hours.
+bench-heads: $(INSTALLED_BENCH)
+	$(BIN)/python -m benchmarks.heads $(BENCH)
 
 # What losses over a vocabulary take in parts, memory and time; ten minutes.
 bench-projection: $(INSTALLED)

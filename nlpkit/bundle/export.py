@@ -7,6 +7,7 @@ import os
 import shutil
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from nlpkit.data.rows import Rows
     from nlpkit.engine.torch import TorchEngine
     from nlpkit.plugin.host import Host
+    from nlpkit.plugin.records import ExporterRecord
 
 _SAMPLE = {"rows": 2, "tokens": 7, "past": 3}
 """Sizes of what a graph is traced with: torch takes 0 and 1 for constants."""
@@ -80,14 +82,19 @@ def export(
     Raises:
         BundleError: There is no whole bundle.
         PluginError: There is no such format.
-        InputError: `out` holds something that is no export, an option is wrong, or the validation
-            rows are not there any more.
+        InputError: `out` holds something that is no export, an option is wrong, a module that is
+            needed is not installed, or the validation rows are not there any more.
         RunError: The export does not say what the model says.
     """
     check_local(out or "", "out=DIR")
     bundle = read_bundle(run)
     host = host_of(bundle, trust_plugins=trust_plugins)
-    host.entry("exporter", str(format))  # before its name becomes that of a folder
+    record = cast("ExporterRecord", host.entry("exporter", str(format)).record)
+    if missing := [name for name in record.needs if find_spec(name) is None]:
+        raise InputError(
+            f"{format} needs {', '.join(missing)}, which is not here: "
+            f"pip install 'nlpkit-sdk[{record.extra}]'"
+        )
     component = Component.model_validate({**options, "name": format})
     _check_options(component, options, host)
     folder = (Path(os.path.expanduser(out)) if out is not None else bundle.path / format).resolve()

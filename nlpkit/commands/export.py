@@ -25,7 +25,7 @@ def told(artifact: Artifact) -> str:
         f"parity: at most {parity['difference']:.1e} apart on {shapes} shapes and {texts:,} texts"
     )
     if parity["agreement"] is not None:
-        line += f", {parity['agreement']:.1%} of the labels equal"
+        line += f", {parity['agreement']:.1%} of the predictions equal"
     if metric := parity.get("metric"):
         line += f", {metric['name']} {metric['before']:.4f} before and {metric['after']:.4f} after"
     return f"{line}\n{artifact.note}" if artifact.note else line

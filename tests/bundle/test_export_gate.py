@@ -277,8 +277,18 @@ def test_the_command_fails_with_1_and_shows_what_differs(
     assert main(["export", str(run), "jitter", "--trust-plugins"]) == 0
     shown = capsys.readouterr()
     assert shown.out.splitlines() == [str(run / "bundle" / "jitter" / "model.jit")]
-    assert "28 shapes and 8 texts, 100.0% of the labels equal" in shown.err
+    assert "28 shapes and 8 texts, 100.0% of the predictions equal" in shown.err
     assert "made by a stranger" in shown.err
+
+
+def test_what_a_format_needs_is_named_before_anything_is_written(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nlpkit.bundle.export.find_spec", lambda name: name == "torch" or None)
+    needed = r"onnx needs onnxscript, onnxruntime, .*: pip install 'nlpkit-sdk\[onnx\]'"
+    with pytest.raises(nlpkit.InputError, match=needed):
+        nlpkit.export(run, "onnx", trust_plugins=True)
+    assert not (run / "bundle" / "onnx").exists()
 
 
 def test_a_bundle_alone_cannot_be_exported_for_its_run_has_the_texts(
