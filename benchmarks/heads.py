@@ -105,6 +105,7 @@ def trainer_with(work: Work, head: str, rate: float, seed: int) -> Found:
                 weight_decay=DECAY,
                 warmup_steps=WARM_UP,  # of all
                 report_to=[],
+                remove_unused_columns=False,  # which are those that a model's forward names
                 save_strategy="no",
                 use_cpu=True,
                 disable_tqdm=True,

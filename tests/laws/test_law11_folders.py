@@ -72,12 +72,13 @@ def brought(folder: Path, case: str, kind: str) -> Path:
     saved(folder, kind, head=HEADS.get(case, "SequenceClassification"), **settings)
     names = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
     trained = wordpiece(SubwordConfig(vocab_size=150), [*TEXTS, *"abcdefghijklmnopqrstuvwxyz"])
-    tokenizer = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=trained, model_max_length=LONGEST, **names
-    )
     types = ["token_type_ids"] if kind in ("bert", "electra") else []
-    tokenizer.model_input_names = ["input_ids", "attention_mask", *types]
-    tokenizer.save_pretrained(folder)
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=trained,
+        model_max_length=LONGEST,
+        model_input_names=["input_ids", "attention_mask", *types],
+        **names,
+    ).save_pretrained(folder)
     return folder
 
 
