@@ -85,17 +85,17 @@ def take_labels(
         What is to be said of it; "": no row is this layer's, which stays as it is.
     """
     places = {at: labels.index(each) for at, each in enumerate(spec.labels) if each in labels}
-    if spec.size == 1 and not (spec.labels or labels):
-        places = {0: 0}
     weight, bias = (stored.get(name, torch.empty(0)) for name in ("weight", "bias"))
     known = len(labels) or 1
+    if spec.size == known == 1 and not spec.labels:  # a number, whatever it is called
+        places = {0: 0}
     if not places or weight.shape != (known, layer.in_features) or bias.shape != (known,):
         return ""
     for at, place in places.items():
         layer.weight.data[at], layer.bias.data[at] = weight[place], bias[place]
     beside = {
         "new in it": [label for label in spec.labels if label not in labels],
-        "left behind": [label for label in labels if label not in spec.labels],
+        "left behind": [label for label in labels if spec.labels and label not in spec.labels],
     }
     more = "".join(f"; {what}: {shorten(', '.join(each))}" for what, each in beside.items() if each)
     return f"its head is used{more}"

@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -214,20 +215,25 @@ def pretrained_bundle(model: Pretrained, name: str) -> Bundle | None:
     Raises:
         ConfigError: It is damaged, of another model, or another export.
     """
-    if not (model.folder / DESCRIPTION).is_file():
+    if not (model.folder / DESCRIPTION).is_file() or _is_librarys(model.folder):
         return None
     try:
         bundle = read_bundle(model.folder)
     except BundleError as error:
         raise model.unusable(str(error), "") from error
-    if bundle.exported and (bundle.path / "config.json").is_file():
-        return None
     if bundle.exported or bundle.model.name != name:
         export = f"'s {bundle.exported.name} export" if bundle.exported else ""
         found = f'{bundle.path} is a model "{bundle.model.name}"{export}'
         remedy = f"name the run of a {name}, or another model under model.name"
         raise model.unusable(f"{found}, and no bundle of a {name}", remedy)
     return bundle
+
+
+def _is_librarys(folder: Path) -> bool:
+    """Whether it is an export that transformers reads, which others may have written in since."""
+    with suppress(BundleError):
+        return (folder / "config.json").is_file() and "export" in _read_json(folder / DESCRIPTION)
+    return False
 
 
 def read_bundle(path: str | os.PathLike[str]) -> Bundle:

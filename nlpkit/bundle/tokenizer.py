@@ -19,7 +19,12 @@ TOKENIZER = "tokenizer.json"
 _CONFIG = "tokenizer_config.json"
 _VOCABULARY = "vocab.txt"
 
+_GIVEN = ("input_ids", "token_type_ids", "attention_mask")
+"""The inputs that a tokenizer of transformers gives."""
+
 _SPECIAL = {
+    "bos_token": ("<s>",),
+    "eos_token": ("</s>",),
     "unk_token": ("[UNK]", "<unk>"),
     "sep_token": ("[SEP]", "</s>"),
     "pad_token": ("[PAD]", "<pad>"),
@@ -48,7 +53,7 @@ def write_tokenizer(folder: Path, path: Path, max_length: int, inputs: list[str]
     names = {key: name for key, known in _SPECIAL.items() for name in known if name in special}
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_input_names": [name for name in inputs if not name.startswith("past_")],
+        "model_input_names": [name for name in inputs if name in _GIVEN],
         "model_max_length": max_length,
         "clean_up_tokenization_spaces": False,
     }

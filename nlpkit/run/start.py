@@ -124,7 +124,7 @@ class Start:
             return None
         found = newest(checkpoints, lambda _: None)  # training names it
         if backup:
-            remote = backup.newest(checkpoints, found.step if found else 0, self.terminal.note)
+            remote = backup.newest(checkpoints, found.step if found else -1, self.terminal.note)
             found = remote or found
             if found and found.best_step is not None:
                 backup.fetch(checkpoints, found.best_step, self.terminal.note)

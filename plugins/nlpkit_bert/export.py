@@ -9,7 +9,7 @@ import sys
 from contextlib import redirect_stderr
 from io import StringIO
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from nlpkit.errors import InputError, RunError
 from nlpkit.nn import run_graph
 from nlpkit_bert.heads import LibraryHead
 from nlpkit_bert.model import AUTO, Bert, config_of, network_of
-from nlpkit_bert.resolve import is_library, kind_of
+from nlpkit_bert.resolve import AFTER_PADDING, PROBLEMS, is_library, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,13 +33,6 @@ if TYPE_CHECKING:
 
 LINEAR = ("bert", "distilbert", "electra", "roberta", "xlm-roberta")
 """Types whose head for tokens is a linear layer, as nlpkit's own is."""
-
-PROBLEMS: dict[str, Any] = {
-    "class": "single_label_classification",
-    "multilabel": "multi_label_classification",
-    "regression": "regression",
-}
-"""What transformers calls the kinds of `HeadSpec`."""
 
 PIPELINES = {
     "sequence": "text-classification",
@@ -101,10 +94,13 @@ class HuggingFaceExporter(Exporter):
         if not isinstance(model, Bert):
             kind = type(model).__name__
             raise InputError(f"huggingface writes models of transformers, and {kind} is none")
+        description = json.loads((out / "nlpkit.json").read_bytes())
         network = library_model(model)
+        padding = description["vocabulary"]["special"].get("pad")
+        if padding is not None and kind_of(model.description) not in AFTER_PADDING:
+            network.config.pad_token_id = padding  # where positions do not hang on it
         with _quiet():
             network.save_pretrained(out)
-        description = json.loads((out / "nlpkit.json").read_bytes())
         card = _CARD.format(
             pipeline=PIPELINES[model.spec.level],
             version=description["nlpkit"],
@@ -162,7 +158,7 @@ def library_model(model: Bert) -> PreTrainedModel:
         config.id2label = dict(enumerate(spec.labels))
         config.label2id = {label: number for number, label in enumerate(spec.labels)}
     if spec.level == "sequence":
-        config.problem_type = PROBLEMS[spec.kind]
+        config.problem_type = cast("Any", PROBLEMS[spec.kind])
     network = network_of(config, spec.level)
     prefix = f"{network.base_model_prefix}."
     heads = {"head.network.": "", "head.linear.": "classifier.", "bert.": prefix}

@@ -22,6 +22,7 @@ from nlpkit_bert.heads import LibraryHead, MaskedHead
 from nlpkit_bert.resolve import (
     ACTIVATIONS,
     AFTER_PADDING,
+    HEADED,
     TYPES,
     is_library,
     kind_of,
@@ -95,6 +96,8 @@ class Bert(nn.Module):
             self.head = MaskedHead(network, head.size)
         elif library:
             self.head = LibraryHead(network)
+            if kind_of(self.description) not in HEADED:
+                self._try(self.head)
         else:
             self.head = Head(config.hidden_size, head, pooling=options.pooling, dropout=dropout)
 
@@ -128,6 +131,18 @@ class Bert(nn.Module):
             given["position_ids"] = position_ids + first
         hidden_BTH = self.bert(input_ids=input_ids, **given).last_hidden_state
         return cast("Tensor | Projection", self.head(hidden_BTH, beside if masked else mask_BT))
+
+    def _try(self, head: LibraryHead) -> None:
+        """Raises ConfigError where a head that is not tested wants more than hidden states."""
+        try:
+            with torch.no_grad():
+                head.eval()(torch.zeros(1, 2, self.bert.config.hidden_size), torch.ones(1, 2))
+        except Exception as error:  # whatever it needs
+            kind = type(head.network).__name__
+            message = f"the head of {kind} needs more than hidden states ({error})"
+            problem = Problem(key="model.head", message=message, remedy="set it to nlpkit")
+            raise ConfigError([problem]) from error
+        head.train()
 
     def _mask(
         self, mask_BT: Tensor, documents_BT: Tensor | None = None

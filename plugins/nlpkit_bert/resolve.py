@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from nlpkit.contracts import HeadSpec
     from nlpkit_bert.config import BertOptions
 
 TYPES = ("bert", "distilbert", "electra", "modernbert", "roberta", "xlm-roberta")
@@ -96,6 +97,16 @@ LEFT_BEHIND = (
     "use_cache",
 )
 """The keys of other types that do not shape the encoder: labels, how it was saved and used."""
+
+HEADED = (*TYPES, "camembert", "deberta-v2", "mpnet")
+"""The types whose heads for texts and tokens are tested; others have to be asked for."""
+
+PROBLEMS = {
+    "class": "single_label_classification",
+    "multilabel": "multi_label_classification",
+    "regression": "regression",
+}
+"""What transformers calls the kinds of `HeadSpec`."""
 
 TRAINED = {"sequence": "ForSequenceClassification", "token": "ForTokenClassification"}
 """How transformers calls models that have a head for a task, by the level of `HeadSpec`."""
@@ -177,6 +188,7 @@ def _completed(options: BertOptions) -> BertOptions:
         message = "transformers' heads pool as they are made to"
         remedy = "leave it out, or set model.head: nlpkit"
         raise ConfigError([Problem(key="model.pooling", message=message, remedy=remedy)])
+    sentence.modules(model)
     options = sentence.complete(options, _describe(options.pretrained), model)
     update: dict[str, Any] = {"head": "nlpkit"} if pooled else {}
     if not pooled and (bundle := bundle_of(model)):
@@ -291,33 +303,44 @@ def _describe(name: str) -> dict[str, Any]:
     if kind != "bert":
         return shaping(found) | trained
     untied = {} if found.get("tie_word_embeddings", True) else {"tie_word_embeddings": False}
-    dropout = ("classifier_dropout",) if trained else ()
-    return {key: found[key] for key in (*DESCRIBING, *dropout) if key in found} | untied | trained
+    beside = ["classifier_dropout"] if trained or found.get("classifier_dropout") else []
+    beside += [sentence.LONGEST] if bundle else []
+    return {key: found[key] for key in (*DESCRIBING, *beside) if key in found} | untied | trained
 
 
 def _has_head(found: Mapping[str, Any], level: str) -> bool:
-    return any(str(model).endswith(TRAINED[level]) for model in found.get("architectures") or [])
+    known = kind_of({**found}) in HEADED
+    return known and any(each.endswith(TRAINED[level]) for each in found.get("architectures") or [])
 
 
-def labels_of(model: Pretrained, bundle: Bundle | None, level: str) -> list[str]:
-    """What the outputs of a pretrained model's head are called, in order; [] where they have no
-    names, as LABEL_0 is none, or where it has no head of this level.
+def labels_of(model: Pretrained, bundle: Bundle | None, spec: HeadSpec) -> list[str] | None:
+    """What the outputs of a pretrained model's head are called, in order.
+
+    Returns:
+        [] where they have no names, as LABEL_0 is none; None where they are for another level or
+        another kind of target.
     """
     if bundle:
-        return [*bundle.head.labels] if bundle.head.level == level else []
+        same = (bundle.head.level, bundle.head.kind) == (spec.level, spec.kind)
+        return [*bundle.head.labels] if same else None
     found = from_json(model.file("config.json", remedy="").read_text(encoding="utf-8"))
-    names = found.get("id2label") if _has_head(found, level) else None
+    if spec.level == "sequence" and found.get("problem_type") not in (None, PROBLEMS[spec.kind]):
+        return None
+    names = found.get("id2label")
     if not isinstance(names, dict) or {*names} != {*map(str, range(len(names)))}:
         return []
     listed = [str(names[str(number)]) for number in range(len(names))]
-    return [] if any(_NO_NAME.fullmatch(each) for each in listed) else listed
+    named = any(not _NO_NAME.fullmatch(each) for each in listed)
+    return listed if named and len({*listed}) == len(listed) else []
 
 
 def _check(found: dict[str, Any], path: Path) -> None:
     """Raises ConfigError for what is no encoder of texts, or lacks a size."""
     kind = kind_of(found)
     models = found.get("architectures") or []
-    generates = any(str(model).endswith(_NO_ENCODERS) for model in models)
+    if not isinstance(models, list) or not all(isinstance(each, str) for each in models):
+        raise unusable(f"{path}: architectures is no list of names", "restore the file")
+    generates = any(model.endswith(_NO_ENCODERS) for model in models)
     if kind not in TYPES and (generates or found.get("is_encoder_decoder")):
         raise unusable(
             f'{path} describes a model of type "{kind}", which is no encoder',

@@ -37,11 +37,11 @@ def complete(options: BertOptions, description: dict[str, Any], model: Pretraine
         ConfigError: Its first module is no encoder, or a file of it cannot be read.
     """
     update: dict[str, Any] = {"description": description}
-    if modules := _modules(model):
+    if listed := modules(model):
         longest, positions = _longest(model), description.get("max_position_embeddings")
         if longest is not None and (positions is None or longest < positions):
             update["description"] = description | {LONGEST: longest}
-        pooling = _pooling(modules, model)
+        pooling = _pooling(listed, model)
         if pooling in _POOLINGS and "pooling" not in options.model_fields_set:
             update["pooling"] = pooling
     return options.model_copy(update=update)
@@ -53,15 +53,15 @@ def check(options: BertOptions, model: Pretrained) -> list[Problem]:
     Raises:
         ConfigError: As `complete`.
     """
-    modules = _modules(model)
-    behind = [name for each in modules[1:] if (name := _name(each)) != "Pooling"]
-    if modules and _json(model, model.optional("sentence_bert_config.json")).get("do_lower_case"):
+    listed = modules(model)
+    behind = [name for each in listed[1:] if (name := _name(each)) != "Pooling"]
+    if listed and _json(model, model.optional("sentence_bert_config.json")).get("do_lower_case"):
         behind.append("do_lower_case of sentence_bert_config.json")
     found = []
     if behind:
         message = f"{model.name} is a model of sentence-transformers: its encoder is taken, and "
         found.append(_warning(f"{message}left behind what it has beside: {', '.join(behind)}"))
-    pooling = _pooling(modules, model)
+    pooling = _pooling(listed, model)
     if pooling and pooling not in _POOLINGS:
         message = f"{model.name} pools by {pooling}, which nlpkit does not; a text is what "
         remedy = f"choose between {' and '.join(_POOLINGS)} there"
@@ -69,13 +69,14 @@ def check(options: BertOptions, model: Pretrained) -> list[Problem]:
     return found
 
 
-def _modules(model: Pretrained) -> list[Module]:
-    modules = model.modules()
-    if modules and (_name(modules[0]) != "Transformer" or not _own(modules[0])):
+def modules(model: Pretrained) -> list[Module]:
+    """Those that modules.json lists. Raises ConfigError where the first one is no encoder."""
+    found = model.modules()
+    if found and (_name(found[0]) != "Transformer" or not _own(found[0])):
         message = f"{model.name} is a model of sentence-transformers that begins with a module "
         remedy = "name a model that begins with their Transformer, or the encoder's own folder"
-        raise model.unusable(f"{message}{modules[0].type}", remedy)
-    return modules
+        raise model.unusable(f"{message}{found[0].type}", remedy)
+    return found
 
 
 def _own(module: Module) -> bool:
@@ -86,9 +87,9 @@ def _name(module: Module) -> str:
     return module.type.rpartition(".")[2]
 
 
-def _pooling(modules: list[Module], model: Pretrained) -> str:
+def _pooling(listed: list[Module], model: Pretrained) -> str:
     """Its modes, joined by "+"; "": it has no such module."""
-    path = next((each.path for each in modules if _name(each) == "Pooling"), None)
+    path = next((each.path for each in listed if _name(each) == "Pooling"), None)
     if path is None:
         return ""
     found = _json(model, model.beside(f"{path}/config.json"))

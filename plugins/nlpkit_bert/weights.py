@@ -84,19 +84,19 @@ def load_pretrained(
     weights = _encoders_part(stored, encoder)
     encoder.load_state_dict(weights)
     if isinstance(model.head, MaskedHead):
-        trained = _load_masked(model.head.network, encoder, stored)
-        tied = ", tied to the embeddings" if model.head.tied else ""
+        used = _load_masked(model.head.network, encoder, stored)
+        trained, tied = bool(used), ", tied to the embeddings" if model.head.tied else ""
         made = f"it has no whole output head; a new one is made{tied}"
         said = "its output head is used" if trained else made
     else:
-        if bundle and bundle.model.options.get("pooling", "mean") != pooling:
-            stored = {name: stored[name] for name in stored if not name.startswith("head.")}
-        labels, prefix = labels_of(pretrained, bundle, spec.level), encoder.base_model_prefix
-        said, trained = _load_head(model.head, f"{prefix}.", stored, spec, labels)
+        pooled = not bundle or bundle.model.options.get("pooling", "mean") == pooling
+        labels = labels_of(pretrained, bundle, spec) if pooled else None
+        prefix = f"{encoder.base_model_prefix}."
+        said, used, trained = _load_head(model.head, prefix, stored, spec, labels)
     if not said and bundle:
         said = f"its head, of the task {bundle.task.name}, is left behind"
-    elif not said and (left := _heads_part(stored, encoder)):
-        said = f"left behind: {', '.join(left)}"
+    elif left := _heads_part([name for name in stored if name not in used], encoder):
+        said = "; ".join(filter(None, (said, f"left behind: {_listing(left)}")))
     return (f"{pretrained.key} {pretrained.name}: {said}",) if said else (), trained
 
 
@@ -105,40 +105,50 @@ def _load_head(
     prefix: str,
     stored: Mapping[str, Tensor],
     spec: HeadSpec,
-    labels: Sequence[str],
-) -> tuple[str, bool]:
-    """Fills a head with what is stored for it; what is said of that, and whether it is whole.
+    labels: Sequence[str] | None,
+) -> tuple[str, set[str], bool]:
+    """Fills a head with what is stored for it.
 
     Args:
         head: transformers' or nlpkit's.
         prefix: What precedes the names of the encoder's pooler, but in a folder of it alone.
         stored: Tensors by transformers' names; of nlpkit's head `head.linear.weight`.
         spec: What the head gives.
-        labels: What the stored head's outputs are called; [] for no names.
+        labels: What the stored head's outputs are called; [] for no names, None: they are for
+            something else.
+
+    Returns:
+        What is said of that, the stored tensors that are used, and whether it is whole.
     """
     if isinstance(head, LibraryHead):
         last, own = head.last, dict(head.network.named_parameters())
     else:
         last = cast("Head", head).linear
         own = {f"head.{name}": parameter for name, parameter in head.named_parameters()}
-    found = {
-        name: stored[each]
-        for name in own
-        for each in (name, name.removeprefix(prefix))
-        if each in stored
+    named = {
+        name: each for name in own for each in (name, name.removeprefix(prefix)) if each in stored
     }
     ends = {name: end for name, each in own.items() for end in _ends(each, last)}
-    row = {ends[name]: found[name] for name in ends.keys() & found}
-    told = take_labels(last, row, spec, labels)
-    taken = [*ends] if told else []
-    for name in own.keys() - ends:
-        if name in found and found[name].shape == own[name].shape:
-            own[name].data.copy_(found[name])
-            taken.append(name)
+    row = {ends[name]: stored[named[name]] for name in ends.keys() & named}
+    told = "" if labels is None else take_labels(last, row, spec, labels)
+    taken = {*ends} if told else set()
+    for name in named.keys() - ends:
+        if stored[named[name]].shape == own[name].shape:
+            own[name].data.copy_(stored[named[name]])
+            taken.add(name)
+    used = {named[name] for name in taken}
     if told and len(taken) == len(own):
-        return told, True
-    some = ", ".join(name for name in own if name in taken)
-    return f"of its head {some} are used, the rest is new" if some else "", False
+        return told, used, True
+    if not taken:
+        return "", used, False
+    why = "none of its labels is the task's"
+    if labels is None:
+        why = "it is for another kind of target"
+    elif not labels:
+        why = "its labels have no names; write id2label into its config.json"
+    some, new = ([name for name in own if (name in taken) == each] for each in (True, False))
+    said = f"of its head is used {', '.join(some)}; new is {', '.join(new)}"
+    return f"{said} ({why})" if row and not told else said, used, False
 
 
 def _ends(parameter: Tensor, layer: nn.Linear) -> list[str]:
@@ -162,9 +172,10 @@ def _of_bundle(bundle: Bundle, encoder: PreTrainedModel) -> dict[str, Tensor]:
 
 def _load_masked(
     head: PreTrainedModel, encoder: PreTrainedModel, stored: Mapping[str, Tensor]
-) -> bool:
-    """Whether a whole head is stored, which is filled with it, but for what the encoder has."""
-    stored = {_modern(name): tensor for name, tensor in stored.items()}
+) -> set[str]:
+    """Fills a head, but for what the encoder has, where a whole one is stored; what is used."""
+    names = {_modern(name): name for name in stored}
+    stored = {name: stored[each] for name, each in names.items()}
     own = dict(head.named_parameters(remove_duplicate=False))
     known = {id(each) for each in encoder.parameters()}
     fitting = {name for name in own.keys() & stored.keys() if own[name].shape == stored[name].shape}
@@ -177,7 +188,7 @@ def _load_masked(
     whole = all(id(each) in known for each in own.values())
     if whole:
         head.load_state_dict(found, strict=False)
-    return whole
+    return {names[name] for name in own.keys() & names.keys()} if whole else set()
 
 
 def compare(stored: Mapping[str, Sequence[int]], encoder: PreTrainedModel, folder: str) -> None:
@@ -238,12 +249,12 @@ def _encoders_part(found: Mapping[str, T], encoder: PreTrainedModel) -> dict[str
     return weights
 
 
-def _heads_part(found: Mapping[str, T], encoder: PreTrainedModel) -> list[str]:
-    """What a checkpoint has beside the encoder, by the names of its parts."""
-    prefix, own = f"{encoder.base_model_prefix}.", {*encoder.state_dict()}
-    known = {*own, *(name for name, _ in encoder.named_buffers())}
-    names = (_modern(name).removeprefix(prefix) for name in found)
-    return sorted({name.partition(".")[0] for name in names if name not in known})
+def _heads_part(names: Iterable[str], encoder: PreTrainedModel) -> set[str]:
+    """What a checkpoint has beside the encoder, by the names of its modules."""
+    prefix = f"{encoder.base_model_prefix}."
+    known = {*encoder.state_dict(), *(name for name, _ in encoder.named_buffers())}
+    own = {_modern(name).removeprefix(prefix) for name in names} - known
+    return {name.rpartition(".")[0] or name for name in own}
 
 
 def _modern(name: str) -> str:

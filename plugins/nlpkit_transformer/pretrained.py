@@ -53,8 +53,9 @@ def resolve(options: TransformerConfig) -> Resolution:
     bundle = _bundle(options.pretrained)
     sizes = _sizes(bundle, options)
     learned = sizes["positions"] == "learned"
+    pooling = {"pooling": bundle.model.options.get("pooling", options.pooling)}
     return Resolution(
-        options=TransformerConfig(**{**options.model_dump(exclude_unset=True), **sizes}),
+        options=TransformerConfig(**pooling | options.model_dump(exclude_unset=True) | sizes),
         learning_rate=_RATE,
         max_length=bundle.vocabulary.max_length if learned else None,
         vocabulary=bundle.vocabulary.size,
@@ -122,7 +123,7 @@ def load(
         else:
             message = f"{name}: its {each} is {[*found.shape]}, and {[*parameter.shape]} here"
             raise Pretrained(name, _KEY).unusable(message, _OWN)
-    told, same = "", bundle.head.level == head.level
+    told, same = "", (bundle.head.level, bundle.head.kind) == (head.level, head.kind)
     if same and bundle.model.options.get("pooling", options.pooling) == options.pooling:
         told = _take_head(network, stored, head, bundle.head.labels)
     heads = sorted(

@@ -111,7 +111,9 @@ def test_labels_without_names_are_left_behind_with_the_last_layer(tmp_path):
     folder = folder_of(tmp_path / "tiny", labels=("LABEL_0", "LABEL_1", "LABEL_2"))
     model = model_of(folder)
     assert said(model) == (
-        "of its head bert.pooler.dense.weight, bert.pooler.dense.bias are used, the rest is new"
+        "of its head is used bert.pooler.dense.weight, bert.pooler.dense.bias; new is "
+        "classifier.weight, classifier.bias (its labels have no names; write id2label into its "
+        "config.json); left behind: classifier"
     )
     assert not model.trained
     weights = load_file(folder / "model.safetensors")
@@ -133,9 +135,9 @@ def test_a_number_has_no_label(tmp_path):
 @pytest.mark.parametrize(
     ("options", "level", "left"),
     [
-        ({"head": "nlpkit"}, "sequence", "left behind: classifier, pooler"),
-        ({"pooling": "cls"}, "sequence", "left behind: classifier, pooler"),
-        ({}, "token", "left behind: classifier, pooler"),
+        ({"head": "nlpkit"}, "sequence", "left behind: classifier, pooler.dense"),
+        ({"pooling": "cls"}, "sequence", "left behind: classifier, pooler.dense"),
+        ({}, "token", "left behind: classifier, pooler.dense"),
     ],
 )
 def test_a_head_that_is_not_used_is_named(tmp_path, options, level, left):
@@ -147,7 +149,10 @@ def test_a_head_that_is_not_used_is_named(tmp_path, options, level, left):
 def test_a_new_head_of_transformers_takes_the_pooler_that_there_is(tmp_path):
     folder = saved(tmp_path / "tiny", "bert", head="")
     model = model_of(folder, head="transformers")
-    assert said(model).startswith("of its head bert.pooler.dense.weight, bert.pooler.dense.bias")
+    assert said(model) == (
+        "of its head is used bert.pooler.dense.weight, bert.pooler.dense.bias; new is "
+        "classifier.weight, classifier.bias"
+    )
     assert not model.trained
 
 
@@ -163,12 +168,77 @@ def test_options_that_would_do_nothing_are_errors(tmp_path, options, level, prob
         model_of(folder_of(tmp_path / "tiny"), level, size=60, **options)
 
 
-def test_a_pooler_in_parts_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setitem(KINDS, "albert", {**KINDS["bert"], "embedding_size": 16})
-    folder = folder_of(tmp_path / "tiny", "albert")
-    with pytest.raises(ConfigError, match="model.head: how AlbertForSequenceClassification poo"):
+@pytest.mark.parametrize(
+    ("kind", "settings", "why"),
+    [
+        ("albert", {"embedding_size": 16}, "how AlbertForSequenceClassification pools is a part"),
+        ("longformer", {"attention_window": 4}, "the head of LongformerForSequenceClass"),
+    ],
+)
+def test_a_head_that_wants_its_encoder_is_left_behind_unless_it_is_asked_for(
+    tmp_path, monkeypatch, kind, settings, why
+):
+    monkeypatch.setitem(KINDS, kind, {**KINDS["bert"], **settings})
+    folder = folder_of(tmp_path / "tiny", kind)
+    model = model_of(folder)
+    assert said(model).startswith("left behind: classifier")
+    assert not isinstance(model.head, LibraryHead)
+    with pytest.raises(ConfigError, match=f"model.head: {why}"):
+        model_of(folder, head="transformers")
+
+
+def test_a_head_for_another_kind_of_target_is_left_behind(tmp_path):
+    folder = folder_of(tmp_path / "tiny", problem_type="single_label_classification")
+    options = resolve(BertOptions(pretrained=str(folder))).options
+    head = HeadSpec(size=3, labels=LABELS, kind="multilabel")
+    model = build(options, head, Vocabulary(size=60, max_length=20), weights=True)
+    assert "(it is for another kind of target); left behind: classifier" in said(model)
+    assert not model.trained
+
+
+def test_a_number_may_have_any_name(tmp_path):
+    folder = folder_of(tmp_path / "tiny", labels=("stars",), problem_type="regression")
+    options = resolve(BertOptions(pretrained=str(folder))).options
+    model = build(
+        options,
+        HeadSpec(size=1, kind="regression"),
+        Vocabulary(size=60, max_length=20),
+        weights=True,
+    )
+    assert (said(model), model.trained) == ("its head is used", True)
+
+
+@pytest.mark.parametrize(
+    ("names", "whole"),
+    [
+        ({"0": "sad", "1": "sad", "2": "mad"}, False),
+        ({"0": "sad", "2": "mad", "3": "glad"}, False),
+        (["sad", "glad", "mad"], False),
+        ({"0": "sad", "1": "LABEL_1", "2": "mad"}, True),
+    ],
+)
+def test_names_that_are_none_name_nothing(tmp_path, names, whole):
+    folder = folder_of(tmp_path / "tiny")
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "id2label": names}))
+    model = model_of(folder)
+    assert model.trained == whole
+    assert ("new in it: glad; left behind: LABEL_1" if whole else "have no names") in said(model)
+
+
+def test_what_has_no_place_in_a_head_is_named(tmp_path):
+    folder = folder_of(tmp_path / "tiny")
+    path = folder / "model.safetensors"
+    save_file({**load_file(path), "crf.transitions": torch.zeros(3, 3)}, path)
+    assert said(model_of(folder)) == "its head is used; left behind: crf"
+
+
+def test_architectures_that_are_no_names_are_an_error(tmp_path):
+    folder = folder_of(tmp_path / "tiny")
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "architectures": 7}))
+    with pytest.raises(ConfigError, match="architectures is no list of names"):
         model_of(folder)
-    assert not isinstance(model_of(folder, head="nlpkit").head, LibraryHead)
 
 
 def test_a_model_without_weights_takes_those_of_one_with(tmp_path, kind, level):
@@ -210,7 +280,7 @@ def test_a_table_of_the_head_of_another_shape_is_new(tmp_path):
     weights = load_file(path)
     weights["classifier.weight"] = torch.zeros(3, 8)
     save_file(weights, path)
-    assert "the rest is new" in said(model_of(folder))
+    assert "new is classifier.weight, classifier.bias" in said(model_of(folder))
 
 
 @torch.no_grad()
@@ -251,10 +321,16 @@ def test_nothing_that_an_export_names_is_executed(tmp_path):
     assert {each.name for each in artifact.files} == {
         *("config.json", "model.safetensors", "README.md")
     }
-    config = json.loads((out / "config.json").read_bytes())
+    card, config = ((out / name).read_bytes() for name in ("README.md", "config.json"))
+    config = json.loads(config)
+    assert config["pad_token_id"] == 0
     assert config["id2label"] == {"0": "arrival", "1": "balance", "2": "lost"}
     (out / "config.json").write_text(json.dumps(config | EVIL))
     seal(out)
+    assert model_of(out, labels=("lost",), tokens=150).trained  # a folder like any other
+    (out / "README.md").write_text("mine")
+    assert model_of(out, labels=("lost",), tokens=150).trained
+    (out / "README.md").write_bytes(card)
     (found,) = HuggingFaceExporter().open(out)["model"](sample)
     with torch.no_grad():
         expected = given.engine.model(*map(torch.from_numpy, sample.values()))

@@ -197,5 +197,6 @@ def test_the_head_of_a_run_is_gone_on_with_label_by_label(runs):
         assert ours[2].equal(theirs[0])
     assert model.trained
     assert model.notes[0].endswith("its head is used; new in it: new; left behind: balance")
-    cls = options.model_copy(update={"pooling": "cls"})
+    assert options.pooling == "mean"
+    cls = resolve(TransformerConfig(pretrained=str(runs["sequence"]), pooling="cls")).options
     assert not build(cls, head, vocabulary, weights=True).trained
