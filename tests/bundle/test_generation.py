@@ -144,6 +144,7 @@ def test_the_gate_asked_pasts_of_every_length_and_generated_ids(run: Path) -> No
     assert found["agreement"] == 1.0
 
 
+@pytest.mark.slow
 def test_rounded_weights_are_judged_by_the_metric_of_what_is_generated(
     run: Path, tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,7 @@ PAGE = REPOSITORY / "docs" / "coming_from.md"
 KEYS = {*frame_keys(), *(key for _, _, key, _ in component_keys())}
 
 
+@pytest.mark.slow
 def test_its_job_runs_in_a_shell_and_in_python(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NLPKIT_CACHE", str(tmp_path / "cache"))

@@ -31,6 +31,7 @@ def left(cache: Path) -> list[int]:
     return [pid for pid in pids if alive(pid)]
 
 
+@pytest.mark.slow
 def test_a_single_file_plugin_trains_on_two_ranks_as_on_one(tmp_path):
     one = nlpkit.train(config(), data={"train": ROWS}, out=tmp_path / "one")
     two = train(tmp_path / "two", {})
